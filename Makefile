@@ -1,0 +1,62 @@
+# Two commands do everything on a fresh Debian 12 machine: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/.local/bin:$(PATH)
+export KUBECONFIG := $(CURDIR)/.local/kubeconfig
+UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster
+
+.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+
+venv: $(VENV)/.installed ## The Python environment, from the locked requirements
+
+$(VENV)/.installed: requirements/dev.lock
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "installing python3-venv"; apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null; }
+	@echo "python environment in $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' $<)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $<
+	@touch $@
+
+cluster: venv ## A real Kubernetes on this machine: kind where Docker answers, else the embedded cluster
+	@$(BIN)/python -m local_cluster up
+
+cluster-down: venv ## Stop the local cluster and leave nothing behind
+	@$(BIN)/python -m local_cluster down
+
+demo: cluster ## Chart, tenant, origin, and a Z->mumu analysis from `af run` to the plot in out/demo/
+	@$(BIN)/python -m local_cluster.demo
+
+generate: venv ## Write crds/ and the chart's RBAC from the code
+	@$(BIN)/python -m af_operator.crdgen
+
+lint: venv ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >/tmp/lint-imports.$$$$ || { cat /tmp/lint-imports.$$$$; exit 1; }
+
+check: lint ## Everything that needs no cluster (under a minute)
+	@$(BIN)/python -m af_operator.crdgen --check
+	@$(BIN)/pytest -q $(UNIT) -m "not cluster and not cluster_lifecycle"
+
+e2e: cluster ## End-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
+	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+
+test: check ## Everything: check, the cluster's own life, contract and end-to-end tests
+	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
+	@$(BIN)/python -m local_cluster up
+	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+
+lock: ## Resolve the requirements again
+	@for x in operator dev; do extras="--extra $$x"; [ $$x = operator ] && extras="--extra operator --extra dask"; \
+	  $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml $$extras -o requirements/$$x.lock; done
+
+clean: ## Remove what the targets made here (not the cluster, not the caches)
+	rm -rf $(VENV) .local out build *.egg-info

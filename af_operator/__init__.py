@@ -1,0 +1,1 @@
+"""The operator: keeps the cluster like its AnalysisSessions say."""

@@ -1,0 +1,183 @@
+"""The values that travel through a pass. All frozen; all can be printed and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from af_operator.api import GROUP, ProfileSpec, SessionSpec
+
+Body = Mapping[str, Any]
+"""A Kubernetes object as the API server sends it."""
+
+
+class Key(NamedTuple):
+    """What the queue carries: which session to look at again."""
+
+    namespace: str
+    name: str
+
+
+class Kind(NamedTuple):
+    """A kind of child object."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+
+class ObjectRef(NamedTuple):
+    """One object, cluster-wide (the namespace is its session's)."""
+
+    api_version: str
+    kind: str
+    name: str
+
+
+def ref_of(body: Body) -> ObjectRef:
+    """Return the identity of an object within its namespace."""
+    return ObjectRef(body["apiVersion"], body["kind"], body["metadata"]["name"])
+
+
+@dataclass(frozen=True)
+class Session:
+    """An ``AnalysisSession`` as a pass sees it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: datetime
+    spec: SessionSpec
+    status: Body = field(default_factory=dict)
+    """The last written status; read only for transition times and to write nothing when nothing changed."""
+    deleting: bool = False
+
+    @property
+    def key(self) -> Key:
+        """The session's key in the queue."""
+        return Key(self.namespace, self.name)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An ``AnalysisProfile``."""
+
+    name: str
+    spec: ProfileSpec
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One object that should exist, without the stamps that ``plan`` adds (namespace, labels, owner, hash)."""
+
+    body: Body
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The object's identity."""
+        return ref_of(self.body)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """An object of ours that should stay exactly as it is: neither applied nor pruned."""
+
+    ref: ObjectRef
+
+
+@dataclass(frozen=True)
+class PodPatch:
+    """What one component adds to the pods of others.
+
+    Attributes
+    ----------
+    env
+        ``{"name", "value"}`` entries for the user's container.
+    volumes, mounts
+        Pod volumes, and mounts of the user's container.
+    sidecars
+        Containers that run beside the user's. Each component that makes pods says how: a native
+        sidecar in a Job, an ordinary container where the CRD prunes the newer field.
+    """
+
+    env: tuple[Body, ...] = ()
+    volumes: tuple[Body, ...] = ()
+    mounts: tuple[Body, ...] = ()
+    sidecars: tuple[Body, ...] = ()
+
+    def __add__(self, other: PodPatch) -> PodPatch:
+        """Return both patches in one; order is kept."""
+        return PodPatch(
+            self.env + other.env,
+            self.volumes + other.volumes,
+            self.mounts + other.mounts,
+            self.sidecars + other.sidecars,
+        )
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How and when a session came to its end."""
+
+    reason: str
+    """``Succeeded``, ``Failed`` or ``LifetimeExceeded``."""
+    message: str
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The world as the indexes know it, for one session. No API read is behind any of this.
+
+    Attributes
+    ----------
+    children
+        Objects that carry the session's uid label: ours, and those that others made for them (pods).
+    log_tail
+        Last lines of the finished run's log, once the pass has read them.
+    waiting_for
+        Names of the components that the run must wait for; filled in by ``plan``.
+    finished
+        Set by ``plan`` when the run has ended or the lifetime is over: the compute goes.
+    """
+
+    children: tuple[Body, ...] = ()
+    log_tail: str | None = None
+    waiting_for: tuple[str, ...] = ()
+    finished: Finish | None = None
+
+    def of(self, kind: Kind) -> Iterator[Body]:
+        """Yield the children of one kind."""
+        return (c for c in self.children if c["kind"] == kind.kind and c["apiVersion"] == kind.api_version)
+
+    def get(self, ref: ObjectRef) -> Body | None:
+        """Return one child, or None."""
+        return next((c for c in self.children if ref_of(c) == ref), None)
+
+    def pods(self, **labels: str) -> list[Body]:
+        """Return the pods that carry all of these labels, by name.
+
+        Label keys are given with ``_`` for ``-`` and without the group: ``component="dask"`` is
+        ``analysisfacility.io/component: dask``.
+        """
+        wanted = {f"{GROUP}/{k.replace('_', '-')}": v for k, v in labels.items()}
+        found = (c for c in self.of(POD) if wanted.items() <= c["metadata"].get("labels", {}).items())
+        return sorted(found, key=lambda c: str(c["metadata"]["name"]))
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a component says of itself; becomes its ``<Component>Ready`` condition."""
+
+    ready: bool
+    reason: str
+    message: str
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    details: Body = field(default_factory=dict)
+    """The component's part of ``status.components``."""
+
+
+POD = Kind("v1", "Pod", "pods")

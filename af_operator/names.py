@@ -1,0 +1,126 @@
+"""Every child name, label, selector and address. Nobody else formats a name.
+
+Names are at most 63 characters (40 for a DaskWorkerGroup's, whose operator appends to it), valid DNS
+labels, and collision-safe: what does not fit is cut and gets eight hex digits of its full text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from af_operator.api import GROUP
+from af_operator.model import Session
+
+MANAGER = "af-operator"
+"""Field manager of every apply, and value of the managed-by label."""
+
+SESSION_UID = f"{GROUP}/session-uid"
+SESSION_NAME = f"{GROUP}/session"
+COMPONENT = f"{GROUP}/component"
+POOL = f"{GROUP}/pool"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+APPLIED_HASH = f"{GROUP}/applied-hash"
+"""Annotation on children: hash of what we last applied."""
+
+SAFE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+MAX_NAME = 63
+MAX_GROUP = 45
+"""dask-kubernetes names a worker's Deployment <group>-worker-<10 hex>: 45 + 8 + 10 = 63."""
+
+
+def fit(text: str, limit: int = MAX_NAME) -> str:
+    """Return `text` if it is a safe name of at most `limit` characters, else a cut of it and a hash."""
+    if len(text) <= limit and SAFE.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    stem = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    stem = stem if stem[:1].isalpha() else f"s-{stem}"
+    return f"{stem[: limit - 9].rstrip('-')}-{digest}"
+
+
+def label_value(text: str) -> str:
+    """Return `text` if it is a label value, else a safe form of it with a hash."""
+    return text if re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", text) else fit(text)
+
+
+def labels(session: Session, component: str, pool: str | None = None) -> dict[str, str]:
+    """Return the labels of a child, and of the pods that come of it."""
+    found = {
+        SESSION_UID: session.uid,
+        SESSION_NAME: label_value(session.name),
+        COMPONENT: component,
+        MANAGED_BY: MANAGER,
+    }
+    return found | ({POOL: pool} if pool else {})
+
+
+def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
+    """Return the name of a child object: <session>-<suffix>."""
+    return fit(f"{session.name}-{suffix}", limit)
+
+
+# Dask. A DaskCluster has the session's own name (<= 40); its Service is <name>-scheduler.
+def dask_cluster(session: Session) -> str:
+    """Return the name of the DaskCluster."""
+    return fit(session.name, 40)
+
+
+def dask_group(session: Session, pool: str, shape: str) -> str:
+    """Return the name of a pool's DaskWorkerGroup; `shape` hashes what cannot be edited in place."""
+    return fit(f"{session.name}-{pool}-{shape[:6]}", MAX_GROUP)
+
+
+def dask_scheduler_address(session: Session) -> str:
+    """Return the address that `Client()` finds in DASK_SCHEDULER_ADDRESS."""
+    return f"tcp://{dask_cluster(session)}-scheduler.{session.namespace}.svc.cluster.local:8786"
+
+
+def dask_dashboard_url(session: Session) -> str:
+    """Return the URL of the Dask dashboard inside the cluster."""
+    return f"http://{dask_cluster(session)}-scheduler.{session.namespace}.svc.cluster.local:8787/status"
+
+
+# XCache.
+XCACHE_PORT = 1096
+
+
+def xcache_config(session: Session) -> str:
+    """Return the name of the ConfigMap with the cache's configuration."""
+    return child(session, "xcache-config")
+
+
+def xcache(session: Session) -> str:
+    """Return the name of the session's cache: Deployment and Service (placement Session)."""
+    return child(session, "xcache")
+
+
+def xcache_host(session: Session, placement: str) -> str:
+    """Return host:port at which the session's pods find their cache."""
+    if placement == "Sidecar":
+        return f"localhost:{XCACHE_PORT}"
+    return f"{xcache(session)}.{session.namespace}.svc.cluster.local:{XCACHE_PORT}"
+
+
+# Run.
+RUN_CONTAINER = "run"
+
+
+def run_job(session: Session) -> str:
+    """Return the name of the run's Job."""
+    return child(session, "run")
+
+
+def run_source(session: Session) -> str:
+    """Return the name of the ConfigMap with the run's inline files."""
+    return child(session, "source")
+
+
+def run_log(session: Session) -> str:
+    """Return the name of the ConfigMap that keeps the last lines of the run's log."""
+    return child(session, "run-log")
+
+
+def results_url(session: Session, base: str) -> str:
+    """Return where the run's results go: unique per session, also after delete and create under one name."""
+    return f"{base.rstrip('/')}/{session.namespace}/{session.name}-{session.uid}"
