@@ -1,0 +1,137 @@
+"""``python -m local_cluster``: start, stop and look at the local cluster."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from local_cluster.embedded import EmbeddedCluster
+from local_cluster.errors import ClusterError
+from local_cluster.kind import KindCluster
+from local_cluster.progress import Progress
+from local_cluster.settings import KUBECONFIG
+
+Cluster = EmbeddedCluster | KindCluster
+LOCK = Path("/tmp/af-local-cluster.lock")  # noqa: S108 (one per machine, as the cluster is)
+DOCKER_SECONDS = 10
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """A real Kubernetes on this machine, for demo and tests.
+
+    Where a Docker engine answers it is a kind cluster (kind-config.yaml). Elsewhere, as root on Debian, it is
+    the embedded cluster: the same upstream components in one network namespace without a way out.
+    """
+
+
+@main.command()
+@click.option(
+    "--images/--no-images", default=True, help="Also build the project's images and push them to the cluster."
+)
+def up(*, images: bool) -> None:
+    """Start the cluster; does nothing but a check when it runs."""
+    progress = Progress()
+    with _reported(), _locked(progress):
+        cluster = _choose(progress)
+        cluster.up()
+        if images:
+            _ensure_images(progress)
+        progress.note(f"ready: export KUBECONFIG={KUBECONFIG}")
+
+
+@main.command()
+def down() -> None:
+    """Stop the cluster and leave nothing behind but caches."""
+    progress = Progress()
+    with _reported(), _locked(progress):
+        _choose(progress).down()
+
+
+@main.command()
+def status() -> None:
+    """Say what runs; exit code 1 unless all of it does."""
+    with _reported():
+        cluster = _choose(Progress())
+        for name, alive in cluster.status().items():
+            click.echo(f"{name:26} {'running' if alive else 'not running'}")
+        running = cluster.running()
+        click.echo(f"{'API server':26} {'ready' if running else 'not ready'}")
+    sys.exit(0 if running else 1)
+
+
+@main.command("audit-log")
+def audit_log() -> None:
+    """Print the path of the API server's audit log (JSON lines, one per request)."""
+    with _reported():
+        click.echo(_choose(Progress()).audit_log)
+
+
+@main.command()
+def images() -> None:
+    """Build the project's images and push them to the cluster that runs."""
+    progress = Progress()
+    with _reported(), _locked(progress):
+        if not _choose(progress).running():
+            raise ClusterError("No cluster is running: start one with `make cluster`.")
+        _ensure_images(progress)
+
+
+def _ensure_images(progress: Progress) -> None:
+    # Imported here: the cluster itself does not need what builds images.
+    from local_cluster import images as image_builds  # noqa: PLC0415
+
+    image_builds.ensure_images(progress)
+
+
+def _choose(progress: Progress) -> Cluster:
+    if docker_answers():
+        return KindCluster(progress)
+    if os.geteuid() != 0:
+        raise ClusterError(
+            "The local cluster needs a Docker engine (then it uses kind) or root (then it runs embedded), and here is "
+            "neither. Start Docker and check that `docker info` answers as this user, or run the same command as root."
+        )
+    return EmbeddedCluster(progress)
+
+
+def docker_answers() -> bool:
+    """Say whether there is a Docker engine that this user may use."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        done = subprocess.run(["docker", "info"], capture_output=True, timeout=DOCKER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+@contextlib.contextmanager
+def _locked(progress: Progress) -> Iterator[None]:
+    """Let only one command at a time change the cluster. The kernel drops the lock of a process that dies."""
+    LOCK.touch(exist_ok=True)
+    with LOCK.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note("another command is changing the local cluster: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except ClusterError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
