@@ -5,73 +5,122 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
-from pydantic.config import JsonDict
 
-from af_operator.api.common import ApiModel, Name, Quantity, Seconds, rule, rules
+from af_operator.api.common import (
+    BY_NAME,
+    QUALIFIED_NAME,
+    ApiModel,
+    Bytes,
+    Cpu,
+    Format,
+    Name,
+    Rule,
+    Seconds,
+    rule,
+    rules,
+)
 
-ImageReference = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[a-z0-9][A-Za-z0-9./_:@-]*$")]
-Label = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
-BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+ImageReference = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=500, pattern=r"^[a-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9._:-]+)*(@sha256:[0-9a-f]{64})?$"
+    ),
+    Format("write an image reference, such as registry.example.org/analysis@sha256:<64 hex digits>"),
+]
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 
 
 class Image(ApiModel):
     """An image that sessions may name."""
 
-    name: Name
+    name: Name = Field(description="What sessions call it.")
     image: ImageReference = Field(description="Reference, best with a digest: what a session gets never changes then.")
 
 
 class Size(ApiModel):
     """A shape of a container: what it asks for and what it may use."""
 
-    name: Name
-    cpu: Quantity = Field(description="CPU request; also the number of threads of a Dask worker, rounded up.")
-    cpu_limit: Quantity | None = Field(default=None, description="CPU limit; none if left out.")
-    memory: Quantity = Field(description="Memory request and limit.")
+    name: Name = Field(description="What sessions call it.")
+    cpu: Cpu = Field(description="CPU request; also the number of threads of a Dask worker, rounded up.")
+    cpu_limit: Cpu | None = Field(default=None, description="CPU limit; none if left out.")
+    memory: Bytes = Field(description="Memory request and limit.")
 
 
 class Toleration(ApiModel):
     """A taint that pods of a node pool tolerate."""
 
-    key: str = Field(max_length=317)
-    operator: Literal["Exists", "Equal"] = "Equal"
-    value: str | None = Field(default=None, max_length=63)
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.operator == 'Equal' || !has(self.value)",
+                "operator Exists takes no value: remove value, or write operator: Equal",
+                fieldPath=".value",
+            ),
+        )
+    )
+    key: Annotated[
+        str,
+        Field(max_length=317, pattern=QUALIFIED_NAME),
+        Format("write the key of a taint, such as nvidia.com/gpu"),
+    ] = Field(min_length=1, description="The taint's key.")
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="How the taint's value is compared.")
+    value: LabelValue | None = Field(default=None, description="The taint's value, with operator Equal.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="The taint's effect; every effect if left out."
+    )
 
 
 class NodePool(ApiModel):
     """Nodes that pods may be placed on."""
 
-    name: Name
-    node_selector: dict[str, Label] = Field(default_factory=dict, max_length=16)
-    tolerations: list[Toleration] = Field(default_factory=list, max_length=16)
-    gpu_resource: str | None = Field(
-        default=None, max_length=100, description="Extended resource of one GPU, e.g. nvidia.com/gpu."
+    name: Name = Field(description="What sessions call it.")
+    node_selector: Annotated[
+        dict[str, LabelValue],
+        Field(max_length=16),
+        Rule(
+            f"self.all(key, size(key) <= 317 && key.matches(r'{QUALIFIED_NAME}'))",
+            "a key of nodeSelector is the key of a node's label, such as example.org/pool",
+        ),
+    ] = Field(default_factory=dict, description="Labels of the pool's nodes; every node if left out.")
+    tolerations: list[Toleration] = Field(
+        default_factory=list, max_length=16, description="Taints of the pool's nodes that its pods tolerate."
     )
-    max_workers: int | None = Field(default=None, ge=0, le=10_000, description="Workers of one session on this pool.")
+    gpu_resource: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=100, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9][-A-Za-z0-9_.]*$"),
+            Format("write the name of an extended resource, such as nvidia.com/gpu"),
+        ]
+        | None
+    ) = Field(default=None, description="Extended resource of one GPU, such as nvidia.com/gpu; no GPUs if left out.")
+    max_workers: int | None = Field(
+        default=None, ge=0, le=10_000, description="Workers of one session on this pool; no limit if left out."
+    )
 
 
 class ProfileXCache(ApiModel):
-    """Where caches read from. One origin: the cache's key is the path alone."""
+    """The caches, and where they read from. One origin: a cache knows files by their path alone."""
 
-    image: ImageReference
-    origin: str = Field(
-        min_length=1,
-        max_length=260,
-        pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$",
-        description="host:port of the one permitted origin, in practice a site's redirector.",
-    )
-    max_size: Quantity = Field(default="100Gi", description="Largest disk of one cache.")
-    memory: Quantity = Field(default="1536Mi", description="Memory limit of one cache (its buffers take up to 1 GiB).")
+    image: ImageReference = Field(description="Image with xrootd.")
+    origin: Annotated[
+        str,
+        Field(max_length=260, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$"),
+        Format("write host:port, such as xrootd.example.org:1094; no scheme, no path"),
+    ] = Field(min_length=1, description="host:port of the one permitted origin, in practice a site's redirector.")
+    max_size: Bytes = Field(default="100Gi", description="Largest disk of one cache.")
+    memory: Bytes = Field(default="1536Mi", description="Memory limit of one cache; its buffers take up to 1 GiB.")
 
 
 class Results(ApiModel):
     """Where runs put what they leave in $AF_RESULTS."""
 
-    url: str = Field(
+    url: Annotated[
+        str,
+        # No '@': every user of a session reads this in its status, so there is no place for credentials.
+        Field(max_length=500, pattern=r"^[a-z][a-z0-9+]*://[^@\s\x00]+$"),
+        Format("write a URL without credentials, such as root://storage.example.org:1094//results or s3://bucket/af"),
+    ] = Field(
         min_length=1,
-        max_length=500,
-        pattern=r"^[a-z0-9]+://",
         description="Base URL for fsspec (root://, s3://, file://); a session gets <url>/<namespace>/<name>-<uid>.",
     )
 
@@ -81,15 +130,20 @@ class Limits(ApiModel):
 
     workers: int = Field(default=100, ge=0, le=10_000, description="Dask workers over all pools.")
     gpus: int = Field(default=0, ge=0, le=10_000, description="GPUs over all pools.")
-    lifetime_seconds: Seconds | None = Field(default=None, description="Longest lifetimeSeconds; also the default.")
+    lifetime_seconds: Seconds | None = Field(
+        default=None,
+        description="Longest lifetimeSeconds, and what a session gets that does not say; none if left out.",
+    )
 
 
 class Defaults(ApiModel):
     """What a session gets that does not say."""
 
-    image: Name | None = Field(default=None, description="The first image if left out.")
-    size: Name | None = Field(default=None, description="The first size if left out.")
-    ttl_seconds_after_finished: int = Field(default=86_400, ge=0, le=31_536_000)
+    image: Name | None = Field(default=None, description="Name of an image; the first of images if left out.")
+    size: Name | None = Field(default=None, description="Name of a size; the first of sizes if left out.")
+    ttl_seconds_after_finished: int = Field(
+        default=86_400, ge=0, le=31_536_000, description="A finished session is deleted after this time."
+    )
 
 
 class ProfileSpec(ApiModel):
@@ -98,20 +152,30 @@ class ProfileSpec(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "!has(self.defaults) || !has(self.defaults.image) || "
-                "self.images.exists(i, i.name == self.defaults.image)",
-                "defaults.image must be one of images",
+                "!has(self.defaults.image) || self.images.exists(i, i.name == self.defaults.image)",
+                "defaults.image must be the name of one of images",
+                fieldPath=".defaults.image",
             ),
             rule(
-                "!has(self.defaults) || !has(self.defaults.size) || self.sizes.exists(s, s.name == self.defaults.size)",
-                "defaults.size must be one of sizes",
+                "!has(self.defaults.size) || self.sizes.exists(s, s.name == self.defaults.size)",
+                "defaults.size must be the name of one of sizes",
+                fieldPath=".defaults.size",
             ),
         )
     )
-    images: list[Image] = Field(min_length=1, max_length=64, json_schema_extra=BY_NAME)
-    sizes: list[Size] = Field(min_length=1, max_length=64, json_schema_extra=BY_NAME)
-    node_pools: list[NodePool] = Field(default_factory=list, max_length=64, json_schema_extra=BY_NAME)
-    xcache: ProfileXCache | None = None
-    results: Results | None = None
+    images: list[Image] = Field(
+        min_length=1, max_length=64, description="Images that sessions may name.", json_schema_extra=BY_NAME
+    )
+    sizes: list[Size] = Field(
+        min_length=1, max_length=64, description="Sizes that sessions may name.", json_schema_extra=BY_NAME
+    )
+    node_pools: list[NodePool] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Node pools that sessions may name.",
+        json_schema_extra=BY_NAME,
+    )
+    xcache: ProfileXCache | None = Field(default=None, description="Sessions have no cache if left out.")
+    results: Results | None = Field(default=None, description="Nothing is kept of a run's files if left out.")
     limits: Limits = Field(default_factory=Limits)
     defaults: Defaults = Field(default_factory=Defaults)

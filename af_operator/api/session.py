@@ -10,71 +10,124 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from af_operator.api.common import ApiModel, Name, Quantity, Seconds, rule, rules
+from af_operator.api.common import BY_NAME, ApiModel, Bytes, Format, Name, Rule, Seconds, rule, rules
 
 MAX_SOURCE_BYTES = 262_144
 """All inline source files together; an object must stay far below etcd's 1.5 MiB."""
 
-FileName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$")]
+FILE_NAME = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
+FileName = Annotated[str, Field(min_length=1, max_length=100, pattern=FILE_NAME)]
+ConfigMapName = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
+    Format("write the name of a ConfigMap in the session's namespace; no path, no other namespace"),
+]
+
+# A user is what the API server calls them: alice, system:serviceaccount:physics:alice, an e-mail address, or
+# with a prefix of an identity provider such as https://iam.example.org#alice.
+USER = r"^[A-Za-z0-9]([-A-Za-z0-9_.@:+/#=, |]*[A-Za-z0-9])?$"
+
+# The container runtime refuses a NUL byte long after the API server has accepted the object.
+NO_NUL = Rule(r"!self.contains('\u0000')", "remove the NUL characters: a process cannot be given them")
+
+
+def forbidden(expression: str, field: str, message: str) -> dict[str, str]:
+    """Return a rule on the spec that is reported at one field, without echoing a value."""
+    return rule(expression, message, fieldPath=f".{field}", reason="FieldValueForbidden")
+
+
+def immutable(field: str, *, optional: bool = False) -> dict[str, str]:
+    """Return the rule that a field stays as it was created.
+
+    On the spec, not on the field: a transition rule of a field is not evaluated when the field is added
+    or removed, so an optional field could be changed in two steps.
+    """
+    if not optional:
+        return forbidden(
+            f"self.{field} == oldSelf.{field}",
+            field,
+            f"{field} cannot be changed: create a new session with the {field} you want",
+        )
+    return forbidden(
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        field,
+        f"{field} cannot be changed, added or removed: create a new session with the {field} you want",
+    )
 
 
 class Source(ApiModel):
-    """The user's files, laid into the run's working directory. Exactly one of `files` and `configMap`."""
+    """The user's files, laid into the run's working directory: either `files` or `configMap`."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule("has(self.files) != has(self.configMap)", "give either files or configMap, not both and not neither"),
         )
     )
-    files: dict[FileName, Annotated[str, Field(max_length=MAX_SOURCE_BYTES)]] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=64,
-        description="File name to content, at most 256 KiB in all; `af run` fills this in.",
-        json_schema_extra=rules(
-            rule(
-                f"self.map(name, size(self[name])).sum() <= {MAX_SOURCE_BYTES}",
-                "the files are larger than 256 KiB in all: put them into a ConfigMap or the image",
+    files: (
+        Annotated[
+            dict[FileName, Annotated[str, Field(max_length=MAX_SOURCE_BYTES)]],
+            Field(min_length=1, max_length=64),
+            Rule(
+                # bytes(), because a string's size counts characters and a ConfigMap's limit counts bytes.
+                f"self.map(name, size(bytes(self[name]))).sum() <= {MAX_SOURCE_BYTES}",
+                "the files are larger than 256 KiB in all: put them into the image, or into a ConfigMap "
+                "and name it in configMap",
             ),
-            rule(
-                "self.all(name, name.matches('^[A-Za-z0-9_][-A-Za-z0-9_.]*$') && size(name) <= 100)",
-                "a file name is letters, digits, '_', '-' and '.', at most 100 characters, and no path",
+            Rule(
+                f"self.all(name, size(name) <= 100 && name.matches(r'{FILE_NAME}'))",
+                "a file name is letters, digits, '_', '-' and '.', not first '-' or '.', at most 100 characters, "
+                "and no path",
             ),
-        ),
-    )
-    config_map: Name | None = Field(
+        ]
+        | None
+    ) = Field(default=None, description="File name to content, at most 256 KiB in all; `af run` fills this in.")
+    config_map: ConfigMapName | None = Field(
         default=None, description="Name of a ConfigMap in the session's namespace whose keys are the files."
     )
 
 
 class Run(ApiModel):
-    """The headless program: a Job that starts once the session's minimum is ready."""
+    """The headless program: a Job that starts once every pool has its minimum of workers."""
 
-    command: list[Annotated[str, Field(max_length=4096)]] = Field(
-        min_length=1, max_length=64, description="Program and arguments; not run through a shell."
+    command: Annotated[
+        list[Annotated[str, Field(max_length=4096), NO_NUL]],
+        Rule("self.size() == 0 || self[0] != ''", "the command's first item is the program: it cannot be empty"),
+    ] = Field(
+        min_length=1,
+        max_length=64,
+        description="Program and arguments, one item each. Not run through a shell: for pipes or variables write "
+        "[sh, -c, '...'].",
     )
-    source: Source | None = Field(default=None, description="The user's files in the working directory.")
+    source: Source | None = None
     size: Name | None = Field(default=None, description="A size of the profile; the profile's default if left out.")
     backoff_limit: int = Field(default=0, ge=0, le=10, description="How often a failed run is tried again.")
     active_deadline_seconds: Seconds | None = Field(
-        default=None, description="Longest time from the release of the run to its end, retries included."
+        default=None,
+        description="Longest time from the release of the run to its end, retries included. No limit if left out.",
     )
 
 
 class Workers(ApiModel):
-    """How many workers. The run starts when `min` are ready; the pool asks for `max`."""
+    """How many workers. The session is ready at `min`; the pool asks for `max`."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(rule("self.min <= self.max", "workers.min must not be larger than workers.max"))
+        json_schema_extra=rules(
+            rule("self.min <= self.max", "min must not be larger than max; it is 1 where it is left out"),
+        )
     )
-    min: int = Field(default=1, ge=0, le=1000, description="Ready workers before the session counts as ready.")
+    min: int = Field(
+        default=1,
+        ge=0,
+        le=1000,
+        description="Workers that must be ready before the session counts as ready and the run starts.",
+    )
     max: int = Field(ge=0, le=1000, description="Workers that the pool asks for.")
 
 
 class DaskPool(ApiModel):
     """Workers of one shape on one node pool."""
 
-    name: Name
+    name: Name = Field(description="The pool's name, unique in the session.")
     node_pool: Name = Field(description="A node pool of the profile.")
     size: Name | None = Field(default=None, description="A size of the profile; the profile's default if left out.")
     workers: Workers
@@ -84,13 +137,17 @@ class DaskPool(ApiModel):
 
 
 class Dask(ApiModel):
-    """A Dask cluster: a scheduler and pools of workers. `Client()` without arguments finds it."""
+    """A Dask cluster: one scheduler, and pools of workers.
+
+    In the session's pods `Client()` without arguments finds it.
+    """
 
     pools: list[DaskPool] = Field(
         min_length=1,
         max_length=8,
-        description="Pools of workers; names are unique.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="Pools of workers, each on its own node pool; names are unique. Another shape of a "
+        "pool (node pool, size, GPUs) replaces its workers.",
+        json_schema_extra=BY_NAME,
     )
 
 
@@ -101,85 +158,92 @@ class XCache(ApiModel):
         default="Sidecar",
         description="Sidecar: one cache in each pod that reads. Session: one cache for the whole session.",
     )
-    size: Quantity = Field(default="10Gi", description="Disk for one cache.")
+    size: Bytes = Field(default="10Gi", description="Disk for one cache, at most the profile's xcache.maxSize.")
 
 
 class EnvVar(ApiModel):
     """One environment variable of the user's processes."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "!self.name.matches('^(AF_|DASK_|XRD_|XROOT_|KUBERNETES_|LD_)')",
-                "names that begin with AF_, DASK_, XRD_, XROOT_, KUBERNETES_ or LD_ are set by the session itself",
-            ),
-        )
-    )
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    value: str = Field(max_length=4096, description="Literal value; `$(VAR)` is not expanded.")
+    name: Annotated[
+        str,
+        Field(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
+        Format("write the name of an environment variable: letters, digits and '_', not first a digit"),
+        # What these say is how the session's parts find each other; LD_PRELOAD would reach into the runner.
+        Rule(
+            "!self.matches(r'^(AF_|DASK_|XRD_|XROOT_|KUBERNETES_|LD_|HOME$|PATH$)')",
+            "HOME, PATH and names that begin with AF_, DASK_, XRD_, XROOT_, KUBERNETES_ or LD_ are set by the "
+            "session itself: choose another name",
+        ),
+    ] = Field(min_length=1, description="Name of the variable.")
+    value: Annotated[str, NO_NUL] = Field(max_length=4096, description="Literal value; `$(VAR)` is not expanded.")
 
 
 class SessionSpec(ApiModel):
-    """What the user wants."""
+    """What the user wants: choices from the profile, by name."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule("self.mode == 'Headless' || !has(self.run)", "run needs mode: Headless"),
-            rule("self.mode != 'Headless' || has(self.run)", "mode: Headless needs run"),
-            rule("has(self.run) == has(oldSelf.run)", "run cannot be added or removed: create a new session"),
-            rule("has(self.xcache) == has(oldSelf.xcache)", "xcache cannot be added or removed: create a new session"),
-            rule("has(self.env) == has(oldSelf.env)", "env is immutable: create a new session"),
-            rule("has(self.image) == has(oldSelf.image)", "image is immutable: create a new session"),
+            forbidden(
+                "self.mode == 'Headless' || !has(self.run)", "run", "run needs mode: Headless; Interactive has no run"
+            ),
+            rule(
+                "self.mode != 'Headless' || has(self.run)",
+                "mode: Headless needs run, with at least a command",
+                fieldPath=".run",
+                reason="FieldValueRequired",
+            ),
+            immutable("profile"),
+            immutable("user"),
+            immutable("mode"),
+            immutable("image", optional=True),
+            immutable("run", optional=True),
+            immutable("xcache", optional=True),
+            immutable("env", optional=True),
+            # Its pools may be edited. Whether there is a scheduler is in the environment of running pods.
+            forbidden(
+                "has(self.dask) == has(oldSelf.dask)",
+                "dask",
+                "dask cannot be added or removed, only its pools changed: create a new session",
+            ),
         )
     )
-    profile: Name = Field(
-        default="default",
-        description="The AnalysisProfile to choose from. Immutable.",
-        json_schema_extra=rules(rule("self == oldSelf", "profile is immutable: create a new session")),
-    )
-    user: str = Field(
+    profile: Name = Field(default="default", description="Name of the AnalysisProfile to choose from. Immutable.")
+    user: Annotated[
+        str,
+        Field(max_length=253, pattern=USER),
+        Format("write the user as the API server knows them (kubectl auth whoami), such as alice"),
+    ] = Field(
         min_length=1,
-        max_length=253,
-        pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.@:+]*[A-Za-z0-9])?$",
-        description="Who the session belongs to, as the API server knows them. Immutable.",
-        json_schema_extra=rules(rule("self == oldSelf", "user is immutable: create a new session")),
+        description="Who the session belongs to, as the API server knows them (`kubectl auth whoami`). Immutable.",
     )
     mode: Literal["Interactive", "Headless"] = Field(
         description="Headless: runs `run` and finishes. Interactive: stays until it is deleted. Immutable.",
-        json_schema_extra=rules(rule("self == oldSelf", "mode is immutable: create a new session")),
     )
     suspend: bool = Field(
         default=False, description="true: the compute goes; spec, cache of placement Session and results stay."
     )
     image: Name | None = Field(
         default=None,
-        description="An image of the profile, for run, scheduler and workers alike; the profile's default if left out.",
-        json_schema_extra=rules(rule("self == oldSelf", "image is immutable: create a new session")),
+        description="An image of the profile, by its name there; one for run, scheduler and workers alike. "
+        "The profile's default if left out. Immutable.",
     )
-    run: Run | None = Field(
-        default=None,
-        description="The headless program. Immutable.",
-        json_schema_extra=rules(rule("self == oldSelf", "run is immutable: create a new session")),
-    )
-    dask: Dask | None = Field(default=None, description="Dask cluster of the session.")
-    xcache: XCache | None = Field(
-        default=None,
-        description="Cache for `root://` reads. Immutable.",
-        json_schema_extra=rules(rule("self == oldSelf", "xcache is immutable: create a new session")),
-    )
+    run: Run | None = Field(default=None, description="Only and always with mode Headless. Immutable.")
+    dask: Dask | None = None
+    xcache: XCache | None = Field(default=None, description="Immutable.")
     env: list[EnvVar] | None = Field(
         default=None,
         max_length=64,
         description="Environment of the user's processes: run, scheduler and workers. Immutable.",
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["name"],
-            **rules(rule("self == oldSelf", "env is immutable: create a new session")),
-        },
+        json_schema_extra=BY_NAME,
     )
     lifetime_seconds: Seconds | None = Field(
-        default=None, description="The session's compute ends this long after its creation, whatever it does."
+        default=None,
+        description="The session's compute ends this long after its creation, whatever it does. "
+        "The profile's limits.lifetimeSeconds if left out.",
     )
     ttl_seconds_after_finished: int | None = Field(
-        default=None, ge=0, le=31_536_000, description="A finished session is deleted after this time."
+        default=None,
+        ge=0,
+        le=31_536_000,
+        description="A finished session is deleted after this time. The profile's default if left out.",
     )
