@@ -42,7 +42,7 @@ def up(*, images: bool) -> None:
         cluster = _choose(progress)
         cluster.up()
         if images:
-            _ensure_images(progress)
+            _ensure_images(progress, cluster)
         progress.note(f"ready: export KUBECONFIG={KUBECONFIG}")
 
 
@@ -78,16 +78,19 @@ def images() -> None:
     """Build the project's images and push them to the cluster that runs."""
     progress = Progress()
     with _reported(), _locked(progress):
-        if not _choose(progress).running():
+        cluster = _choose(progress)
+        if not cluster.running():
             raise ClusterError("No cluster is running: start one with `make cluster`.")
-        _ensure_images(progress)
+        _ensure_images(progress, cluster)
 
 
-def _ensure_images(progress: Progress) -> None:
+def _ensure_images(progress: Progress, cluster: Cluster) -> None:
     # Imported here: the cluster itself does not need what builds images.
+    from local_cluster import engines  # noqa: PLC0415
     from local_cluster import images as image_builds  # noqa: PLC0415
 
-    image_builds.ensure_images(progress)
+    engine = engines.Docker() if isinstance(cluster, KindCluster) else engines.Buildah()
+    image_builds.ensure_images(progress, engine)
 
 
 def _choose(progress: Progress) -> Cluster:

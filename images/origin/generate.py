@@ -15,6 +15,7 @@ EVENTS_PER_FILE = 200_000
 EVENTS_PER_BASKET = 50_000
 EVENTS_PER_LUMINOSITY_BLOCK = 1_000
 Z_MASS, Z_WIDTH, MUON_MASS = 91.1876, 2.4952, 0.1056584  # GeV
+Z_RANGE = (60.0, 120.0)  # GeV; the Breit-Wigner is cut there
 Z_FRACTION = 0.8
 ACCEPTANCE = {"pt": 3.0, "eta": 2.4}  # what the detector sees: pt above (GeV), |eta| below
 RESOLUTION = 0.012  # relative, of pt
@@ -59,7 +60,7 @@ def events(rng: np.random.Generator, first: int) -> dict[str, ak.Array]:
 def decays(rng: np.random.Generator) -> ak.Array:
     """Two muons of opposite charge per event: a Z or the continuum below it, decayed isotropically and boosted."""
     n = EVENTS_PER_BASKET
-    resonance = np.clip(Z_MASS + 0.5 * Z_WIDTH * rng.standard_cauchy(n), 60, 120)
+    resonance = Z_MASS + Z_WIDTH / 2 * np.tan(rng.uniform(*np.arctan(2 * (np.array(Z_RANGE) - Z_MASS) / Z_WIDTH), n))
     mass = np.where(rng.random(n) < Z_FRACTION, resonance, 40 + rng.exponential(25, n))
     parent_pt, rapidity = rng.gamma(1.4, 9.0, n), rng.normal(0, 1.6, n)
     parent_phi, phi, cos_theta = rng.uniform(-np.pi, np.pi, n), rng.uniform(-np.pi, np.pi, n), rng.uniform(-1, 1, n)
