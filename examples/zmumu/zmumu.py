@@ -141,7 +141,7 @@ def cache_of_this_worker() -> tuple[str, int]:
     """Return which cache this worker reads through, and the bytes it has sent; nothing where there is none."""
     if not (proxy := os.environ.get("XROOT_PROXY")):
         return "", 0
-    from XRootD.client import FileSystem  # noqa: PLC0415: only where there is a cache
+    from XRootD.client import FileSystem  # noqa: PLC0415 - only where there is a cache
     from XRootD.client.flags import QueryCode  # noqa: PLC0415
 
     status, answer = FileSystem(proxy).query(QueryCode.STATS, "l", timeout=10)

@@ -1,0 +1,152 @@
+"""A whole facility on the local cluster: chart, tenant, origin and catalogue; for the demo and the end-to-end tests."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local_cluster.api import Kubectl
+from local_cluster.errors import ClusterError
+from local_cluster.images import REFERENCES
+from local_cluster.progress import Progress
+from local_cluster.settings import CHECKOUT, KUBECONFIG, LOCAL
+
+CHART = CHECKOUT / "helm" / "af-operator"
+MANIFESTS = CHECKOUT / "examples" / "facility"
+RELEASE = "af-operator"
+SYSTEM_NAMESPACE = "af-system"
+STORAGE_NAMESPACE = "af-storage"
+TENANT = "physics"
+USER = "alice"
+ORIGIN_NODE_PORT = 31094
+ROLLOUT_SECONDS = 180
+TOKEN_LIFETIME = "24h"  # noqa: S105 (a duration)
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Facility:
+    """What `install` leaves.
+
+    Attributes
+    ----------
+    kubectl
+        As the administrator.
+    user_kubeconfig
+        The user's: namespace and token, mode 0600.
+    origin
+        ``root://`` URL of the origin server as users outside see it.
+    """
+
+    kubectl: Kubectl
+    user_kubeconfig: Path
+    origin: str
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of kubectl and helm: the local cluster's, whatever the shell has."""
+    path = f"{LOCAL / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    return os.environ | {"PATH": path, "KUBECONFIG": str(KUBECONFIG)}
+
+
+def install(progress: Progress) -> Facility:
+    """Bring the facility into the state that chart and manifests describe; fine if it is there.
+
+    Raises
+    ------
+    ClusterError
+        Cluster or images are missing, or something does not come up; says what to do next.
+    """
+    images = image_references()
+    kubectl = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
+    address = node_address(kubectl)
+    install_chart(progress, kubectl, images["operator"])
+    with progress.step("applying tenant, origin and catalogue"):
+        kubectl.apply(yaml.safe_dump_all(facility_documents(images, address)))
+    for namespace in (SYSTEM_NAMESPACE, STORAGE_NAMESPACE):
+        await_rollout(progress, kubectl, namespace)
+    user_kubeconfig = write_user_kubeconfig(kubectl, LOCAL / f"{USER}.kubeconfig")
+    return Facility(kubectl, user_kubeconfig, f"root://{address}:{ORIGIN_NODE_PORT}")
+
+
+def image_references(path: Path = REFERENCES) -> dict[str, str]:
+    """Return image name -> reference with digest, as the last ``make cluster`` pushed them."""
+    if not path.exists():
+        raise ClusterError(f"{path} is missing: the images are built and pushed by `make cluster`.")
+    return dict(json.loads(path.read_text()))
+
+
+def node_address(kubectl: Kubectl) -> str:
+    """Return the node's address; with a NodePort it is the same from pods and from this machine."""
+    addresses = kubectl.get("nodes")["items"][0]["status"]["addresses"]
+    return next(str(entry["address"]) for entry in addresses if entry["type"] == "InternalIP")
+
+
+def install_chart(progress: Progress, kubectl: Kubectl, image: str) -> None:
+    """Install or upgrade the release; does not wait for it."""
+    with progress.step("applying the definitions of the kinds"):
+        # helm leaves crds/ alone on an upgrade.
+        kubectl.apply("\n---\n".join(file.read_text() for file in sorted((CHART / "crds").glob("*.yaml"))))
+    argv = ["helm", "upgrade", "--install", RELEASE, str(CHART), "--skip-crds"]
+    argv += ["--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--set", f"image.operator={image}"]
+    progress.run("helm upgrade --install", argv, LOCAL / "logs" / "helm.log", environment())
+
+
+def facility_documents(images: Mapping[str, str], address: str) -> list[Document]:
+    """Return tenant, origin and catalogue, with this cluster's images and address in them."""
+    documents: list[Document] = []
+    for name in ("tenant", "origin", "profile"):
+        documents += yaml.safe_load_all((MANIFESTS / f"{name}.yaml").read_text())
+    for document in documents:
+        for holder in image_holders(document):
+            holder["image"] = images.get(holder["image"], holder["image"])
+        if document["kind"] == "AnalysisProfile":
+            document["spec"]["results"]["url"] = f"root://{address}:{ORIGIN_NODE_PORT}//results"
+    return documents
+
+
+def image_holders(document: Document) -> list[Document]:
+    """Return the mappings in which this document names images."""
+    if document["kind"] == "AnalysisProfile":
+        return [*document["spec"]["images"], document["spec"]["xcache"]]
+    if document["kind"] == "Deployment":
+        return list(document["spec"]["template"]["spec"]["containers"])
+    return []
+
+
+def await_rollout(progress: Progress, kubectl: Kubectl, namespace: str) -> None:
+    """Wait for every Deployment of a namespace; if one does not come up, say what its pods say."""
+    argv = ["kubectl", f"--namespace={namespace}", "rollout", "status", "deployment", f"--timeout={ROLLOUT_SECONDS}s"]
+    try:
+        progress.run(f"deployments of {namespace}", argv, LOCAL / "logs" / f"rollout-{namespace}.log", environment())
+    except ClusterError as error:
+        pods = kubectl(f"--namespace={namespace}", "get", "pods", "--output=wide")
+        warnings = kubectl(f"--namespace={namespace}", "get", "events", "--field-selector=type=Warning")
+        logs = f"kubectl -n {namespace} logs deployment/NAME"
+        raise ClusterError(f"{error}\n{pods}\n{warnings}\nNext: {logs}") from error
+
+
+def write_user_kubeconfig(kubectl: Kubectl, path: Path) -> Path:
+    """Write a kubeconfig with a fresh token of the tenant's user, for her eyes only."""
+    admin = json.loads(kubectl("config", "view", "--raw", "--flatten", "--minify", "--output=json"))
+    token = kubectl(f"--namespace={TENANT}", "create", "token", USER, f"--duration={TOKEN_LIFETIME}").strip()
+    name = admin["clusters"][0]["name"]
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": admin["clusters"],
+        "users": [{"name": USER, "user": {"token": token}}],
+        "contexts": [{"name": USER, "context": {"cluster": name, "user": USER, "namespace": TENANT}}],
+        "current-context": USER,
+    }
+    partial = path.with_name(f".{path.name}")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600, exist_ok=False)
+    partial.write_text(yaml.safe_dump(config))
+    partial.replace(path)
+    return path
