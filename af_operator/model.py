@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from af_operator.api import GROUP, ProfileSpec, SessionSpec
 
@@ -18,6 +18,14 @@ class Key(NamedTuple):
 
     namespace: str
     name: str
+
+
+class SessionRef(NamedTuple):
+    """One very session: a later one of the same name has another uid."""
+
+    namespace: str
+    name: str
+    uid: str
 
 
 class Kind(NamedTuple):
@@ -59,6 +67,11 @@ class Session:
     def key(self) -> Key:
         """The session's key in the queue."""
         return Key(self.namespace, self.name)
+
+    @property
+    def ref(self) -> SessionRef:
+        """The session's identity."""
+        return SessionRef(self.namespace, self.name, self.uid)
 
 
 @dataclass(frozen=True)
@@ -181,3 +194,72 @@ class Health:
 
 
 POD = Kind("v1", "Pod", "pods")
+
+
+@dataclass(frozen=True)
+class LogRequest:
+    """A log to read the tail of."""
+
+    pod: str
+    container: str
+    lines: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A Kubernetes Event to record."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What the API server would not take, in its own words."""
+
+    ref: ObjectRef
+    component: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass will do, and what it knows: ``status`` is made from this and nothing else.
+
+    Attributes
+    ----------
+    rejected
+        (reason, message) when the spec does not fit the profile; then nothing is applied or deleted.
+    desired
+        Everything that should exist, fully stamped.
+    apply
+        The part of `desired` that differs from the live objects.
+    delete
+        Live objects of ours that nobody plans any more.
+    active
+        Names of the components whose objects are planned.
+    health
+        By component name, for every enabled component.
+    report
+        What components add to the status at its top level, e.g. ``{"run": {…}}``.
+    log_wanted
+        A log whose tail the pass must read before it can plan to the end.
+    expired
+        The session has outlived its TTL and is to be deleted.
+    look_again
+        When the session must be looked at again though nothing may have happened.
+    """
+
+    rejected: tuple[str, str] | None = None
+    desired: tuple[Manifest, ...] = ()
+    apply: tuple[Manifest, ...] = ()
+    delete: tuple[Body, ...] = ()
+    active: frozenset[str] = frozenset()
+    health: Mapping[str, Health] = field(default_factory=dict)
+    report: Body = field(default_factory=dict)
+    finished: Finish | None = None
+    log_wanted: LogRequest | None = None
+    expired: bool = False
+    look_again: datetime | None = None

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from af_operator.model import Health, Keep, Kind, Manifest, Observed, PodPatch, Profile, Session
+from af_operator.model import (
+    Finish,
+    Health,
+    Keep,
+    Kind,
+    LogRequest,
+    Manifest,
+    Observed,
+    PodPatch,
+    Profile,
+    Session,
+)
 
 Lifetime = Literal["compute", "cache", "record"]
 """When a component's objects go: compute on suspend and on the end; cache on the end; record with the session."""
@@ -50,6 +61,18 @@ class Component(Protocol):
     @staticmethod
     def health(session: Session, observed: Observed) -> Health:
         """Return readiness, computed from the pods."""
+
+    @staticmethod
+    def finish(session: Session, observed: Observed) -> Finish | None:
+        """Return how the session ended, if this component is what ends it."""
+
+    @staticmethod
+    def report(session: Session, observed: Observed) -> Mapping[str, Any]:
+        """Return what this component adds to the status at its top level."""
+
+    @staticmethod
+    def log_wanted(session: Session, observed: Observed) -> LogRequest | None:
+        """Return the log that must be read before the end can be recorded, if any is still to be read."""
 
     @staticmethod
     def deadline(session: Session, observed: Observed) -> datetime | None:

@@ -1,0 +1,154 @@
+"""kopf as transport: events and indexes in, keys into the queue, nothing else.
+
+Only ``on.event`` and ``index`` are used. Every other decorator would put a finalizer on each object
+(deletion then hangs without the operator) and keep its state in annotations that a tenant can forge.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from af_operator import names
+from af_operator.api import GROUP, VERSION
+from af_operator.components import all_components
+from af_operator.model import POD, Key, Kind
+from af_operator.queue import WorkQueue
+from af_operator.settings import Settings
+from af_operator.world import World, trim
+
+COALESCE = 0.05
+"""Seconds in which the events of many children become one pass."""
+DEAF_AFTER = 90.0
+SESSIONS = (GROUP, VERSION, "analysissessions")
+PROFILES = (GROUP, VERSION, "analysisprofiles")
+LEASES = ("coordination.k8s.io", "v1", "leases")
+
+
+class Freshness:
+    """When a watch last delivered something that must come every few seconds: the renewals of our Lease."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+
+    def saw(self) -> None:
+        """Note an event."""
+        self._last = time.monotonic()
+
+    @property
+    def seen(self) -> bool:
+        """Whether there was any event."""
+        return self._last is not None
+
+    def deaf(self) -> str | None:
+        """Return what is wrong, or None; nothing is wrong before the first event."""
+        if self._last is None or time.monotonic() - self._last < DEAF_AFTER:
+            return None
+        return f"no watch event of the operator's Lease for {time.monotonic() - self._last:.0f} s"
+
+
+def configure(settings: kopf.OperatorSettings, operator: Settings) -> None:
+    """Set what kopf's defaults get wrong for us."""
+    settings.posting.enabled = False  # each log line of a handler would be a POST
+    settings.scanning.disabled = True  # the kinds are known at start; no rights on CRDs are needed
+    settings.networking.request_timeout = 30
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = 70  # a silent watch is opened again
+    settings.watching.chunk_size = 500
+    settings.persistence.finalizer = f"{GROUP}/never-used"
+    settings.process.ultimate_exiting_timeout = 10
+    for kind in child_kinds():
+        settings.watching.label_selectors[_plural(kind)] = names.SESSION_UID
+    settings.watching.field_selectors["coordination.k8s.io/leases"] = f"metadata.name={operator.lease_name}"
+
+
+def child_kinds() -> list[Kind]:
+    """Return every kind that components create, and pods."""
+    return sorted({k for c in all_components() for k in c.KINDS} | {POD})
+
+
+class Transport:
+    """Indexes and events of one operator process.
+
+    Parameters
+    ----------
+    started
+        Called with the world once kopf has its indexes; they are filled before any event arrives.
+    """
+
+    def __init__(self, queue: WorkQueue, started: Callable[[World], None], fresh: Freshness) -> None:
+        self._queue = queue
+        self._started = started
+        self._fresh = fresh
+
+    def registry(self) -> kopf.OperatorRegistry:
+        """Return a registry with our indexes and event handlers."""
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_login)
+        kopf.on.startup(registry=registry)(self._start)
+        kopf.index(*SESSIONS, id="sessions", registry=registry)(_by_key)
+        kopf.index(*SESSIONS, id="uids", registry=registry)(_key_by_uid)
+        kopf.index(*PROFILES, id="profiles", registry=registry)(_by_name)
+        kopf.on.event(*SESSIONS, registry=registry)(self._session)
+        kopf.on.event(*PROFILES, registry=registry)(self._profile)
+        kopf.on.event(*LEASES, registry=registry)(self._lease)
+        for kind in child_kinds():
+            kopf.index(*_selector(kind), id="children", registry=registry)(_by_session_uid)
+            kopf.on.event(*_selector(kind), id=f"event-{kind.plural}", registry=registry)(self._child)
+        return registry
+
+    async def _start(self, **indexes: Any) -> None:
+        self._world = World(indexes["sessions"], indexes["profiles"], indexes["children"])
+        self._keys = indexes["uids"]
+        self._started(self._world)
+
+    async def _session(self, *, event: Any, namespace: str | None, name: str, **_: Any) -> None:
+        self._world.saw(event["type"], event["object"])
+        self._queue.add(Key(str(namespace), name))
+
+    async def _profile(self, *, name: str, **_: Any) -> None:
+        for key in self._world.sessions_of_profile(name):
+            self._queue.add(key)
+
+    async def _lease(self, **_: Any) -> None:
+        self._fresh.saw()
+
+    async def _child(self, *, event: Any, labels: Any, **_: Any) -> None:
+        self._world.saw(event["type"], event["object"])
+        for key in self._keys.get(labels.get(names.SESSION_UID), ()):
+            self._queue.add(key, COALESCE)
+
+
+async def _by_key(*, body: kopf.Body, namespace: str | None, name: str, **_: Any) -> dict[Key, Any]:
+    return {Key(str(namespace), name): trim(dict(body))}
+
+
+async def _key_by_uid(*, namespace: str | None, name: str, uid: str, **_: Any) -> dict[str, Key]:
+    return {uid: Key(str(namespace), name)}
+
+
+async def _by_name(*, body: kopf.Body, name: str, **_: Any) -> dict[str, Any]:
+    return {name: trim(dict(body))}
+
+
+async def _by_session_uid(*, body: kopf.Body, labels: Any, **_: Any) -> dict[str, Any]:
+    return {labels[names.SESSION_UID]: trim(dict(body))}
+
+
+async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+def _selector(kind: Kind) -> tuple[str, str, str]:
+    group, _, version = kind.api_version.rpartition("/")
+    return group, version, kind.plural
+
+
+def _plural(kind: Kind) -> str:
+    group = kind.api_version.rpartition("/")[0]
+    return f"{group}/{kind.plural}" if group else kind.plural

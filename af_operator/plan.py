@@ -1,0 +1,213 @@
+"""From (Session, Profile, Observed, now) to a Plan: what to apply, what to delete. Pure: no clock, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from af_operator import names
+from af_operator.api import API_VERSION
+from af_operator.components import Component, all_components
+from af_operator.errors import InvalidSession
+from af_operator.model import (
+    Body,
+    Finish,
+    Keep,
+    Manifest,
+    ObjectRef,
+    Observed,
+    Plan,
+    PodPatch,
+    Profile,
+    Session,
+    ref_of,
+)
+
+
+def build(session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
+    """Return the plan for one session."""
+    enabled = [c for c in all_components() if c.enabled(session)]
+    try:
+        profile = check(session, profile, enabled)
+    except InvalidSession as error:
+        # Nothing is created, and nothing that runs is taken away: a profile edited by mistake stops no session.
+        return Plan(rejected=(error.reason, error.message))
+    end = _finish(session, profile, observed, enabled, now)
+    observed = replace(observed, finished=end)
+    active = [c for c in enabled if _lives(c, session, end)]
+    health = {c.NAME: c.health(session, observed) for c in enabled}
+    waiting = tuple(c.NAME for c in active if c.LIFETIME != "record" and not health[c.NAME].ready)
+    observed = replace(observed, waiting_for=waiting)
+    planned = list(_desired(session, profile, observed, active))
+    desired = tuple(stamp(session, c.NAME, m, observed) for c, m in planned if isinstance(m, Manifest))
+    wanted = {m.ref for m in desired} | {k.ref for _, k in planned if isinstance(k, Keep)}
+    ttl = session.spec.ttl_seconds_after_finished
+    ttl = profile.spec.defaults.ttl_seconds_after_finished if ttl is None else ttl
+    gone_at = end.time + timedelta(seconds=ttl) if end else None
+    return Plan(
+        desired=desired,
+        apply=tuple(m for m in desired if needs_apply(m.body, observed.get(m.ref))),
+        delete=tuple(_surplus(session, observed, wanted)),
+        active=frozenset(c.NAME for c in active),
+        health=health,
+        report=_report(session, observed, enabled),
+        finished=end,
+        log_wanted=next((w for c in active if (w := c.log_wanted(session, observed))), None),
+        expired=gone_at is not None and now >= gone_at,
+        look_again=_earliest(
+            now, gone_at, _lifetime_end(session, profile), *(c.deadline(session, observed) for c in active)
+        ),
+    )
+
+
+def check(session: Session, profile: Profile | None, enabled: Iterable[Component]) -> Profile:
+    """Return the profile if the spec fits it.
+
+    Raises
+    ------
+    InvalidSession
+        With the reason, and what to write instead.
+    """
+    if profile is None:
+        raise InvalidSession(
+            "ProfileNotFound",
+            f"there is no AnalysisProfile {session.spec.profile!r}: "
+            "`kubectl get analysisprofiles` lists those that there are",
+        )
+    known = [i.name for i in profile.spec.images]
+    if session.spec.image is not None and session.spec.image not in known:
+        raise InvalidSession(
+            "UnknownImage", f"image {session.spec.image!r} is not in profile {profile.name!r}: choose from {known}"
+        )
+    longest, asked = profile.spec.limits.lifetime_seconds, session.spec.lifetime_seconds
+    if longest is not None and asked is not None and asked > longest:
+        raise InvalidSession(
+            "LimitExceeded", f"lifetimeSeconds {asked} is over the limit of profile {profile.name!r}: at most {longest}"
+        )
+    for component in enabled:
+        component.check(session, profile)
+    return profile
+
+
+def stamp(session: Session, component: str, manifest: Manifest, observed: Observed) -> Manifest:
+    """Return the manifest with namespace, labels, owner, and the hash of all that."""
+    metadata = dict(manifest.body.get("metadata", {}))
+    live = observed.get(manifest.ref)
+    metadata["namespace"] = session.namespace
+    metadata["labels"] = metadata.get("labels", {}) | names.labels(session, component)
+    body = {**manifest.body, "metadata": metadata}
+    # Without the owner: dask-kubernetes makes its DaskCluster the owner of groups, which is no change of ours.
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    metadata["ownerReferences"] = [_owner(session, live, observed)]
+    metadata["annotations"] = metadata.get("annotations", {}) | {names.APPLIED_HASH: digest}
+    return Manifest(body)
+
+
+def needs_apply(desired: Body, live: Body | None) -> bool:
+    """Return whether an apply would change anything: we want something else than last time, or it has drifted."""
+    if live is None:
+        return True
+    if "deletionTimestamp" in live["metadata"]:
+        return False  # its end brings us back, and then it is created anew
+    return not _subset(desired, live)
+
+
+def ours(session: Session, body: Body, observed: Observed) -> bool:
+    """Return whether we applied this object, for this session.
+
+    Its owner is the session, or a child of the session: dask-kubernetes makes its DaskCluster the owner
+    of worker groups. Labels and annotations prove nothing: anybody can write them, and others copy ours.
+    """
+    return _applied_by_us(body) and names.controller(body).get("uid") in _family(session, observed)
+
+
+def _subset(want: Any, have: Any) -> bool:
+    if isinstance(want, Mapping):
+        return isinstance(have, Mapping) and all(k in have and _subset(v, have[k]) for k, v in want.items())
+    if isinstance(want, list):
+        return isinstance(have, list) and len(want) == len(have) and all(map(_subset, want, have))
+    return bool(want == have)
+
+
+def _owner(session: Session, live: Body | None, observed: Observed) -> Body:
+    owner = dict(names.controller(live)) if live else {}
+    if owner.get("uid") in _family(session, observed) - {session.uid}:
+        return owner
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "AnalysisSession",
+        "name": session.name,
+        "uid": session.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _family(session: Session, observed: Observed) -> set[str]:
+    direct = {c["metadata"]["uid"] for c in observed.children if names.controller(c).get("uid") == session.uid}
+    return direct | {session.uid}
+
+
+def _applied_by_us(body: Body) -> bool:
+    return any(
+        f.get("manager") == names.MANAGER and f.get("operation") == "Apply"
+        for f in body["metadata"].get("managedFields", ())
+    )
+
+
+def _surplus(session: Session, observed: Observed, wanted: set[ObjectRef]) -> Iterable[Body]:
+    for child in observed.children:
+        if ref_of(child) in wanted or "deletionTimestamp" in child["metadata"]:
+            continue
+        if ours(session, child, observed):
+            yield child
+
+
+def _lives(component: Component, session: Session, end: Finish | None) -> bool:
+    if component.LIFETIME == "record":
+        return True
+    return end is None and not (component.LIFETIME == "compute" and session.spec.suspend)
+
+
+def _desired(
+    session: Session, profile: Profile, observed: Observed, active: list[Component]
+) -> Iterable[tuple[Component, Manifest | Keep]]:
+    patches = {c.NAME: c.pod_patch(session, profile) for c in active}
+    for component in active:
+        others = sum((p for name, p in patches.items() if name != component.NAME), PodPatch())
+        for item in component.desired(session, profile, observed, others):
+            yield component, item
+
+
+def _finish(
+    session: Session, profile: Profile, observed: Observed, enabled: list[Component], now: datetime
+) -> Finish | None:
+    for component in enabled:
+        end = component.finish(session, observed)
+        if end:
+            return end
+    deadline = _lifetime_end(session, profile)
+    if deadline is None or now < deadline:
+        return None
+    seconds = int((deadline - session.created).total_seconds())
+    return Finish("LifetimeExceeded", f"the session's lifetime of {seconds} s is over: create a new one", deadline)
+
+
+def _lifetime_end(session: Session, profile: Profile) -> datetime | None:
+    seconds = session.spec.lifetime_seconds or profile.spec.limits.lifetime_seconds
+    return session.created + timedelta(seconds=seconds) if seconds else None
+
+
+def _report(session: Session, observed: Observed, enabled: list[Component]) -> Body:
+    found: dict[str, Any] = {}
+    for component in enabled:
+        found |= component.report(session, observed)
+    return found
+
+
+def _earliest(now: datetime, *times: datetime | None) -> datetime | None:
+    return min((t for t in times if t is not None and t > now), default=None)

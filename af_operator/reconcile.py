@@ -1,0 +1,171 @@
+"""One pass over one session: plan, apply, delete, one status. No branch per component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+from pydantic import ValidationError
+
+from af_operator import names, plan, status
+from af_operator.cluster import Cluster
+from af_operator.errors import Gone, NameConflict, OurBug, Refused
+from af_operator.model import (
+    Key,
+    LogRequest,
+    Manifest,
+    ObjectRef,
+    Observed,
+    Plan,
+    Profile,
+    Refusal,
+    Session,
+    SessionRef,
+)
+from af_operator.world import World
+
+REFUSED_RETRY = timedelta(seconds=30)
+"""A quota that is freed sends us no event."""
+QUIET = timedelta(seconds=1)
+"""Counts may change ten times while a pool comes up; the status says so once a second. Flips are written at once."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What was refused, and until when asking again would only cost requests."""
+
+    refusal: Refusal
+    applied_hash: str
+    until: datetime
+
+
+class Reconciler:
+    """Passes over sessions.
+
+    Parameters
+    ----------
+    world
+        Snapshots; never the API.
+    cluster
+        The port that writes.
+    clock
+        The only clock; everything below gets `now` as a value.
+    """
+
+    def __init__(self, world: World, cluster: Cluster, clock: Callable[[], datetime]) -> None:
+        self._world = world
+        self._cluster = cluster
+        self._clock = clock
+        self._refused: dict[Key, dict[ObjectRef, Remembered]] = {}
+        self._written: dict[Key, datetime] = {}
+
+    async def __call__(self, key: Key) -> datetime | None:
+        """Make the world like the session says, as far as one pass can; return when to look again.
+
+        Raises
+        ------
+        ClusterError
+            ``Unavailable`` above all: the caller tries again with backoff.
+        """
+        try:
+            session = self._world.session(key)
+        except ValidationError as error:
+            await self._say_unreadable(key, error)
+            return None
+        if session is None or session.deleting:
+            self._refused.pop(key, None)
+            self._written.pop(key, None)
+            return None
+        try:
+            return await self._pass(session, self._world.profile(session.spec.profile), self._world.observed(session))
+        except Gone:
+            log.info("the session went away during its pass")
+            return None
+
+    async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
+        now = self._clock()
+        todo = plan.build(session, profile, observed, now)
+        if todo.expired:
+            await self._cluster.delete_session(session.ref)
+            return None
+        if todo.log_wanted:
+            observed = replace(observed, log_tail=await self._read_log(session, todo.log_wanted))
+            todo = plan.build(session, profile, observed, now)
+        refusals = await self._carry_out(session, todo, now)
+        held = await self._write_status(session, todo, refusals, now)
+        again = now + REFUSED_RETRY if refusals else None
+        return min((t for t in (todo.look_again, again, held) if t), default=None)
+
+    async def _carry_out(self, session: Session, todo: Plan, now: datetime) -> list[Refusal]:
+        refusals = []
+        for manifest in todo.apply:
+            refusal = await self._apply(session, manifest, now)
+            if refusal:
+                refusals.append(refusal)
+        for body in todo.delete:
+            await self._cluster.delete(body)
+            self._world.deleted(body)
+            log.info("deleted a child", kind=body["kind"], child=body["metadata"]["name"])
+        return refusals
+
+    async def _apply(self, session: Session, manifest: Manifest, now: datetime) -> Refusal | None:
+        refused = self._refused.setdefault(session.key, {})
+        digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
+        before = refused.get(manifest.ref)
+        if before and before.applied_hash == digest and now < before.until:
+            return before.refusal
+        create = self._world.observed(session).get(manifest.ref) is None
+        try:
+            self._world.wrote(await self._cluster.apply(manifest.body, create=create))
+        except (Refused, NameConflict, OurBug) as error:
+            return self._remember(session, manifest, error, now)
+        refused.pop(manifest.ref, None)
+        log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=create)
+        return None
+
+    def _remember(self, session: Session, manifest: Manifest, error: Exception, now: datetime) -> Refusal:
+        component = manifest.body["metadata"]["labels"][names.COMPONENT]
+        reason = "InternalError" if isinstance(error, OurBug) else type(error).__name__
+        refusal = Refusal(manifest.ref, component, reason, str(error))
+        digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
+        self._refused[session.key][manifest.ref] = Remembered(refusal, digest, now + REFUSED_RETRY)
+        say = log.error if isinstance(error, OurBug) else log.warning
+        say("a child was refused", kind=manifest.ref.kind, child=manifest.ref.name, reason=reason, error=str(error))
+        return refusal
+
+    async def _write_status(
+        self, session: Session, todo: Plan, refusals: list[Refusal], now: datetime
+    ) -> datetime | None:
+        wanted = status.compute(session, todo, refusals, now)
+        if wanted == session.status:
+            return None
+        last = self._written.get(session.key)
+        if last and now < last + QUIET and not status.flipped(session.status, wanted):
+            return last + QUIET
+        self._world.wrote(await self._cluster.write_status(session.ref, session.status, wanted))
+        self._written[session.key] = now
+        for event in status.events(session.status, wanted):
+            await self._cluster.record(session.ref, event)
+        return None
+
+    async def _read_log(self, session: Session, wanted: LogRequest) -> str:
+        try:
+            return await self._cluster.read_log(session.ref, wanted)
+        except (Gone, Refused, OurBug) as error:
+            # The container never started, or its pod is gone: that is what the log says then.
+            return f"(no log: {error})"
+
+    async def _say_unreadable(self, key: Key, error: ValidationError) -> None:
+        body = self._world.session_body(key)
+        if body is None:
+            return
+        message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        wanted = status.unreadable(body, message, self._clock())
+        if wanted != body.get("status"):
+            log.error("a stored session does not fit the schema", error=message)
+            ref = SessionRef(key.namespace, key.name, body["metadata"]["uid"])
+            self._world.wrote(await self._cluster.write_status(ref, body.get("status", {}), wanted))

@@ -1,0 +1,147 @@
+"""From (Session, Plan, refusals, now) to the whole ``.status``. Pure; written once per pass, if it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from af_operator.components import all_components
+from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
+
+TOLD = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True")}
+"""Flips that become a Kubernetes Event."""
+
+MAX_MESSAGE = 1000
+
+
+def compute(session: Session, plan: Plan, refusals: Sequence[Refusal], now: datetime) -> dict[str, Any]:
+    """Return the status that the session should have."""
+    found = list(_conditions(session, plan, refusals))
+    conditions = [_timed(session, each, now) for each in found]
+    state: dict[str, Body] = {c["type"]: c for c in conditions}
+    endpoints: dict[str, str] = {}
+    components: dict[str, Any] = {}
+    for name, health in plan.health.items():
+        if name in plan.active:
+            endpoints |= health.endpoints
+            components |= {name: dict(health.details)} if health.details else {}
+    return {
+        "observedGeneration": session.generation,
+        "phase": phase(session, plan, state),
+        "conditions": conditions,
+        **({"components": components} if components else {}),
+        **({"endpoints": endpoints} if endpoints else {}),
+        **plan.report,
+    }
+
+
+def unreadable(body: Body, message: str, now: datetime) -> dict[str, Any]:
+    """Return the status of a session that our models cannot parse though the API server stored it."""
+    generation = body["metadata"].get("generation", 1)
+    condition = {
+        "type": "Accepted",
+        "status": "False",
+        "reason": "InvalidSpec",
+        "message": message[:MAX_MESSAGE],
+        "lastTransitionTime": stamp(now),
+        "observedGeneration": generation,
+    }
+    before = body.get("status", {}).get("conditions", [])
+    if before and {**before[0], "lastTransitionTime": ""} == {**condition, "lastTransitionTime": ""}:
+        return dict(body["status"])
+    return {"observedGeneration": generation, "phase": "Refused", "conditions": [condition]}
+
+
+def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
+    """Return one word for people, made from the conditions; nothing ever reads it back."""
+    if plan.rejected:
+        return "Refused"
+    if plan.finished:
+        return "Succeeded" if plan.finished.reason == "Succeeded" else "Failed"
+    if session.spec.suspend:
+        return "Suspended"
+    if state["Ready"]["status"] == "True":
+        return "Running" if session.spec.run else "Ready"
+    return "Starting" if session.status.get("conditions") else "Pending"
+
+
+def flipped(before: Body, after: Body) -> bool:
+    """Return whether a condition changed its status: that is never written late."""
+    return _states(before) != _states(after)
+
+
+def events(before: Body, after: Body) -> list[Notice]:
+    """Return the Events that a status change deserves: few, and only on flips."""
+    old = _states(before)
+    return [
+        Notice("Normal" if c["reason"] in ("Ready", "Succeeded") else "Warning", c["reason"], c["message"])
+        for c in after["conditions"]
+        if (c["type"], c["status"]) in TOLD and old.get(c["type"]) != c["status"]
+    ]
+
+
+def _states(status: Body) -> dict[str, str]:
+    return {c["type"]: c["status"] for c in status.get("conditions", ())}
+
+
+def stamp(time: datetime) -> str:
+    """Return a time as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> Iterator[tuple[str, bool, str, str]]:
+    if plan.rejected:
+        yield "Accepted", False, *plan.rejected
+        yield "Ready", False, *plan.rejected
+        return
+    yield "Accepted", True, "Accepted", f"the spec fits profile {session.spec.profile}"
+    parts = [(c.TITLE, _component(c.NAME, session, plan, refusals)) for c in all_components() if c.NAME in plan.health]
+    yield "Ready", *_summary(session, plan, parts)
+    for title, health in parts:
+        yield f"{title}Ready", health.ready, health.reason, health.message
+    if session.spec.suspend or any(c["type"] == "Suspended" for c in session.status.get("conditions", ())):
+        word = "the compute is gone; `suspend: false` brings it back" if session.spec.suspend else "not suspended"
+        yield "Suspended", session.spec.suspend, "Suspended" if session.spec.suspend else "Resumed", word
+    if session.spec.run:
+        end = plan.finished
+        yield "RunComplete", end is not None, *((end.reason, end.message) if end else ("NotFinished", "not finished"))
+
+
+def _component(name: str, session: Session, plan: Plan, refusals: Sequence[Refusal]) -> Health:
+    refused = next((r for r in refusals if r.component == name), None)
+    if refused:
+        return Health(False, refused.reason, f"{refused.ref.kind} {refused.ref.name}: {refused.message}")
+    if name not in plan.active:
+        if plan.finished:
+            return Health(False, "Finished", "gone: the session has finished")
+        return Health(False, "Suspended", "gone while the session is suspended")
+    return plan.health[name]
+
+
+def _summary(session: Session, plan: Plan, parts: Iterable[tuple[str, Health]]) -> tuple[bool, str, str]:
+    if plan.finished:
+        return False, "Finished", plan.finished.message
+    if session.spec.suspend:
+        return False, "Suspended", "the session is suspended: `af resume` or `suspend: false` brings it back"
+    behind = [(title, health) for title, health in parts if not health.ready]
+    if not behind:
+        return True, "Ready", "everything that the session asked for is ready"
+    # The first one that has something to say beside "I wait for the others".
+    title, health = next(((t, h) for t, h in behind if h.reason != "WaitingForOthers"), behind[0])
+    return False, health.reason, f"{title}: {health.message}"
+
+
+def _timed(session: Session, found: tuple[str, bool, str, str], now: datetime) -> dict[str, Any]:
+    kind, true, reason, message = found
+    value = "True" if true else "False"
+    before = next((c for c in session.status.get("conditions", ()) if c["type"] == kind), None)
+    flipped = before is None or before["status"] != value
+    return {
+        "type": kind,
+        "status": value,
+        "reason": reason,
+        "message": message[:MAX_MESSAGE],
+        "lastTransitionTime": stamp(now) if flipped or before is None else before["lastTransitionTime"],
+        "observedGeneration": session.generation,
+    }

@@ -1,0 +1,144 @@
+"""The world as a pass sees it: kopf's indexes, and our own writes that the watch has not echoed yet.
+
+Without the second part a pass that follows a write at once would see the old world and write again.
+Nothing here reads the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from af_operator import names
+from af_operator.api import ProfileSpec, SessionSpec
+from af_operator.model import Body, Key, Observed, Profile, Session
+
+ObjectKey = tuple[str, str, str]
+"""(kind, namespace, name)"""
+
+
+Index = Mapping[Any, Iterable[Any]]
+"""The part of ``kopf.Index`` that is used: key to the bodies stored under it."""
+
+
+def trim(body: Body) -> dict[str, Any]:
+    """Return an object without what no pass needs: of managedFields only who applied."""
+    metadata = dict(body["metadata"])
+    metadata["managedFields"] = [
+        {"manager": f.get("manager"), "operation": f.get("operation")}
+        for f in metadata.get("managedFields", ())
+        if f.get("manager") == names.MANAGER and f.get("operation") == "Apply"
+    ]
+    return {**body, "metadata": metadata}
+
+
+def parse_session(body: Body) -> Session:
+    """Return the value of an AnalysisSession; raises pydantic's ValidationError if the schema let something by."""
+    metadata = body["metadata"]
+    return Session(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        spec=SessionSpec.model_validate(body["spec"]),
+        status=body.get("status", {}),
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+class World:
+    """Snapshots for passes.
+
+    Parameters
+    ----------
+    sessions
+        ``Key`` to the session's body.
+    profiles
+        Name to the profile's body.
+    children
+        Session uid to the bodies of all objects that carry it as a label.
+    """
+
+    def __init__(self, sessions: Index, profiles: Index, children: Index) -> None:
+        self._sessions = sessions
+        self._profiles = profiles
+        self._children = children
+        self._written: dict[ObjectKey, Body] = {}
+        self._deleted: dict[ObjectKey, str] = {}
+
+    def session(self, key: Key) -> Session | None:
+        """Return a session, or None when it is gone."""
+        body = self.session_body(key)
+        return parse_session(body) if body else None
+
+    def session_body(self, key: Key) -> Body | None:
+        """Return a session as the API server sent it."""
+        body = _first(self._sessions, key)
+        return self._newest(body) if body else None
+
+    def sessions_of_profile(self, name: str) -> list[Key]:
+        """Return the sessions that choose from a profile."""
+        return [k for k in self._sessions if (_first(self._sessions, k) or {}).get("spec", {}).get("profile") == name]
+
+    def session_keys(self) -> list[Key]:
+        """Return all sessions."""
+        return list(self._sessions)
+
+    def profile(self, name: str) -> Profile | None:
+        """Return a profile, or None."""
+        body = _first(self._profiles, name)
+        return Profile(name, ProfileSpec.model_validate(body["spec"])) if body else None
+
+    def observed(self, session: Session) -> Observed:
+        """Return everything that carries the session's uid, as of the newest that watch and writes know."""
+        seen = {_key(b): b for b in self._children.get(session.uid, ())}
+        mine = {
+            k: b
+            for k, b in self._written.items()
+            if b["metadata"].get("labels", {}).get(names.SESSION_UID) == session.uid
+        }
+        merged = mine | {k: self._newest(b) for k, b in seen.items()}
+        now = (_terminating(b) if self._deleted.get(k) == b["metadata"]["uid"] else b for k, b in merged.items())
+        return Observed(children=tuple(sorted(now, key=_key)))
+
+    def wrote(self, body: Body) -> None:
+        """Remember the server's answer to a write of ours until the watch has caught up."""
+        self._written[_key(body)] = trim(body)
+
+    def deleted(self, body: Body) -> None:
+        """Remember that we deleted this very object (by uid) until the watch says so."""
+        self._deleted[_key(body)] = body["metadata"]["uid"]
+
+    def saw(self, event: str | None, body: Body) -> None:
+        """Take note of a watch event: what it tells, we need not remember."""
+        key = _key(body)
+        if event == "DELETED":
+            self._deleted.pop(key, None)
+            if self._written.get(key, {}).get("metadata", {}).get("uid") == body["metadata"]["uid"]:
+                del self._written[key]
+        elif key in self._written and not _newer(self._written[key], body):
+            del self._written[key]
+
+    def _newest(self, seen: Body) -> Body:
+        written = self._written.get(_key(seen))
+        return written if written is not None and _newer(written, seen) else seen
+
+
+def _key(body: Body) -> ObjectKey:
+    return body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]
+
+
+def _first(index: Index, key: Any) -> Body | None:
+    return next(iter(index.get(key, ())), None)
+
+
+def _terminating(body: Body) -> Body:
+    # Not hidden: until it is really gone its name is taken, and applying to it would be lost.
+    return {**body, "metadata": {"deletionTimestamp": "", **body["metadata"]}}
+
+
+def _newer(one: Body, other: Body) -> bool:
+    # Resource versions of one object are ordered integers on every server we support (KEP-5504).
+    return int(one["metadata"]["resourceVersion"]) > int(other["metadata"]["resourceVersion"])
