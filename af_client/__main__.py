@@ -1,0 +1,5 @@
+"""``python -m af_client`` is ``af``."""
+
+from af_client.cli import main
+
+main()

@@ -1,0 +1,309 @@
+"""``af``: analysis sessions from the command line. Also installed as ``kubectl-af``, so that ``kubectl af`` works."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from af_client.errors import BadInput, ClientError, Forbidden, NotFound, ResultsError
+from af_client.follow import Follower, LogLine, Notice
+from af_client.model import Session
+from af_client.progress import age, explain, parts, size
+from af_client.running import INTERRUPTED, RunOptions, SessionRun, prepare
+from af_client.sessions import Sessions
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Failure(click.ClickException):
+    """An error of ours as click shows it: one line, no traceback."""
+
+    def __init__(self, error: ClientError) -> None:
+        super().__init__(str(error))
+        self.__dict__["exit_code"] = error.exit_code  # click declares it for the class, and reads the instance
+
+
+class Commands(click.Group):
+    """The commands; turns what the client raises into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except ClientError as error:
+            if ctx.params.get("debug"):
+                raise
+            raise Failure(error) from error
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(INTERRUPTED)
+
+
+def common(command: _F) -> _F:
+    """Add the options that every command has."""
+    for option in (
+        click.option("--output", type=click.Choice(["text", "json"]), default="text", help="json: for programs."),
+        click.option("--context", metavar="NAME", help="Context of the kubeconfig.  [default: the current one]"),
+        click.option("-n", "--namespace", metavar="NAME", help="Namespace.  [default: the context's]"),
+    ):
+        command = option(command)
+    return command
+
+
+def connect(ctx: click.Context, namespace: str | None, context: str | None) -> Sessions:
+    """Return the sessions of a namespace; ``ctx.obj`` may bring a connection of its own."""
+    return Sessions(namespace, context, transport=ctx.obj)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Write an object to stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _version() -> str:
+    try:
+        return version("af-operator")
+    except PackageNotFoundError:
+        return "from a source tree"
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AF", "max_content_width": 100},
+    epilog="Also reachable as `kubectl af`. Uses your kubeconfig, as kubectl does.",
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(_version(), prog_name="af")
+def cli(debug: bool) -> None:
+    """Run analyses on a Kubernetes analysis facility, and look after them.
+
+    \b
+    Examples:
+      af run examples/zmumu/session.yaml            run, follow, end with the analysis' exit code
+      af run session.yaml --set spec.dask.pools[0].workers.max=4 -o out
+      af status zmumu-x7k2p                         what is it waiting for?
+      af results zmumu-x7k2p -o out                 fetch what it left in $AF_RESULTS
+    """
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option("--name", metavar="NAME", help="Name of the session.  [default: the file's]")
+@click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a field; may be given often.")
+@click.option("--include", multiple=True, type=click.Path(path_type=Path), help="One more source file.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the session to its end.")
+@click.option("--rm/--keep", "remove", default=False, help="Delete the session at the end.  [default: keep]")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Longest time to wait.")
+@click.option("-o", "directory", type=click.Path(path_type=Path, file_okay=False), help="Fetch the results to here.")
+@common
+@click.pass_context
+def run(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
+    """Create the session of FILE and follow it.
+
+    Files beside FILE that the command names travel in the session (text, 256 KiB in all). Progress goes to stderr,
+    the run's log to stdout. Ends with the exit code of the analysis; 124 when time was over; 1 when it was refused.
+
+    \b
+    Examples:
+      af run session.yaml
+      af run session.yaml --include cuts.json --set spec.run.activeDeadlineSeconds=600
+      af run session.yaml --no-wait --output json
+    """
+    chosen = RunOptions(**options, json=output == "json")
+    if not chosen.wait and (chosen.remove or chosen.directory or chosen.timeout):
+        raise BadInput("--no-wait ends at once: --rm, --timeout and -o need --wait")
+    if chosen.file == Path("-") and sys.stdin.isatty():
+        raise BadInput("FILE is - but stdin is a terminal: give a file, or pipe one in")
+    body = prepare(chosen)  # before any connection: a wrong file is said at once
+    running = SessionRun(connect(ctx, namespace, context), chosen)
+    session = running.start(body)
+    if not chosen.wait:
+        print_json(session.body) if chosen.json else click.echo(session.name)
+        return
+    ending = running.finish(session)
+    if chosen.json:
+        print_json(ending.report())
+    ctx.exit(ending.exit_code)
+
+
+@cli.command("list")
+@click.option("-A", "--all-namespaces", is_flag=True, help="The sessions of all namespaces.")
+@common
+@click.pass_context
+def list_(ctx: click.Context, namespace: str | None, context: str | None, output: str, all_namespaces: bool) -> None:
+    """List sessions."""
+    sessions = connect(ctx, namespace, context)
+    found = sessions.list(all_namespaces)
+    if output == "json":
+        print_json({"items": [session.body for session in found]})
+    elif found:
+        Console(highlight=False, markup=False, soft_wrap=True).print(_listing(found, all_namespaces))
+    else:
+        where = "any namespace" if all_namespaces else f"namespace {sessions.namespace}"
+        click.echo(f"no sessions in {where}", err=True)
+
+
+def _listing(found: Sequence[Session], all_namespaces: bool) -> Table:
+    columns = (["NAMESPACE"] if all_namespaces else []) + ["NAME", "USER", "MODE", "PHASE", "WORKERS", "AGE"]
+    table = Table(*columns, box=None, pad_edge=False, header_style="")
+    for column in table.columns:
+        column.no_wrap = True
+    now = datetime.now(UTC)
+    for session in found:
+        ready, desired = (sum(getattr(p, field) for p in session.pools) for field in ("ready", "desired"))
+        workers = f"{ready}/{desired}" if session.pools else ""
+        row = [session.name, session.user, session.mode, session.phase, workers, age(session.created, now)]
+        table.add_row(*([session.namespace] if all_namespaces else []), *row)
+    return table
+
+
+@cli.command()
+@click.argument("name")
+@common
+@click.pass_context
+def status(ctx: click.Context, namespace: str | None, context: str | None, output: str, name: str) -> None:
+    """Say what a session is waiting for, or how it ended."""
+    session = connect(ctx, namespace, context).get(name)
+    if output == "json":
+        print_json(session.body)
+        return
+    click.echo(f"{session.name}  {session.phase or 'new'}  ({session.mode}, {session.user})")
+    for line in explain(session):
+        click.echo(f"  {line}")
+    for condition in parts(session):
+        mark = "ok" if condition.status else "--"
+        click.echo(f"  {mark} {condition.type:<14} {condition.reason}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines.")
+@common
+@click.pass_context
+def logs(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
+    """Print the log of a session's run."""
+    sessions = connect(ctx, namespace, context)
+    session = sessions.get(options["name"])
+    if not session.headless:
+        raise BadInput(f"session {session.name} has no run, so no log: `af status {session.name}` shows its parts")
+    write = _json_line if output == "json" else click.echo
+    if options["follow"] and not session.ended and options["tail"] is None:
+        for event in Follower(sessions, session.name).events():
+            if isinstance(event, LogLine):
+                write(event.text)
+            elif isinstance(event, Notice):
+                click.echo(event.text, err=True)
+        return
+    for line in _log(sessions, session, options["follow"], options["tail"]):
+        write(line)
+
+
+def _json_line(text: str) -> None:
+    click.echo(json.dumps({"line": text}, ensure_ascii=False))
+
+
+def _log(sessions: Sessions, session: Session, follow: bool, tail: int | None) -> Sequence[str] | Any:
+    if not session.run.pod:
+        raise NotFound(f"the run of {session.name} has not started: " + "; ".join(explain(session)))
+    lines = sessions.logs(session.run.pod, follow=follow and not session.ended, tail=tail)
+    try:
+        first = next(lines, None)
+    except NotFound:
+        return _kept_log(sessions, session, tail)
+    return (line.partition(" ")[2] for line in ([] if first is None else [first, *lines]))
+
+
+def _kept_log(sessions: Sessions, session: Session, tail: int | None) -> Sequence[str]:
+    try:
+        lines = sessions.log_tail(session).splitlines()
+    except (Forbidden, NotFound) as error:
+        raise NotFound(
+            f"pod {session.run.pod} of the run is gone; its last lines are in ConfigMap {session.name}-run-log, "
+            f"which cannot be read: {error}"
+        ) from error
+    return lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+
+
+@cli.command()
+@click.argument("name")
+@click.option("-o", "directory", type=click.Path(path_type=Path, file_okay=False), help="Fetch the files to here.")
+@click.option("--list", "only_list", is_flag=True, help="Only list them (what happens without -o).")
+@common
+@click.pass_context
+def results(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
+    """List or fetch what a run left in $AF_RESULTS; each file's size and adler32 are verified."""
+    if options["only_list"] and options["directory"]:
+        raise BadInput("give either --list or -o DIR")
+    remote = connect(ctx, namespace, context).results(options["name"])
+    directory = options["directory"]
+    files = remote.download(directory) if directory else remote.files()
+    if output == "json":
+        where = str(directory) if directory else None
+        print_json({"url": remote.url, "directory": where, "files": [asdict(file) for file in files]})
+    elif directory:
+        click.echo(f"{len(files)} files, {size(sum(f.bytes for f in files))} in {directory}")
+    else:
+        for file in files:
+            click.echo(f"{file.bytes:>12} {file.adler32} {file.url}")
+        if not files:
+            raise ResultsError(f"session {options['name']} left no files: a run's results are what lies in $AF_RESULTS")
+
+
+@cli.command()
+@click.argument("name")
+@common
+@click.pass_context
+def suspend(ctx: click.Context, namespace: str | None, context: str | None, output: str, name: str) -> None:
+    """Let a session's compute go; the session stays."""
+    _changed(connect(ctx, namespace, context).suspend(name), output, f"suspending: `af resume {name}` brings it back")
+
+
+@cli.command()
+@click.argument("name")
+@common
+@click.pass_context
+def resume(ctx: click.Context, namespace: str | None, context: str | None, output: str, name: str) -> None:
+    """Bring a suspended session's compute back."""
+    _changed(connect(ctx, namespace, context).resume(name), output, f"resuming: `af status {name}` says how far it is")
+
+
+def _changed(session: Session, output: str, said: str) -> None:
+    print_json(session.body) if output == "json" else click.echo(f"session {session.name} {said}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+@click.pass_context
+def delete(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
+    """Delete a session and what it made in the cluster; its results at the storage stay."""
+    sessions, name = connect(ctx, namespace, context), options["name"]
+    if not options["yes"]:
+        if not sys.stdin.isatty():
+            raise BadInput("nobody can be asked here: give --yes")
+        click.confirm(f"delete session {name} in namespace {sessions.namespace}?", abort=True, err=True)
+    sessions.delete(name)
+    print_json({"deleted": name, "namespace": sessions.namespace}) if output == "json" else click.echo(
+        f"session {name} deleted"
+    )
+
+
+def main() -> None:
+    """Entry point of the console scripts."""
+    plugin = Path(sys.argv[0]).name == "kubectl-af"
+    cli(prog_name="kubectl af" if plugin else "af")
+
+
+if __name__ == "__main__":
+    main()

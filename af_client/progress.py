@@ -1,0 +1,141 @@
+"""What a session is doing, in words and in a table. Pure: statuses in, text out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from af_client.model import Condition, Pool, Session
+
+SUMMARY = frozenset({"Ready", "RunComplete", "Suspended"})
+"""Conditions that repeat what the others say, or are said in the session's phase."""
+NOT_PICKED_UP = "no operator has looked at the session yet: if this stays so, ask the admin whether af-operator runs"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: ``1.5 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def age(created: datetime | None, now: datetime) -> str:
+    """Return how old something is, as kubectl writes it: ``5m``."""
+    if created is None:
+        return ""
+    seconds = max(0, int((now - created).total_seconds()))
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "m"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds // divisor}{unit}"
+    return f"{seconds // 86_400}d"
+
+
+def parts(session: Session) -> list[Condition]:
+    """Return the conditions that stand for a part of the session."""
+    return [c for c in session.conditions if c.type not in SUMMARY]
+
+
+def changes(before: Session | None, after: Session) -> list[str]:
+    """Return one line for each thing that is new, for a terminal that cannot be redrawn."""
+    known = set(_facts(before)) if before else set()
+    return [line for line in _facts(after) if line not in known]
+
+
+def _facts(session: Session) -> list[str]:
+    lines = [f"session {session.phase}"] if session.phase else []
+    lines += [_line(c) for c in parts(session) if c.message or c.status]
+    lines += [_pool(p) for p in session.pools]
+    return lines
+
+
+def _line(condition: Condition) -> str:
+    name = condition.type.removesuffix("Ready") or condition.type
+    state = "ready" if condition.status else condition.reason
+    if condition.type == "Accepted":
+        name, state = "spec", "accepted" if condition.status else f"refused ({condition.reason})"
+    return f"{name}: {state}" + (f": {condition.message}" if condition.message and not condition.status else "")
+
+
+def _pool(pool: Pool) -> str:
+    return f"{pool.component} pool {pool.name}: {pool.ready} of {pool.desired} workers"
+
+
+def table(session: Session, elapsed: float) -> RenderableType:
+    """Return the live picture for a terminal."""
+    grid = Table.grid(padding=(0, 2))
+    for condition in parts(session):
+        mark = Text("✓", "green") if condition.status else Text("…", "yellow")
+        said = "" if condition.status else condition.message or condition.reason
+        grid.add_row(mark, condition.type.removesuffix("Ready"), Text(said, "dim", overflow="fold"))
+    for pool in session.pools:
+        done = pool.ready >= pool.desired
+        grid.add_row("", f"{pool.component}/{pool.name}", _bar(pool, "green" if done else "yellow"))
+    head = Text.assemble((session.name, "bold"), f"  {session.phase or 'waiting for the operator'}  {elapsed:.0f} s")
+    return Group(head, grid)
+
+
+def _bar(pool: Pool, style: str) -> Text:
+    width = min(pool.desired, 20)
+    full = round(width * pool.ready / pool.desired) if pool.desired else 0
+    return Text.assemble(("█" * full, style), ("░" * (width - full), "dim"), f" {pool.ready}/{pool.desired} workers")
+
+
+def explain(session: Session) -> list[str]:
+    """Return what a session is waiting for, or how it ended, and what to do next."""
+    if not session.phase:
+        return [NOT_PICKED_UP]
+    if session.phase == "Refused":
+        return _refused(session)
+    if session.ended:
+        return _ended(session)
+    if session.phase == "Suspended":
+        return ["it is suspended: no compute runs", f"next: af resume {session.name}"]
+    waiting = [c for c in parts(session) if not c.status and not (c.type == "RunReady" and session.phase == "Running")]
+    if waiting:
+        return [f"waiting for {_waiting(c)}" for c in waiting] + _pools(session)
+    lines = [f"{session.phase.lower()}: everything it needs is there", *_pools(session)]
+    return [*lines, f"next: af logs -f {session.name}" if session.headless else _endpoints(session)]
+
+
+def _refused(session: Session) -> list[str]:
+    accepted = session.condition("Accepted")
+    why = f"{accepted.reason}: {accepted.message}" if accepted else "the operator says no more"
+    return [f"refused: {why}", f"next: correct the session file, then af delete {session.name} and af run again"]
+
+
+def _ended(session: Session) -> list[str]:
+    run, done = session.run, session.condition("RunComplete")
+    code = "" if run.exit_code is None else f", exit code {run.exit_code}"
+    lines = [f"{session.phase.lower()}: {run.reason or (done.reason if done else '')}{code}"]
+    if session.phase == "Failed" and done and done.message:
+        lines += done.message.rstrip().splitlines()
+    lines += [numbers(session)] if run.wall_seconds is not None else []
+    if run.results:
+        lines.append(f"results: {run.results.count} files, {size(run.results.bytes)} at {run.results.url}")
+    next_step = f"af results {session.name} -o DIR" if run.results else f"af logs {session.name}"
+    return [*lines, f"next: {next_step}"]
+
+
+def numbers(session: Session) -> str:
+    """Return what the run took."""
+    run = session.run
+    memory = f", at most {size(run.peak_memory_bytes)} of memory" if run.peak_memory_bytes else ""
+    attempts = f", {run.attempts} attempts" if run.attempts and run.attempts > 1 else ""
+    return f"the run took {run.wall_seconds or 0:.1f} s{memory}{attempts}"
+
+
+def _waiting(condition: Condition) -> str:
+    return f"{condition.type.removesuffix('Ready')} ({condition.reason}): {condition.message}".rstrip(": ")
+
+
+def _pools(session: Session) -> list[str]:
+    return [_pool(pool) for pool in session.pools]
+
+
+def _endpoints(session: Session) -> str:
+    return "endpoints: " + (", ".join(f"{k} {v}" for k, v in sorted(session.endpoints.items())) or "none")

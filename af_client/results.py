@@ -1,0 +1,94 @@
+"""What a run left at the storage: the list from its manifest, and a checked download."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from af_client.errors import ResultsError
+from af_client.model import Results, Session
+from af_client.storage import Storage, StoredFile, stored_file
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class RemoteResults:
+    """Results at a URL; `known` is what the session's status says of them."""
+
+    known: Results
+
+    @classmethod
+    def of(cls, session: Session) -> RemoteResults:
+        """Return the results of a session.
+
+        Raises
+        ------
+        ResultsError
+            There are none; the message says why.
+        """
+        if session.run.results:
+            return cls(session.run.results)
+        name = session.name
+        if not session.headless:
+            raise ResultsError(f"session {name} has no run, so no results: results come from `mode: Headless`")
+        if not session.ended:
+            phase = session.phase or "not yet looked at"
+            raise ResultsError(f"session {name} has not ended ({phase}): `af status {name}` says what it waits for")
+        raise ResultsError(
+            f"session {name} ended without results: either its upload failed (`af status {name}`), "
+            "or its profile has no results.url (ask your facility's admin)"
+        )
+
+    @property
+    def url(self) -> str:
+        """Where they are."""
+        return self.known.url
+
+    def files(self) -> list[StoredFile]:
+        """Return every file; asks the storage only where the status has no room for all of them."""
+        known = self.known
+        return list(known.files) if len(known.files) == known.count else self._manifest(Storage(known.url))
+
+    def download(self, target: Path) -> list[StoredFile]:
+        """Fetch every file into `target`, checked by size and adler32; return what was fetched.
+
+        Raises
+        ------
+        ResultsError, StorageError
+            Incomplete results, a name that leads out of `target`, a file that differs, a storage that fails.
+        """
+        storage = Storage(self.url)
+        files = self._manifest(storage)
+        paths = [local_path(self.url, file, target) for file in files]
+        for file, path in zip(files, paths, strict=True):
+            storage.get(file, path)
+        return files
+
+    def _manifest(self, storage: Storage) -> list[StoredFile]:
+        try:
+            manifest = json.loads(storage.read(MANIFEST))
+            files = [stored_file(entry) for entry in manifest["files"]]
+            complete = manifest["complete"] is True and manifest["count"] == len(files)
+        except FileNotFoundError as error:
+            message = f"the results at {self.url} are incomplete: there is no {MANIFEST}: the upload did not finish"
+            raise ResultsError(message) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ResultsError(f"{self.url}/{MANIFEST} is not the manifest of a run: {error!r}") from error
+        if not complete:
+            raise ResultsError(f"the results at {self.url} are incomplete: their manifest says so")
+        return files
+
+
+def local_path(base: str, file: StoredFile, target: Path) -> Path:
+    """Return where under `target` a file goes.
+
+    The manifest was written by a user's run: it must not be able to name a path elsewhere, not even through a link.
+    """
+    name = file.url.removeprefix(base.rstrip("/") + "/")
+    path = target / name
+    plain = name != file.url and not name.startswith("/") and "\\" not in name and "\0" not in name
+    if not plain or ".." in Path(name).parts or not path.resolve().is_relative_to(target.resolve()):
+        raise ResultsError(f"{file.url} leads out of {target}: nothing was downloaded")
+    return path

@@ -1,0 +1,238 @@
+"""``af-run``: runs the user's command in the analysis image, and sees to its results.
+
+Standard library only until the command has ended: the command's start must not wait for us, and XRootD must not be
+loaded before its environment is cleared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from af_client.storage import StoredFile
+
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+UPLOAD_FAILED = os.EX_IOERR
+MAX_MESSAGE = 4096
+"""The kubelet cuts a termination message here."""
+MAX_FILES, MAX_URL, MAX_ERROR = 64, 1000, 600
+"""Bounds of the session's status."""
+FORWARDED = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the command ended; `signal` is a name like ``SIGKILL``."""
+
+    exit_code: int
+    signal: str | None = None
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+    error: str | None = None
+
+
+def say(text: str) -> None:
+    """Write a line of our own into the log."""
+    print(f"af-run: {text}", file=sys.stderr, flush=True)
+
+
+def copy_source(source: Path, target: Path) -> None:
+    """Copy the files of a mounted ConfigMap (or a directory) to where the command runs, writable."""
+    for path in sorted(source.iterdir()):
+        if path.name.startswith(".."):
+            continue  # ..data and friends: how the kubelet swaps a ConfigMap's versions
+        if path.is_dir():
+            shutil.copytree(path, target / path.name, dirs_exist_ok=True)
+            continue
+        copy = Path(shutil.copyfile(path, target / path.name))
+        if path.open("rb").read(2) == b"#!":
+            copy.chmod(0o755)  # a ConfigMap carries no executable bit
+
+
+class Forwarding:
+    """Passes signals on to the command while it runs.
+
+    Before it runs they are kept for it; after it has ended they are dropped: the upload then finishes, or the
+    kubelet's SIGKILL leaves it without a manifest.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def __enter__(self) -> Forwarding:
+        self._before = {number: signal.signal(number, self._forward) for number in FORWARDED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def to(self, child: subprocess.Popen[bytes]) -> None:
+        """Name the child that gets the signals."""
+        self._child = child
+        for number in self._early:
+            _signal_group(child.pid, number)
+
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        if self._child is None:
+            self._early.append(number)
+        elif self._child.poll() is None:
+            _signal_group(self._child.pid, number)
+
+
+def run_command(command: Sequence[str], signals: Forwarding) -> Outcome:
+    """Run the command in a process group of its own and wait for its end."""
+    started = time.monotonic()
+    try:
+        child = subprocess.Popen(list(command), process_group=0)
+    except OSError as error:
+        return _not_started(command[0], error)
+    signals.to(child)
+    code = child.wait()
+    _signal_group(child.pid, signal.SIGKILL)  # what it left behind must not write while we upload
+    outcome = Outcome(code) if code >= 0 else Outcome(128 - code, signal.Signals(-code).name)
+    wall = round(time.monotonic() - started, 3)
+    return replace(outcome, wall_seconds=wall, peak_memory_bytes=peak_memory())
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _not_started(program: str, error: OSError) -> Outcome:
+    if isinstance(error, FileNotFoundError):
+        here = Path(program).name == program and Path(program).exists()
+        hint = f"write ./{program}" if here else "it is neither in the image nor among run.source.files"
+        return Outcome(NOT_FOUND, error=f"cannot start {program!r}: not found; {hint}")
+    hint = f"name the interpreter: [python, {program}] or [sh, {program}]"
+    return Outcome(NOT_EXECUTABLE, error=f"cannot start {program!r}: {error.strerror}; {hint}")
+
+
+def peak_memory() -> int:
+    """Return the peak memory of the command in bytes.
+
+    The container's own count where cgroup v2 gives it (all processes together, as its limit sees them), else the
+    largest process.
+    """
+    with suppress(OSError, ValueError):
+        # Any other path means that the file counts more than this container.
+        if Path("/proc/self/cgroup").read_text().strip() == "0::/":
+            return int(Path("/sys/fs/cgroup/memory.peak").read_text())
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def upload_results(outcome: Outcome, folder: str, url: str) -> tuple[Outcome, list[StoredFile] | None]:
+    """Upload what the command left, also when it failed; a failed upload fails a run that succeeded."""
+    from af_client.upload import upload  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        stored = upload(Path(folder), url, outcome.exit_code)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the run must end with a message
+        text = f"upload failed: {error or type(error).__name__}"
+        say(text)
+        code = outcome.exit_code or UPLOAD_FAILED
+        return replace(outcome, exit_code=code, error="; ".join(filter(None, [outcome.error, text]))), None
+    say(f"{len(stored)} files, {sum(file.bytes for file in stored)} bytes stored at {url}")
+    return outcome, stored
+
+
+def termination_message(outcome: Outcome, url: str, stored: list[StoredFile] | None) -> str:
+    """Return the report for the operator, at most 4096 bytes: as many files as fit, `count` counts all."""
+    report: dict[str, Any] = {
+        "exitCode": outcome.exit_code,
+        "signal": outcome.signal,
+        "wallSeconds": outcome.wall_seconds,
+        "peakMemoryBytes": outcome.peak_memory_bytes,
+        "results": None,
+        "error": outcome.error.encode("ascii", "replace").decode()[:MAX_ERROR] if outcome.error else None,
+    }
+    if stored is None:
+        return _compact(report)
+    files: list[dict[str, Any]] = []
+    total = sum(file.bytes for file in stored)
+    report["results"] = {"url": url, "count": len(stored), "bytes": total, "files": files}
+    for file in stored[:MAX_FILES]:
+        if len(file.url) > MAX_URL:
+            continue
+        files.append(asdict(file))
+        if len(_compact(report).encode()) > MAX_MESSAGE:
+            files.pop()
+            break
+    return _compact(report)
+
+
+def _compact(report: dict[str, Any]) -> str:
+    return json.dumps(report, separators=(",", ":"))
+
+
+def write_message(text: str) -> None:
+    """Write the termination message where the kubelet reads it."""
+    chosen = os.environ.get("AF_TERMINATION_LOG")
+    path = Path(chosen or "/dev/termination-log")
+    # Outside of a pod there is none, and root would make a file in /dev.
+    if chosen or path.exists():
+        try:
+            path.write_text(text)
+        except OSError as error:
+            say(f"cannot write {path}: {error}")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do everything; return the exit code."""
+    options = _parser().parse_args(argv)
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        _parser().error("no command: af-run [--source DIR] -- command ...")
+    folder, url = os.environ.get("AF_RESULTS"), os.environ.get("AF_RESULTS_URL", "").rstrip("/")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    if options.source:
+        copy_source(options.source, Path.cwd())
+    with Forwarding() as signals:
+        outcome = run_command(command, signals)
+        if outcome.error:
+            say(outcome.error)
+        stored = None
+        if folder and url:
+            outcome, stored = upload_results(outcome, folder, url)
+        elif folder and any(Path(folder).iterdir()):
+            say("the files in $AF_RESULTS are not kept: the session's profile has no results.url")
+        write_message(termination_message(outcome, url, stored))
+    return outcome.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("af-run", description="Run a command, report how it ended, upload its results.")
+    parser.add_argument("--source", type=Path, metavar="DIR", help="copy these files to the working directory first")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- program and arguments")
+    return parser
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # XRootD's threads may crash a normal exit, and would then turn a success into a failure.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The SDK: sessions as a Python user handles them. ``af`` is built on it and on nothing else.
+
+>>> sessions = Sessions(namespace="physics")
+>>> session = sessions.create({"metadata": {"generateName": "zmumu-"}, "spec": {...}})
+>>> session = sessions.wait(session.name, timeout=600)
+>>> session.run.exit_code
+0
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from af_client.errors import BadInput, Expired, Forbidden, NotFound, TimedOut, Unavailable, Unreachable, from_response
+from af_client.model import API_VERSION, KIND, PLURAL, Session
+from af_client.results import RemoteResults
+from af_client.storage import StoredFile
+from af_client.transport import Cluster, Request, Transport
+
+RUN_CONTAINER = "run"
+WATCH_SECONDS = 240
+RECONNECT_SECONDS = 1.0
+YEAR = 365 * 86_400.0
+
+
+class Deleted(NotFound):
+    """The watched session was deleted."""
+
+
+class Sessions:
+    """The sessions of one namespace.
+
+    Parameters
+    ----------
+    namespace
+        The context's namespace if left out.
+    context
+        Context of the kubeconfig; its current one if left out.
+    transport
+        A connection that is there already.
+    """
+
+    def __init__(
+        self, namespace: str | None = None, context: str | None = None, transport: Transport | None = None
+    ) -> None:
+        self._api = transport or Cluster(context)
+        self.namespace = namespace or self._api.namespace
+
+    def create(self, body: Mapping[str, Any]) -> Session:
+        """Create a session; ``spec.user`` is filled in where it is missing.
+
+        Raises
+        ------
+        NameTaken, Invalid, Forbidden, KindNotInstalled
+            As the API server says.
+        """
+        spec = dict(body.get("spec") or {})
+        spec.setdefault("user", None)
+        spec["user"] = spec["user"] or self.whoami()
+        meta = {**(body.get("metadata") or {}), "namespace": self.namespace}
+        whole = {**body, "apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "spec": spec}
+        # Without it the server drops unknown fields and only warns.
+        return Session.parse(self._api.call(Request("POST", self._path(), {"fieldValidation": "Strict"}, whole)))
+
+    def get(self, name: str) -> Session:
+        """Return a session."""
+        return Session.parse(self._api.call(Request("GET", self._path(name))))
+
+    def list(self, all_namespaces: bool = False) -> list[Session]:
+        """Return the sessions of the namespace, or of all, by name."""
+        path = f"/apis/{API_VERSION}/{PLURAL}" if all_namespaces else self._path()
+        items = self._api.call(Request("GET", path)).get("items", [])
+        return sorted((Session.parse(item) for item in items), key=lambda s: (s.namespace, s.name))
+
+    def suspend(self, name: str) -> Session:
+        """Let the compute go; the session stays."""
+        return self._patch(name, {"spec": {"suspend": True}})
+
+    def resume(self, name: str) -> Session:
+        """Bring the compute back."""
+        return self._patch(name, {"spec": {"suspend": False}})
+
+    def delete(self, name: str) -> None:
+        """Delete a session and, by the cluster's garbage collection, everything that it made."""
+        self._api.call(Request("DELETE", self._path(name)))
+
+    def whoami(self) -> str:
+        """Return who is asking, as the API server knows them."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            return str(self._api.call(Request("POST", path, body=body))["status"]["userInfo"]["username"])
+        except (Forbidden, NotFound, KeyError) as error:
+            raise BadInput("the API server does not say who you are: write spec.user into the session") from error
+
+    def watch(self, name: str, timeout: float | None = None) -> Iterator[Session]:
+        """Yield the session now and at every change; goes on after broken connections.
+
+        Raises
+        ------
+        Deleted
+            It is gone, or another one has its name.
+        TimedOut
+            After `timeout` seconds.
+        """
+        deadline = time.monotonic() + (timeout if timeout is not None else YEAR)
+        session = self.get(name)
+        uid = session.uid
+        yield session
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                yield from self._changes(session, left)
+                session = self._again(name)
+            except (Expired, Unreachable, Unavailable):
+                time.sleep(min(RECONNECT_SECONDS, left))
+                with suppress(Unreachable, Unavailable):
+                    session = self._again(name)
+            if session.uid != uid:
+                raise Deleted(f"session {name} was deleted, and another one has its name")
+            yield session
+        raise TimedOut(f"session {name} is not there after {timeout:g} s: `af status {name}` says what it waits for")
+
+    def wait(self, name: str, timeout: float | None = None) -> Session:
+        """Return the session once it has ended; one that is interactive, once it is ready.
+
+        Raises
+        ------
+        TimedOut
+            After `timeout` seconds.
+        Deleted
+            It was deleted meanwhile.
+        """
+        return next(session for session in self.watch(name, timeout) if session.arrived)
+
+    def logs(self, pod: str, *, follow: bool = False, since: str = "", tail: int | None = None) -> Iterator[str]:
+        """Yield the lines of a run's pod, each with its time stamp before the first blank.
+
+        Parameters
+        ----------
+        since
+            A time stamp of an earlier line: only later lines are asked for, in whole seconds.
+        """
+        query = {"container": RUN_CONTAINER, "timestamps": "true"}
+        query |= {"follow": "true"} if follow else {}
+        query |= {"sinceTime": since} if since else {}
+        query |= {"tailLines": str(tail)} if tail is not None else {}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        request = Request("GET", path, query, read_seconds=3600 if follow else 60)
+        return (line.decode("utf-8", "replace") for line in self._api.lines(request))
+
+    def log_tail(self, session: Session) -> str:
+        """Return the last lines of a finished run's log, which outlive its pod (needs a right on ConfigMaps)."""
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps/{session.name}-run-log"
+        return str(self._api.call(Request("GET", path)).get("data", {}).get("log", ""))
+
+    def results(self, name: str) -> RemoteResults:
+        """Return what a run left at the storage.
+
+        Raises
+        ------
+        ResultsError
+            It has left nothing (yet).
+        """
+        return RemoteResults.of(self.get(name))
+
+    def download(self, name: str, target: Path) -> Sequence[StoredFile]:
+        """Fetch all results into a directory, checked."""
+        return self.results(name).download(target)
+
+    def _path(self, name: str = "") -> str:
+        base = f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"
+        return f"{base}/{name}" if name else base
+
+    def _patch(self, name: str, patch: Mapping[str, Any]) -> Session:
+        kind = "application/merge-patch+json"
+        return Session.parse(self._api.call(Request("PATCH", self._path(name), body=patch, content_type=kind)))
+
+    def _again(self, name: str) -> Session:
+        try:
+            return self.get(name)
+        except NotFound as error:
+            raise Deleted(f"session {name} was deleted") from error
+
+    def _changes(self, session: Session, left: float) -> Iterator[Session]:
+        seconds = max(1, min(WATCH_SECONDS, int(left)))
+        query = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={session.name}",
+            "resourceVersion": session.body["metadata"]["resourceVersion"],
+            "timeoutSeconds": str(seconds),
+        }
+        for line in self._api.lines(Request("GET", self._path(), query, read_seconds=seconds + 10)):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                raise from_response(int(event["object"].get("code", 500)), json.dumps(event["object"]))
+            if event["type"] == "DELETED" or event["object"]["metadata"].get("uid", "") != session.uid:
+                raise Deleted(f"session {session.name} was deleted")
+            yield Session.parse(event["object"])

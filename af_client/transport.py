@@ -1,0 +1,134 @@
+"""The port to the API server: one call, one stream. The only file that imports the Kubernetes client."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from af_client.errors import BadInput, NoCluster, Unreachable, from_response
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request; `body` is sent as JSON."""
+
+    verb: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    content_type: str = "application/json"
+    read_seconds: float = READ_SECONDS
+
+
+class Transport(Protocol):
+    """What ``Sessions`` asks of a connection to an API server."""
+
+    namespace: str
+    """Namespace of the kubeconfig's context."""
+
+    def call(self, request: Request) -> dict[str, Any]:
+        """Return the answer; raise a ``ClientError``."""
+
+    def lines(self, request: Request) -> Iterator[bytes]:
+        """Yield the answer line by line, as it comes; raise a ``ClientError``."""
+
+
+class Cluster:
+    """A connection by the ordinary rules: $KUBECONFIG, ~/.kube/config, or the pod's service account.
+
+    Raises
+    ------
+    NoCluster
+        There is none of these.
+    BadInput
+        The context does not exist.
+    """
+
+    def __init__(self, context: str | None = None) -> None:
+        self._client, self.namespace = _connect(context)
+
+    def call(self, request: Request) -> dict[str, Any]:
+        """Return the answer."""
+        with self._open(request) as response:
+            content = response.read()
+        found = json.loads(content or b"{}")
+        return found if isinstance(found, dict) else {}
+
+    def lines(self, request: Request) -> Iterator[bytes]:
+        """Yield the answer line by line, as it comes."""
+        with self._open(request) as response:
+            rest = b""
+            for chunk in response.stream(65536):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from whole
+            if rest:
+                yield rest
+
+    @contextmanager
+    def _open(self, request: Request) -> Iterator[Any]:
+        import urllib3  # noqa: PLC0415 - as kubernetes
+
+        method, url, headers, _, _ = self._client.param_serialize(
+            request.verb,
+            request.path,
+            query_params=list(request.query.items()),
+            header_params={"Accept": "application/json, */*", "Content-Type": request.content_type},
+            auth_settings=["BearerToken"],
+        )
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=request.read_seconds)
+        body = None if request.body is None else json.dumps(request.body)
+        response = None
+        try:
+            response = self._client.rest_client.pool_manager.request(
+                method, url, headers=headers, body=body, timeout=timeout, preload_content=False, retries=False
+            )
+            if response.status >= 400:
+                raise from_response(response.status, response.read().decode("utf-8", "replace"))
+            yield response
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unreachable(f"{_reason(error)}: {self._client.configuration.host}: {NEXT_STEP}") from error
+        finally:
+            if response is not None:
+                response.close()
+
+
+NEXT_STEP = "is the cluster up, the address in the kubeconfig right, the network or VPN on?"
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).lower()
+    if "certificate" in text:
+        return "the API server's certificate is not trusted"
+    return "the API server does not answer in time" if "timed out" in text else "the API server cannot be reached"
+
+
+def _connect(context: str | None) -> tuple[Any, str]:
+    from kubernetes import client, config  # noqa: PLC0415 - 0.5 s, which `af --help` must not pay
+
+    # Not config.load_config: it prints to stdout, and does not know a $KUBECONFIG of several files.
+    paths = os.environ.get("KUBECONFIG") or "~/.kube/config"
+    settings = client.Configuration()
+    try:
+        if any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
+            config.load_kube_config(paths, context, client_configuration=settings, persist_config=False)
+            contexts, active = config.list_kube_config_contexts(paths)
+            chosen = next((c for c in contexts if c["name"] == context), active)
+            namespace = chosen["context"].get("namespace") or "default"
+        elif context is None and (SERVICE_ACCOUNT / "token").exists():
+            config.load_incluster_config(client_configuration=settings)
+            namespace = (SERVICE_ACCOUNT / "namespace").read_text().strip()
+        else:
+            raise NoCluster(f"no kubeconfig at {paths}: set KUBECONFIG, or ask your facility for one")
+    except config.ConfigException as error:
+        if context is not None and "context" in str(error):
+            raise BadInput(f"no context {context!r} in {paths}: `kubectl config get-contexts` lists them") from error
+        raise NoCluster(f"cannot use the kubeconfig {paths}: {error}") from error
+    return client.ApiClient(settings), namespace
