@@ -73,8 +73,8 @@ def audit_log() -> None:
         click.echo(_choose(Progress()).audit_log)
 
 
-@main.command()
-def images() -> None:
+@main.command("images")
+def build_images() -> None:
     """Build the project's images and push them to the cluster that runs."""
     progress = Progress()
     with _reported(), _locked(progress):
@@ -84,13 +84,12 @@ def images() -> None:
         _ensure_images(progress, cluster)
 
 
-def _ensure_images(progress: Progress, cluster: Cluster) -> None:
+def _ensure_images(cluster: Cluster, progress: Progress) -> None:
     # Imported here: the cluster itself does not need what builds images.
-    from local_cluster import engines  # noqa: PLC0415
-    from local_cluster import images as image_builds  # noqa: PLC0415
+    from local_cluster import engines, images  # noqa: PLC0415
 
     engine = engines.Docker() if isinstance(cluster, KindCluster) else engines.Buildah()
-    image_builds.ensure_images(progress, engine)
+    images.ensure_images(progress, engine)
 
 
 def _choose(progress: Progress) -> Cluster:

@@ -70,7 +70,7 @@ def ensure(progress: Progress, *modules: Module) -> dict[str, Path]:
 
 def _ensure_one(progress: Progress, module: Module, go: Path) -> Path:
     home = cache_dir() / "bin"
-    target = home / f"{module.name}-{key(module, go_version(go))}"
+    target = home / f"{module.name}-{key(module, go_version(go), GO_MODULES)}"
     if target.is_dir():
         return target / module.name
     home.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {"CGO_ENABLED": "0", "GOFLAGS": ""}
 
 
-def key(module: Module, version: str, sources: Path = GO_MODULES) -> str:
+def key(module: Module, version: str, sources: Path) -> str:
     """Return the hash of all that goes into a program: sources, sums, flags, toolchain."""
     digest = hashlib.sha256()
     for part in (version, module.package, *build_flags(module)):
@@ -156,11 +156,11 @@ def _wheel_go(home: Path) -> Path | None:
     return script if script.exists() else None
 
 
-def link(programs: dict[str, Path], local: Path = LOCAL) -> None:
-    """Put kubectl and helm where the Makefile has its PATH."""
+def link(targets: dict[str, Path], local: Path = LOCAL) -> None:
+    """Put the user's programs, such as kubectl and helm, where the Makefile has its PATH."""
     directory = local / "bin"
     directory.mkdir(parents=True, exist_ok=True)
-    for name, target in {"kubectl": programs["kubernetes"].with_name("kubectl"), "helm": programs["helm"]}.items():
+    for name, target in targets.items():
         partial = directory / f".{name}"
         partial.unlink(missing_ok=True)
         partial.symlink_to(target)

@@ -36,7 +36,7 @@ class EmbeddedCluster:
         """Make the cluster run; one that runs already is left alone."""
         packages.ensure(self.progress)
         programs = binaries.ensure(self.progress, binaries.KUBERNETES, binaries.COREDNS, binaries.HELM)
-        binaries.link(programs)
+        binaries.link({"kubectl": programs["kubernetes"].with_name("kubectl"), "helm": programs["helm"]})
         if self.running():
             self.progress.note("the embedded cluster is up already")
         else:

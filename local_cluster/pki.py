@@ -43,6 +43,8 @@ class Authority:
         name = _name(Subject(common_name))
         usage = _key_usage(key_cert_sign=True)
         builder = _builder(name, name, key.public_key())
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(usage, critical=True)
         return cls(key, builder.sign(key, hashes.SHA256()))
@@ -53,6 +55,9 @@ class Authority:
         builder = _builder(_name(subject), self.certificate.subject, key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(key_cert_sign=False), critical=True)
+        # Strict clients, as Python's from 3.13 on, insist on it.
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
         uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if subject.alternative_names:
             uses.append(ExtendedKeyUsageOID.SERVER_AUTH)

@@ -106,7 +106,7 @@ class Daemon:
         pid = os.posix_spawnp(argv[0], list(argv), dict(os.environ), file_actions=actions, setsid=True)
         identity = identify(pid)
         if identity is None:
-            raise ClusterError(f"{self.name} ended at once:\n{tail(self.log)}")
+            raise ClusterError(f"{self.name} ended at once. The end of {self.log}:\n{tail(self.log)}")
         partial = self.record.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(identity)))
         partial.rename(self.record)
