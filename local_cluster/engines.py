@@ -10,7 +10,7 @@ from local_cluster import debian
 from local_cluster.errors import ClusterError
 from local_cluster.images import REPOSITORY, Image
 from local_cluster.progress import Progress
-from local_cluster.settings import CHECKOUT, NODE_ADDRESS, cache_dir
+from local_cluster.settings import NODE_ADDRESS, cache_dir
 
 DEBIAN = "docker.io/library/debian:bookworm-slim"
 EXPECTED = {"python": "20 s", "operator": "30 s", "analysis": "1 min", "xcache": "15 s", "origin": "30 s"}
@@ -48,7 +48,7 @@ class Docker:
 
     def build(self, progress: Progress, image: Image) -> None:
         """Run ``docker build``."""
-        argv = ["docker", "build", *_arguments(image, self.base), str(CHECKOUT)]
+        argv = ["docker", "build", *_arguments(image, self.base), str(image.checkout)]
         # The recipes mount caches, which only BuildKit can.
         progress.run(_describe(image), argv, _log(image.name), os.environ | {"DOCKER_BUILDKIT": "1"})
 
@@ -83,7 +83,7 @@ class Buildah:
         if MACHINE_CERTIFICATES.exists():
             argv.append(f"--volume={MACHINE_CERTIFICATES}:{BUILD_CERTIFICATES}:ro")
             argv += [f"--build-arg={variable}={BUILD_CERTIFICATES}" for variable in ("SSL_CERT_FILE", "PIP_CERT")]
-        progress.run(_describe(image), [*argv, str(CHECKOUT)], _log(image.name), self._environment())
+        progress.run(_describe(image), [*argv, str(image.checkout)], _log(image.name), self._environment())
 
     def push(self, progress: Progress, image: Image) -> None:
         """Push uncompressed: between two directories of one disk, packing costs more than it saves."""

@@ -8,7 +8,10 @@ import hashlib
 import http.client
 import json
 import re
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,12 +54,16 @@ class Image:
         copies = re.findall(r"^COPY (?!--from)(.+) \S+$", self.containerfile.read_text(), re.MULTILINE)
         return [self.checkout / source for copy in copies for source in copy.split()]
 
+    def files(self) -> list[Path]:
+        """Return every file that the image is made from, its recipe first."""
+        return [self.containerfile, *_files(self.sources())]
+
     def key(self, base: str) -> str:
         """Return the hash of everything that goes into the image, upon a Debian known as ``base``."""
         digest = hashlib.sha256(base.encode())
         for parent in self.parents():
             digest.update(parent.key(base).encode())
-        for file in (self.containerfile, *_files(self.sources())):
+        for file in self.files():
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{file.relative_to(self.checkout)} {content}\n".encode())
         return digest.hexdigest()[:16]
@@ -69,7 +76,7 @@ class Image:
 def _files(sources: Iterable[Path]) -> Iterable[Path]:
     for source in sources:
         found = sorted(source.rglob("*")) if source.is_dir() else [source]
-        # Bytecode is not copied either, see .dockerignore.
+        # Bytecode depends on who ran what: it says nothing about the sources.
         yield from (file for file in found if file.is_file() and "__pycache__" not in file.parts)
 
 
@@ -96,19 +103,35 @@ class Engine(Protocol):
 
 def ensure_images(progress: Progress, engine: Engine, references: Path = REFERENCES) -> dict[str, str]:
     """Build and push what is missing; return image name -> reference as pods name it, and write that to a file."""
-    found = {}
-    for image in (Image(name) for name in PUBLISHED):
-        tag = image.key(engine.base)
-        digest = manifest_digest(engine.registry, image.name, tag)
-        if digest is None:
-            _ensure_built(progress, engine, image)
-            engine.push(progress, image)
-            digest = manifest_digest(engine.registry, image.name, tag)
-        if digest is None:
-            raise ClusterError(f"{image.name}:{tag} is pushed to {engine.registry}, which does not have it. Disk full?")
-        found[image.name] = f"{REGISTRY_IN_CLUSTER}/{image.name}@{digest}"
+    with _snapshot([Image(name) for name in PUBLISHED]) as images:
+        found = {image.name: _ensure(progress, engine, image) for image in images}
     _write(references, found)
     return found
+
+
+def _ensure(progress: Progress, engine: Engine, image: Image) -> str:
+    tag = image.key(engine.base)
+    digest = manifest_digest(engine.registry, image.name, tag)
+    if digest is None:
+        _ensure_built(progress, engine, image)
+        engine.push(progress, image)
+        digest = manifest_digest(engine.registry, image.name, tag)
+    if digest is None:
+        raise ClusterError(f"{image.name}:{tag} is pushed to {engine.registry}, which lacks it: is its disk full?")
+    return f"{REGISTRY_IN_CLUSTER}/{image.name}@{digest}"
+
+
+@contextmanager
+def _snapshot(images: Iterable[Image]) -> Iterator[list[Image]]:
+    """Build from a copy of the inputs: an edit during a build would put new content under the key of the old."""
+    with tempfile.TemporaryDirectory(prefix="af-images-") as directory:
+        for image in images:
+            for one in (image, *image.parents()):
+                for file in one.files():
+                    copy = Path(directory) / file.relative_to(one.checkout)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(file, copy)
+        yield [Image(image.name, Path(directory)) for image in images]
 
 
 def _ensure_built(progress: Progress, engine: Engine, image: Image) -> None:
