@@ -84,7 +84,7 @@ def build_images() -> None:
         _ensure_images(progress, cluster)
 
 
-def _ensure_images(cluster: Cluster, progress: Progress) -> None:
+def _ensure_images(progress: Progress, cluster: Cluster) -> None:
     # Imported here: the cluster itself does not need what builds images.
     from local_cluster import engines, images  # noqa: PLC0415
 

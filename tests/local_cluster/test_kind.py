@@ -46,7 +46,13 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def create(program: Path, config: Path, tmp_path: Path) -> str:
     """Return what kind complains about."""
-    argv = [program, "create", "cluster", f"--config={config}", f"--kubeconfig={tmp_path / 'kubeconfig'}"]
+    argv: list[str | Path] = [
+        program,
+        "create",
+        "cluster",
+        f"--config={config}",
+        f"--kubeconfig={tmp_path / 'kubeconfig'}",
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=CHECKOUT, timeout=60, check=False)
     assert done.returncode != 0, "the stand-in cannot make a cluster"
     return done.stderr

@@ -73,7 +73,7 @@ def processes_tail(path: Path) -> str:
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
-    argv = [LOCAL / "bin" / "kubectl", f"--kubeconfig={KUBECONFIG}", *arguments]
+    argv: list[str | Path] = [LOCAL / "bin" / "kubectl", f"--kubeconfig={KUBECONFIG}", *arguments]
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"kubectl {arguments}: {done.stderr}{logs()}"
     return done.stdout
