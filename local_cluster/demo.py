@@ -1,0 +1,164 @@
+"""``make demo``: a facility on the local cluster, and a user's Z -> mumu analysis from ``af run`` to the plot."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from local_cluster import facility
+from local_cluster.errors import ClusterError
+from local_cluster.facility import Facility
+from local_cluster.progress import Progress
+from local_cluster.settings import CHECKOUT, KUBECONFIG
+
+SESSION = CHECKOUT / "examples" / "zmumu" / "session.yaml"
+OUTPUT = CHECKOUT / "out" / "demo"
+TIMEOUT_SECONDS = 600
+COUNTERS_SECONDS = 1.5  # the origin adds up the traffic of its open connections once a second
+AF = (sys.executable, "-m", "af_client.cli")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A session that has succeeded, and what it cost the origin.
+
+    Attributes
+    ----------
+    body
+        The object as ``af run`` saw it last.
+    origin_bytes
+        What the origin sent from just before the session was created until it had ended.
+    """
+
+    body: Mapping[str, Any]
+    origin_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The session's name."""
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def seconds_to_ready(self) -> float:
+        """From the creation to the release of the run; the API server counts whole seconds."""
+        start = datetime.fromisoformat(self.body["status"]["run"]["startTime"])
+        return (start - datetime.fromisoformat(self.body["metadata"]["creationTimestamp"])).total_seconds()
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run the demo on the local cluster (`make cluster` starts one); the results come to out/demo/."""
+    begin = time.monotonic()
+    try:
+        place = facility.install(Progress())
+        finished = analyse(place)
+        download(place, finished.name)
+        summary = summarise(finished, time.monotonic() - begin)
+    except ClusterError as error:
+        raise click.ClickException(str(error)) from error
+    show(Console(), summary, finished.name, place)
+
+
+def analyse(place: Facility) -> Finished:
+    """Run the session as the tenant's user, with its progress and log on the terminal."""
+    before = origin_bytes(place.origin)
+    argv = [*AF, "run", str(SESSION), "--output", "json", "--timeout", str(TIMEOUT_SECONDS)]
+    done = subprocess.run(argv, env=user_environment(place), cwd=CHECKOUT, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise ClusterError(
+            f"The analysis has not succeeded: `af run` ended with {done.returncode}; why is said above.\n"
+            f"Next: export KUBECONFIG={place.user_kubeconfig}; af list; af status NAME; af logs NAME\n"
+            f"and, as the administrator: kubectl --kubeconfig {KUBECONFIG} get events,pods -n {facility.TENANT}"
+        )
+    time.sleep(COUNTERS_SECONDS)
+    return Finished(json.loads(done.stdout)["session"], origin_bytes(place.origin) - before)
+
+
+def download(place: Facility, name: str) -> None:
+    """Fetch the results as the user does; what an earlier demo left goes."""
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    argv = [*AF, "results", name, "-o", str(OUTPUT)]
+    done = subprocess.run(argv, env=user_environment(place), cwd=CHECKOUT, check=False)
+    if done.returncode:
+        raise ClusterError(f"The results have not come: `af results {name}` ended with {done.returncode}, see above.")
+
+
+def user_environment(place: Facility) -> dict[str, str]:
+    """Return an environment in which `af` is the user and nobody else."""
+    return os.environ | {"KUBECONFIG": str(place.user_kubeconfig)}
+
+
+def origin_bytes(origin: str) -> int:
+    """Return how many bytes the origin has sent so far, to whomever."""
+    # The library's own defaults wait for half an hour where a server is away; it reads this once, when loaded.
+    os.environ.setdefault("XRD_CONNECTIONWINDOW", "10")
+    os.environ.setdefault("XRD_CONNECTIONRETRY", "1")
+    from XRootD.client import FileSystem  # noqa: PLC0415
+    from XRootD.client.flags import QueryCode  # noqa: PLC0415
+
+    status, answer = FileSystem(origin).query(QueryCode.STATS, "l", timeout=20)
+    sent = re.search(rb"<out>(\d+)</out>", answer) if status.ok else None
+    if sent is None:
+        logs = f"kubectl --kubeconfig {KUBECONFIG} -n {facility.STORAGE_NAMESPACE} logs deployment/origin"
+        raise ClusterError(f"The origin at {origin} does not say what it has sent: {status.message}\nNext: {logs}")
+    return int(sent[1])
+
+
+def summarise(finished: Finished, seconds: float) -> dict[str, Any]:
+    """Put what is known of the run into out/demo/summary.json, and return it."""
+    numbers, performance = (json.loads((OUTPUT / name).read_text()) for name in ("zmumu.json", "performance.json"))
+    numbers.pop("histogram")
+    summary = {
+        **numbers,
+        **performance,
+        "origin_bytes": finished.origin_bytes,
+        "seconds_to_ready": finished.seconds_to_ready,
+        "seconds_total": round(seconds, 1),
+        "session": finished.name,
+        "files": sorted(path.name for path in OUTPUT.iterdir()),
+    }
+    (OUTPUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def show(console: Console, summary: Mapping[str, Any], name: str, place: Facility) -> None:
+    """Print the summary, and where to look next."""
+    table = Table(box=None, show_header=False, pad_edge=False, title="Z → μμ", title_justify="left")
+    rows = {
+        "events": f"{summary['events']}, of opposite sign {summary['opposite_sign']}, selected {summary['selected']}",
+        "mass": f"mean {summary['mass_mean']:.2f} GeV, peak {summary['mass_peak']} GeV (1 GeV bins); equal to the "
+        f"file's own to {summary['largest_mass_difference']:.0e} GeV",
+        "workers": summary["workers"],
+        "read": f"{summary['cache_bytes']:,} bytes from the cache, {summary['origin_bytes']:,} from the origin",
+        "passes": f"{summary['first_pass_seconds']} s, again {summary['second_pass_seconds']} s",
+        "time": f"{summary['seconds_to_ready']:.0f} s until ready, {summary['seconds_total']} s in all",
+        "files": f"{OUTPUT.relative_to(CHECKOUT)}/: {', '.join(summary['files'])}",
+    }
+    for title, text in rows.items():
+        table.add_row(f"[bold]{title}[/bold]", str(text))
+    console.print()
+    console.print(table)
+    look = (
+        f"export PATH={CHECKOUT}/.local/bin:{CHECKOUT}/.venv/bin:$PATH",
+        f"export KUBECONFIG={place.user_kubeconfig}   # as {facility.USER}",
+        f"af list; af status {name}; kubectl get analysissession {name} -o yaml",
+        f"export KUBECONFIG={KUBECONFIG}   # as the administrator",
+        f"kubectl get pods -A; kubectl explain analysissession.spec; kubectl -n {facility.SYSTEM_NAMESPACE} "
+        "logs deployment/af-operator",
+    )
+    console.print("\nLook around:", *(f"  {line}" for line in look), sep="\n", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()
