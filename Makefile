@@ -22,6 +22,7 @@ $(VENV)/.installed: requirements/dev.lock
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' $<)
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $<
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 cluster: venv ## A real Kubernetes on this machine: kind where Docker answers, else the embedded cluster
