@@ -49,7 +49,12 @@ class WorkQueue:
         while not self._turns:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and self._turns:  # woken, then cancelled: the key is somebody else's to take
+                    self._wake_one()
+                raise
         namespace = self._turns.popleft()
         keys = self._ready[namespace]
         key = next(iter(keys))
@@ -89,6 +94,9 @@ class WorkQueue:
             keys = self._ready[key.namespace] = {}
             self._turns.append(key.namespace)
         keys[key] = None
+        self._wake_one()
+
+    def _wake_one(self) -> None:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

@@ -1,0 +1,297 @@
+"""Passes against a fake cluster: what is written, what is not, and that order does not matter."""
+
+from __future__ import annotations
+
+import copy
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from af_operator import names
+from af_operator.errors import OurBug, Refused, Unavailable
+from tests.support.bench import NOW, SPEC, Bench
+
+
+def children(bench: Bench) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (kind, name): body for (kind, _, name), body in bench.cluster.objects.items() if not kind.startswith("Analysis")
+    }
+
+
+async def test_a_new_session_is_created_once_and_then_nothing_is_written() -> None:
+    bench = Bench()
+    await bench.settle()
+    created = [key for verb, key in bench.cluster.writes if verb == "apply"]
+    assert len(created) == len(set(created)), "no child is applied twice"
+    assert {k for k, _ in children(bench)} >= {"DaskCluster", "DaskWorkerGroup", "Job", "ConfigMap"}
+    bench.cluster.writes.clear()
+    for _ in range(3):
+        bench.now += timedelta(minutes=5)
+        await bench.reconcile(bench.key)
+    assert bench.cluster.writes == []
+
+
+async def test_a_second_pass_before_the_watch_echoes_writes_nothing_twice() -> None:
+    bench = Bench()
+    await bench.reconcile(bench.key)
+    first = list(bench.cluster.writes)
+    await bench.reconcile(bench.key)
+    assert [w for w in bench.cluster.writes[len(first) :] if w[0] == "apply"] == []
+
+
+async def test_a_restarted_operator_writes_nothing() -> None:
+    bench = Bench()
+    await bench.settle()
+    again = Bench()
+    again.cluster.objects = bench.cluster.objects
+    again.sessions, again.profiles, again.children = bench.sessions, bench.profiles, bench.children
+    again.world._sessions, again.world._profiles, again.world._children = (
+        bench.sessions,
+        bench.profiles,
+        bench.children,
+    )
+    again.now = bench.now + timedelta(seconds=30)
+    await again.reconcile(again.key)
+    assert again.cluster.writes == []
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_permuted_events_end_in_the_same_state(seed: int) -> None:
+    reference, permuted = Bench(), Bench()
+    await reference.settle()
+    shuffle = random.Random(seed)
+    for _ in range(20):
+        await permuted.reconcile(permuted.key)
+        permuted.deliver(shuffle)
+        permuted.now += timedelta(seconds=2)
+    assert children(permuted).keys() == children(reference).keys()
+
+    def states(bench: Bench) -> dict[str, tuple[str, str, str]]:
+        return {c["type"]: (c["status"], c["reason"], c["message"]) for c in bench.status["conditions"]}
+
+    assert states(permuted) == states(reference)
+    assert permuted.status["phase"] == reference.status["phase"]
+
+
+async def test_each_deleted_child_comes_back() -> None:
+    bench = Bench()
+    await bench.settle()
+    for ref, body in list(children(bench).items()):
+        bench.cluster.events.append(("DELETED", bench.cluster.objects.pop((ref[0], "physics", ref[1]))))
+        bench.deliver()
+        await bench.settle()
+        assert children(bench)[ref]["metadata"]["uid"] != body["metadata"]["uid"], ref
+
+
+async def test_a_drifted_child_is_put_right_once() -> None:
+    bench = Bench()
+    await bench.settle()
+    group = next(b for (kind, _), b in children(bench).items() if kind == "DaskWorkerGroup")
+    drifted = copy.deepcopy(group)
+    drifted["spec"]["worker"]["replicas"] += 5
+    bench.cluster._put("MODIFIED", drifted)
+    bench.deliver()
+    bench.cluster.writes.clear()
+    await bench.settle()
+    applies = [key for verb, key in bench.cluster.writes if verb == "apply"]
+    assert applies == [("DaskWorkerGroup", "physics", group["metadata"]["name"])]
+
+
+async def test_a_pool_that_is_no_longer_asked_for_is_deleted_and_nothing_else() -> None:
+    bench = Bench()
+    await bench.settle()
+    bench.change(dask={"pools": SPEC["dask"]["pools"][:1]})
+    bench.cluster.writes.clear()
+    await bench.settle()
+    deleted = [key for verb, key in bench.cluster.writes if verb == "delete"]
+    assert [kind for kind, _, _ in deleted] == ["DaskWorkerGroup"]
+    assert "gpu" in deleted[0][2]
+
+
+async def test_an_object_of_somebody_else_is_never_adopted() -> None:
+    bench = Bench()
+    squatter = bench.cluster.store(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "zmumu-source", "namespace": "physics"},
+            "data": {"precious": "yes"},
+        }
+    )
+    await bench.settle()
+    assert bench.cluster.objects["ConfigMap", "physics", "zmumu-source"] == squatter
+    assert bench.condition("RunReady")["reason"] == "NameConflict"
+    assert "zmumu-source" in bench.condition("RunReady")["message"]
+    assert bench.condition("Ready")["status"] == "False"
+
+
+async def test_what_carries_our_labels_but_is_not_ours_is_left_alone() -> None:
+    bench = Bench()
+    await bench.settle()
+    forged = bench.cluster.store(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "forged",
+                "namespace": "physics",
+                "labels": {names.SESSION_UID: bench.session["metadata"]["uid"]},
+                "ownerReferences": [{"uid": bench.session["metadata"]["uid"], "controller": True}],
+            },
+        }
+    )
+    bench.deliver()
+    await bench.settle()
+    assert bench.cluster.objects["ConfigMap", "physics", "forged"] == forged
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "said"),
+    [
+        ({"profile": "other"}, "ProfileNotFound", "kubectl get analysisprofiles"),
+        ({"image": "nope"}, "UnknownImage", "choose from ['analysis']"),
+        (
+            {"dask": {"pools": [{"name": "a", "nodePool": "tpu", "workers": {"max": 1}}]}},
+            "UnknownNodePool",
+            "tpu",
+        ),
+        (
+            {"dask": {"pools": [{"name": "a", "nodePool": "cpu", "size": "huge", "workers": {"max": 1}}]}},
+            "UnknownSize",
+            "huge",
+        ),
+        ({"dask": {"pools": [{"name": "a", "nodePool": "cpu", "workers": {"max": 11}}]}}, "LimitExceeded", "10"),
+        (
+            {"dask": {"pools": [{"name": "a", "nodePool": "gpu", "gpusPerWorker": 1, "workers": {"max": 3}}]}},
+            "LimitExceeded",
+            "2",
+        ),
+    ],
+)
+async def test_what_does_not_fit_the_profile_is_said_and_nothing_is_created(
+    spec: dict[str, Any], reason: str, said: str
+) -> None:
+    bench = Bench({**SPEC, **spec})
+    await bench.settle()
+    assert children(bench) == {}
+    accepted = bench.condition("Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", reason)
+    assert said in accepted["message"]
+    assert bench.status["phase"] == "Refused"
+    assert [n.reason for n in bench.cluster.notices] == [reason]
+
+
+async def test_a_profile_edited_by_mistake_stops_no_running_session() -> None:
+    bench = Bench()
+    await bench.settle()
+    before = children(bench)
+    profile = copy.deepcopy(bench.cluster.objects["AnalysisProfile", "", "default"])
+    profile["spec"]["images"] = [{"name": "other", "image": "x"}]
+    bench.change(image="analysis")
+    bench.cluster._put("MODIFIED", profile)
+    bench.deliver()
+    await bench.settle()
+    assert bench.condition("Accepted")["status"] == "False"
+    assert children(bench).keys() == before.keys()
+
+
+async def test_a_refusal_is_in_the_servers_words_and_not_repeated_at_once() -> None:
+    bench = Bench()
+    bench.cluster.errors["DaskCluster"] = Refused("exceeded quota: count/daskclusters")
+    await bench.reconcile(bench.key)
+    bench.deliver()
+    assert bench.condition("DaskReady")["reason"] == "Refused"
+    assert "exceeded quota" in bench.condition("DaskReady")["message"]
+    del bench.cluster.errors["DaskCluster"]
+    await bench.reconcile(bench.key)
+    assert ("DaskCluster", "zmumu") not in children(bench), "asked again too early"
+    bench.now += timedelta(seconds=31)
+    await bench.settle()
+    assert ("DaskCluster", "zmumu") in children(bench)
+
+
+async def test_our_own_bug_is_a_condition_too() -> None:
+    bench = Bench()
+    bench.cluster.errors["Job"] = OurBug(".spec.foo: field not declared in schema")
+    await bench.settle()
+    assert bench.condition("RunReady")["reason"] == "InternalError"
+
+
+async def test_an_unavailable_server_leaves_the_status_untouched() -> None:
+    bench = Bench()
+    await bench.settle()
+    before = copy.deepcopy(bench.status)
+    bench.cluster.errors["ConfigMap"] = Unavailable("503")
+    source = bench.cluster.objects.pop(("ConfigMap", "physics", "zmumu-source"))
+    bench.cluster.events.append(("DELETED", source))
+    bench.deliver()
+    with pytest.raises(Unavailable):
+        await bench.reconcile(bench.key)
+    assert bench.status == before
+
+
+async def test_suspend_takes_the_compute_and_resume_brings_it_back() -> None:
+    bench = Bench()
+    await bench.settle()
+    running = children(bench).keys()
+    bench.change(suspend=True)
+    await bench.settle()
+    assert not {k for k, _ in children(bench)} & {"DaskCluster", "DaskWorkerGroup"}
+    assert bench.status["phase"] == "Suspended"
+    assert bench.condition("Suspended")["status"] == "True"
+    bench.change(suspend=False)
+    await bench.settle()
+    assert children(bench).keys() == running
+    assert bench.condition("Suspended")["status"] == "False"
+
+
+async def test_lifetime_and_ttl() -> None:
+    bench = Bench({**SPEC, "lifetimeSeconds": 600, "ttlSecondsAfterFinished": 100})
+    again = await bench.reconcile(bench.key)
+    assert again is not None
+    assert again <= NOW + timedelta(seconds=600)
+    bench.deliver()
+    bench.now = NOW + timedelta(seconds=601)
+    await bench.settle()
+    assert bench.condition("RunComplete")["reason"] == "LifetimeExceeded"
+    assert not {k for k, _ in children(bench)} & {"DaskCluster", "DaskWorkerGroup"}
+    bench.now = NOW + timedelta(seconds=701)
+    await bench.reconcile(bench.key)
+    assert bench.cluster.writes[-1] == ("delete", ("AnalysisSession", "physics", "zmumu"))
+    bench.deliver()
+    assert await bench.reconcile(bench.key) is None
+
+
+async def test_a_session_of_the_same_name_is_not_harmed_by_the_ttl_of_its_predecessor() -> None:
+    bench = Bench({**SPEC, "lifetimeSeconds": 10, "ttlSecondsAfterFinished": 0})
+    newer = copy.deepcopy(bench.session)
+    newer["metadata"]["uid"] = "another"
+    bench.cluster.objects["AnalysisSession", "physics", "zmumu"] = newer
+    bench.now = NOW + timedelta(seconds=60)
+    with pytest.raises(Unavailable):
+        await bench.reconcile(bench.key)
+    assert bench.session["metadata"]["uid"] == "another"
+
+
+async def test_a_stored_session_that_does_not_parse_says_so_once() -> None:
+    bench = Bench({**SPEC, "mode": "Sideways"})
+    await bench.reconcile(bench.key)
+    bench.deliver()
+    assert bench.condition("Accepted")["reason"] == "InvalidSpec"
+    written = len(bench.cluster.writes)
+    await bench.reconcile(bench.key)
+    assert len(bench.cluster.writes) == written
+
+
+async def test_transition_times_change_only_on_a_flip() -> None:
+    bench = Bench()
+    await bench.settle()
+    before = bench.condition("Accepted")
+    bench.now += timedelta(hours=1)
+    bench.change(lifetimeSeconds=7200)
+    await bench.settle()
+    after = bench.condition("Accepted")
+    assert after["observedGeneration"] == 2
+    assert after["lastTransitionTime"] == before["lastTransitionTime"]

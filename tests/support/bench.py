@@ -1,0 +1,132 @@
+"""A session on the bench: world, passes and a fake cluster; the watch's echo is under the test's control."""
+
+from __future__ import annotations
+
+import copy
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from af_operator.model import Key
+from af_operator.names import SESSION_UID
+from af_operator.reconcile import Reconciler
+from af_operator.world import World, trim
+from tests.support.fake_cluster import FakeCluster
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+PROFILE: dict[str, Any] = {
+    "images": [{"name": "analysis", "image": "registry.test/analysis@sha256:" + "a" * 64}],
+    "sizes": [{"name": "small", "cpu": "250m", "memory": "1Gi"}],
+    "nodePools": [
+        {"name": "cpu", "nodeSelector": {"pool": "cpu"}},
+        {"name": "gpu", "nodeSelector": {"pool": "gpu"}, "gpuResource": "nvidia.com/gpu"},
+    ],
+    "xcache": {"image": "registry.test/xcache:1", "origin": "origin.test:1094"},
+    "results": {"url": "root://origin.test:1094//results"},
+    "limits": {"workers": 10, "gpus": 2},
+}
+
+SPEC: dict[str, Any] = {
+    "profile": "default",
+    "user": "alice",
+    "mode": "Headless",
+    "run": {"command": ["python", "zmumu.py"], "source": {"files": {"zmumu.py": "print(1)\n"}}},
+    "dask": {
+        "pools": [
+            {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 2}},
+            {"name": "gpu", "nodePool": "gpu", "gpusPerWorker": 1, "workers": {"min": 0, "max": 1}},
+        ]
+    },
+    "xcache": {},
+}
+
+
+class Bench:
+    """One fake cluster, one world, and passes at a time that the test sets."""
+
+    def __init__(self, spec: dict[str, Any] | None = None, profile: dict[str, Any] | None = None) -> None:
+        self.cluster = FakeCluster()
+        self.sessions: dict[Key, list[Any]] = {}
+        self.profiles: dict[str, list[Any]] = {}
+        self.children: dict[str, list[Any]] = {}
+        self.world = World(self.sessions, self.profiles, self.children)
+        self.now = NOW
+        self.key = Key("physics", "zmumu")
+        self.reconcile = Reconciler(self.world, self.cluster, lambda: self.now)
+        self.cluster.store(
+            {
+                "apiVersion": "analysisfacility.io/v1alpha1",
+                "kind": "AnalysisProfile",
+                "metadata": {"name": "default"},
+                "spec": profile or PROFILE,
+            }
+        )
+        self.cluster.store(
+            {
+                "apiVersion": "analysisfacility.io/v1alpha1",
+                "kind": "AnalysisSession",
+                "metadata": {
+                    "name": self.key.name,
+                    "namespace": self.key.namespace,
+                    "generation": 1,
+                    "creationTimestamp": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                },
+                "spec": copy.deepcopy(spec or SPEC),
+            }
+        )
+        self.deliver()
+
+    @property
+    def session(self) -> dict[str, Any]:
+        return self.cluster.objects["AnalysisSession", *self.key]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.session.get("status", {})
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        return next(c for c in self.status["conditions"] if c["type"] == kind)
+
+    def change(self, **spec: Any) -> None:
+        """Edit the session's spec as its user would."""
+        body = copy.deepcopy(self.session)
+        body["spec"] |= spec
+        body["metadata"]["generation"] += 1
+        self.cluster._put("MODIFIED", body)
+        self.deliver()
+
+    def deliver(self, shuffle: random.Random | None = None) -> int:
+        """Let the watch tell the world everything that happened; return how many events there were."""
+        events, self.cluster.events = self.cluster.events, []
+        if shuffle:
+            shuffle.shuffle(events)
+        for event, body in events:
+            self._index(event, body)
+            self.world.saw(event, body)
+        return len(events)
+
+    async def settle(self, passes: int = 20, seconds: float = 2.0) -> None:
+        """Alternate passes and echoes until nothing is written any more."""
+        for _ in range(passes):
+            before = len(self.cluster.writes)
+            await self.reconcile(self.key)
+            self.deliver()
+            self.now += timedelta(seconds=seconds)
+            if len(self.cluster.writes) == before:
+                return
+        raise AssertionError(f"still writing after {passes} passes: {self.cluster.writes[-5:]}")
+
+    def _index(self, event: str, body: dict[str, Any]) -> None:
+        metadata = body["metadata"]
+        if body["kind"] == "AnalysisSession":
+            index, at = self.sessions, Key(metadata["namespace"], metadata["name"])
+        elif body["kind"] == "AnalysisProfile":
+            index, at = self.profiles, metadata["name"]
+        else:
+            index, at = self.children, metadata.get("labels", {}).get(SESSION_UID)
+        kept = [b for b in index.get(at, []) if (b["kind"], b["metadata"]["name"]) != (body["kind"], metadata["name"])]
+        known = [b for b in index.get(at, []) if b not in kept]
+        if known and int(known[0]["metadata"]["resourceVersion"]) > int(metadata["resourceVersion"]):
+            return
+        index[at] = kept + ([] if event == "DELETED" else [trim(body)])

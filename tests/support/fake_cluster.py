@@ -1,0 +1,108 @@
+"""An API server for one test: the port's verbs over a dict. What needs more belongs on the real cluster."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from af_operator import names
+from af_operator.errors import ClusterError, Gone, NameConflict, Unavailable
+from af_operator.model import Body, LogRequest, Notice, SessionRef
+
+ObjectKey = tuple[str, str, str]
+
+
+def key_of(body: Body) -> ObjectKey:
+    return body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]
+
+
+class FakeCluster:
+    """Stores what is applied; every write is counted and leaves a watch event in ``events``."""
+
+    def __init__(self) -> None:
+        self.objects: dict[ObjectKey, dict[str, Any]] = {}
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.writes: list[tuple[str, ObjectKey]] = []
+        self.notices: list[Notice] = []
+        self.logs: dict[str, str] = {}
+        self.errors: dict[str, ClusterError] = {}
+        self._serial = itertools.count(1)
+
+    def store(self, body: Body) -> dict[str, Any]:
+        """Put an object in as somebody else would (not counted)."""
+        return self._put("ADDED", copy.deepcopy(dict(body)))
+
+    async def apply(self, body: Body, *, create: bool) -> Body:
+        key = key_of(body)
+        self._fail(body["kind"])
+        live = self.objects.get(key)
+        if live and create and _owner(live) != _owner(body):
+            raise NameConflict(f"{key} exists and is not this session's")
+        self.writes.append(("apply", key))
+        merged = _merge(live or {}, copy.deepcopy(dict(body)))
+        merged["metadata"]["managedFields"] = [{"manager": names.MANAGER, "operation": "Apply"}]
+        same = live is not None and {**merged, "metadata": {**merged["metadata"]}} == live
+        return (
+            copy.deepcopy(live) if same and live else copy.deepcopy(self._put("MODIFIED" if live else "ADDED", merged))
+        )
+
+    async def delete(self, body: Body) -> None:
+        key = key_of(body)
+        self._fail("delete")
+        live = self.objects.get(key)
+        if live is None:
+            return
+        if live["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise Unavailable("409: the uid in the precondition does not match")
+        self.writes.append(("delete", key))
+        self.events.append(("DELETED", self.objects.pop(key)))
+
+    async def delete_session(self, session: SessionRef) -> None:
+        body = self.objects.get(("AnalysisSession", session.namespace, session.name))
+        if body is not None:
+            await self.delete({**body, "metadata": {**body["metadata"], "uid": session.uid}})
+
+    async def write_status(self, session: SessionRef, before: Body, after: Mapping[str, Any]) -> Body:
+        self._fail("status")
+        key = ("AnalysisSession", session.namespace, session.name)
+        if key not in self.objects:
+            raise Gone("no such session")
+        if self.objects[key]["metadata"]["uid"] != session.uid:
+            raise Unavailable("409: the uid does not match")
+        self.writes.append(("status", key))
+        return copy.deepcopy(self._put("MODIFIED", {**self.objects[key], "status": copy.deepcopy(dict(after))}))
+
+    async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
+        if wanted.pod not in self.logs:
+            raise Gone(f"no pod {wanted.pod}")
+        return "\n".join(self.logs[wanted.pod].splitlines()[-wanted.lines :])
+
+    async def record(self, session: SessionRef, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    def _put(self, event: str, body: dict[str, Any]) -> dict[str, Any]:
+        serial = str(next(self._serial))
+        metadata = {"uid": f"uid-{serial}", **body["metadata"], "resourceVersion": serial}
+        stored = self.objects[key_of(body)] = {**body, "metadata": metadata}
+        self.events.append((event, copy.deepcopy(stored)))
+        return stored
+
+    def _fail(self, what: str) -> None:
+        if what in self.errors:
+            raise self.errors[what]
+
+
+def _owner(body: Body) -> Any:
+    return names.controller(body).get("uid")
+
+
+def _merge(live: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **live,
+        **{
+            k: _merge(live[k], v) if isinstance(v, dict) and isinstance(live.get(k), dict) else v
+            for k, v in want.items()
+        },
+    }

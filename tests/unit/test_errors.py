@@ -1,0 +1,50 @@
+"""The one mapping from HTTP answers to errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from af_operator.cluster import _replacing, error_of
+from af_operator.errors import Gone, OurBug, Refused, Unavailable
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error"),
+    [
+        (403, 'pods "x" is forbidden: exceeded quota: q, requested: pods=1', Refused),
+        (403, "violates PodSecurity", Refused),
+        (422, "spec.template: field is immutable", Refused),
+        (404, 'namespaces "x" not found', Gone),
+        (410, "gone", Gone),
+        (409, "the object has been modified", Unavailable),
+        (401, "Unauthorized", Unavailable),
+        (429, "slow down", Unavailable),
+        (500, "etcd leader changed", Unavailable),
+        (503, "apiserver is shutting down", Unavailable),
+        (500, ".spec.foo: field not declared in schema", OurBug),
+        (400, 'strict decoding error: unknown field "spec.foo"', OurBug),
+        (415, "unsupported media type", OurBug),
+    ],
+)
+def test_each_answer_has_its_meaning(code: int, message: str, error: type[Exception]) -> None:
+    found = error_of(code, json.dumps({"message": message}).encode())
+    assert type(found) is error
+    assert message in str(found)
+
+
+def test_retry_after_is_obeyed_when_it_is_a_number() -> None:
+    found = error_of(429, b"not json", "7")
+    assert isinstance(found, Unavailable)
+    assert found.retry_after == 7
+    other = error_of(503, b"", "Wed, 21 Oct 2026 07:28:00 GMT")
+    assert isinstance(other, Unavailable)
+    assert other.retry_after is None
+
+
+def test_the_status_patch_names_what_is_gone() -> None:
+    before = {"phase": "Starting", "run": {"pod": "x", "exitCode": 1}, "components": {"dask": {}}}
+    after = {"phase": "Ready", "run": {"pod": "y"}}
+    assert _replacing(before, after) == {"phase": "Ready", "run": {"pod": "y", "exitCode": None}, "components": None}
+    assert _replacing(after, after) == {"run": {}}
