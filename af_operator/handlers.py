@@ -63,8 +63,8 @@ def configure(settings: kopf.OperatorSettings, operator: Settings) -> None:
     settings.persistence.finalizer = f"{GROUP}/never-used"
     settings.process.ultimate_exiting_timeout = 10
     for kind in child_kinds():
-        settings.watching.label_selectors[_plural(kind)] = names.SESSION_UID
-    settings.watching.field_selectors["coordination.k8s.io/leases"] = f"metadata.name={operator.lease_name}"
+        settings.watching.label_selectors[_selector(kind)] = names.SESSION_UID
+    settings.watching.field_selectors[LEASES] = f"metadata.name={operator.lease_name}"
 
 
 def child_kinds() -> list[Kind]:
@@ -147,8 +147,3 @@ async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 def _selector(kind: Kind) -> tuple[str, str, str]:
     group, _, version = kind.api_version.rpartition("/")
     return group, version, kind.plural
-
-
-def _plural(kind: Kind) -> str:
-    group = kind.api_version.rpartition("/")[0]
-    return f"{group}/{kind.plural}" if group else kind.plural
