@@ -7,6 +7,7 @@ Schema 2020-12; the API server wants a *structural* OpenAPI v3 schema: no refere
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -119,6 +120,9 @@ def _structural(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
         kept["enum"] = [source["const"]]
     if source.get("type") == "integer":
         kept["format"] = "int32" if source["maximum"] <= INT32_MAX else "int64"
+    if "description" in source and source.get("default", {}) != {}:
+        # kubectl explain does not show defaults.
+        kept["description"] += f" Defaults to {json.dumps(source['default'])}."
     if "properties" in source:
         required = source.get("required", ())
         kept["properties"] = {
@@ -222,8 +226,8 @@ def custom_resource_definition(kind: CustomKind) -> Schema:
 
 
 WATCHED = ("list", "watch")
-CHILD = (*WATCHED, "create", "patch", "delete")
-"""No get: a pass reads only the indexes. No update: all writes are server-side applies."""
+CHILD = (*WATCHED, "get", "create", "patch", "delete")
+"""get: before a creation, whether the name is free. No update: all writes are server-side applies."""
 
 OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, PROFILE.plural): WATCHED,
@@ -234,9 +238,7 @@ OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, f"{SESSION.plural}/finalizers"): ("update",),
     ("", "pods"): WATCHED,
     ("", "pods/log"): ("get",),
-    ("", "events"): ("create", "patch"),
-    # kopf notices kinds that are installed after it has started.
-    ("apiextensions.k8s.io", "customresourcedefinitions"): WATCHED,
+    ("events.k8s.io", "events"): ("create",),
 }
 
 

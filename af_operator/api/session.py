@@ -112,7 +112,7 @@ class Workers(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule("self.min <= self.max", "min must not be larger than max; it is 1 where it is left out"),
+            rule("self.min <= self.max", "min must not be larger than max; min is 1 where it is left out"),
         )
     )
     min: int = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,78 +11,93 @@ from af_operator.api.common import ApiModel
 
 Phase = Literal["Pending", "Starting", "Ready", "Running", "Suspended", "Succeeded", "Failed", "Refused"]
 
+EXACT = 2**53
+"""The API server keeps bounds as floats: the largest one that it publishes as it was written."""
+
 
 class Condition(ApiModel):
-    """A condition in the form of metav1.Condition."""
+    """One statement about the session, in the form of metav1.Condition."""
 
-    type: str = Field(max_length=63)
-    status: Literal["True", "False", "Unknown"]
-    reason: str = Field(max_length=100, description="CamelCase constant.")
+    type: str = Field(
+        max_length=63,
+        description="Ready (the summary), Accepted (the spec fits the profile), <Component>Ready, RunComplete or "
+        "Suspended.",
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
+    reason: str = Field(max_length=100, description="CamelCase constant for programs.")
     message: str = Field(max_length=32_768, description="What is so, and what to do next.")
-    last_transition_time: datetime
-    observed_generation: int = Field(ge=0, le=2**62)
+    last_transition_time: datetime = Field(description="When status last changed.")
+    observed_generation: int = Field(ge=0, le=EXACT, description="The metadata.generation that this is about.")
 
 
 class PoolStatus(ApiModel):
     """Workers of one pool."""
 
-    ready: int = Field(ge=0, le=10_000)
-    desired: int = Field(ge=0, le=10_000)
+    ready: int = Field(ge=0, le=10_000, description="Workers that are ready.")
+    desired: int = Field(ge=0, le=10_000, description="Workers that the pool asks for.")
 
 
 class ComponentStatus(ApiModel):
     """Counts of one component."""
 
-    pools: dict[str, PoolStatus] | None = Field(default=None, max_length=8)
+    pools: dict[str, PoolStatus] | None = Field(default=None, max_length=8, description="Pool by name.")
 
 
 class ResultFile(ApiModel):
     """A file that the run left."""
 
-    url: str = Field(max_length=1000)
-    bytes: int = Field(ge=0, le=2**62)
-    adler32: Annotated[str, Field(max_length=8, pattern="^[0-9a-f]{8}$")]
+    url: str = Field(max_length=1000, description="Where it is.")
+    bytes: int = Field(ge=0, le=EXACT, description="Its size.")
+    adler32: str = Field(max_length=8, pattern="^[0-9a-f]{8}$", description="Its checksum, as XRootD counts it.")
 
 
 class ResultsStatus(ApiModel):
     """What the run left at its results URL."""
 
-    url: str = Field(max_length=1000)
-    count: int = Field(ge=0, le=10**9, description="All files, also those that `files` has no room for.")
-    bytes: int = Field(ge=0, le=2**62)
-    files: list[ResultFile] = Field(default_factory=list, max_length=64)
+    url: str = Field(max_length=1000, description="The folder of all files.")
+    count: int = Field(ge=0, le=10**9, description="Number of all files, also of those that `files` has no room for.")
+    bytes: int = Field(ge=0, le=EXACT, description="Size of all files together.")
+    files: list[ResultFile] = Field(
+        default_factory=list, max_length=64, description="The files; the first ones where they are many."
+    )
 
 
 class RunStatus(ApiModel):
     """The run, from its pod and its runner's report."""
 
     pod: str | None = Field(default=None, max_length=253, description="The latest pod; `kubectl logs` it.")
-    exit_code: int | None = Field(default=None, ge=-1024, le=1024)
-    reason: str | None = Field(default=None, max_length=100)
-    start_time: datetime | None = None
-    completion_time: datetime | None = None
-    wall_seconds: float | None = Field(default=None, ge=0, le=1e9)
-    peak_memory_bytes: int | None = Field(default=None, ge=0, le=2**62)
-    attempts: int | None = Field(default=None, ge=0, le=100)
+    exit_code: int | None = Field(default=None, ge=-1024, le=1024, description="Exit code of the user's command.")
+    reason: str | None = Field(default=None, max_length=100, description="Why it ended, as condition RunComplete says.")
+    start_time: datetime | None = Field(default=None, description="When the latest pod's command began.")
+    completion_time: datetime | None = Field(default=None, description="When the run came to its end.")
+    wall_seconds: float | None = Field(default=None, ge=0, le=1e9, description="How long the command ran.")
+    peak_memory_bytes: int | None = Field(
+        default=None, ge=0, le=EXACT, description="Largest memory of the command and its children."
+    )
+    attempts: int | None = Field(default=None, ge=0, le=100, description="Pods started so far.")
     results: ResultsStatus | None = None
 
 
 class Endpoints(ApiModel):
     """Addresses inside the cluster."""
 
-    dask: str | None = Field(default=None, max_length=500)
-    dashboard: str | None = Field(default=None, max_length=500)
-    xcache: str | None = Field(default=None, max_length=500)
+    dask: str | None = Field(default=None, max_length=500, description="The Dask scheduler, for Client(...).")
+    dashboard: str | None = Field(default=None, max_length=500, description="URL of the Dask dashboard.")
+    xcache: str | None = Field(default=None, max_length=500, description="host:port of the session's cache.")
 
 
 class SessionStatus(ApiModel):
-    """What is so."""
+    """What is so. Written by the operator alone."""
 
-    observed_generation: int = Field(ge=0, le=2**62)
-    phase: Phase = Field(description="One word made from the conditions; never read back.")
+    observed_generation: int = Field(ge=0, le=EXACT, description="The metadata.generation that this is about.")
+    phase: Phase = Field(description="One word made from the conditions, for people.")
     conditions: list[Condition] = Field(
-        max_length=32, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+        max_length=32,
+        description="What is so in detail; programs look here.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    components: dict[str, ComponentStatus] | None = Field(default=None, max_length=16)
+    components: dict[str, ComponentStatus] | None = Field(
+        default=None, max_length=16, description="Counts of each component, by its name."
+    )
     endpoints: Endpoints | None = None
     run: RunStatus | None = None

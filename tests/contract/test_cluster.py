@@ -1,0 +1,217 @@
+"""The port's verbs: the same tests on the fake and on the real API server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from kubernetes import client as sync_client
+from kubernetes import dynamic, watch
+from kubernetes.aio import client as aio
+from kubernetes.aio import config as aio_config
+
+from af_operator import names
+from af_operator.cluster import Cluster, KubernetesCluster
+from af_operator.errors import Gone, NameConflict, OurBug, Refused, Unavailable
+from af_operator.model import LogRequest, Notice, SessionRef
+from tests.support.fake_cluster import FakeCluster
+
+SPEC = {"profile": "default", "user": "alice", "mode": "Interactive"}
+SESSION = {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "AnalysisSession"}
+
+
+@dataclass
+class Bed:
+    """A port, and a way round it to put things in and look at them."""
+
+    cluster: Cluster
+    namespace: str
+    store: Callable[[dict[str, Any]], dict[str, Any]]
+    get: Callable[[str, str], dict[str, Any] | None]
+
+    def session(self, name: str = "s") -> SessionRef:
+        body = {**SESSION, "metadata": {"name": name, "namespace": self.namespace}, "spec": SPEC}
+        return SessionRef(self.namespace, name, self.store(body)["metadata"]["uid"])
+
+    def config_map(self, session: SessionRef, name: str, **data: str) -> dict[str, Any]:
+        owner = {**SESSION, "name": session.name, "uid": session.uid, "controller": True, "blockOwnerDeletion": True}
+        metadata = {"name": name, "namespace": self.namespace, "ownerReferences": [owner]}
+        metadata["labels"] = {names.SESSION_UID: session.uid}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def fake_bed() -> Bed:
+    fake = FakeCluster()
+    return Bed(fake, "contract", fake.store, lambda kind, name: fake.objects.get((kind, "contract", name)))
+
+
+@asynccontextmanager
+async def real_bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
+    kubeconfig, api_client = request.getfixturevalue("kubeconfig"), request.getfixturevalue("api_client")
+    assert request.getfixturevalue("server"), "the CRDs are installed"
+    core, kinds = sync_client.CoreV1Api(api_client), dynamic.DynamicClient(api_client)
+    namespace = core.create_namespace({"metadata": {"generateName": "contract-"}}).metadata.name
+
+    def resource(kind: str) -> Any:
+        return kinds.resources.get(api_version="v1" if kind == "ConfigMap" else SESSION["apiVersion"], kind=kind)
+
+    def store(body: dict[str, Any]) -> dict[str, Any]:
+        return dict(resource(body["kind"]).create(body, namespace=namespace).to_dict())
+
+    def get(kind: str, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(resource(kind).get(name=name, namespace=namespace).to_dict())
+        except dynamic.exceptions.NotFoundError:
+            return None
+
+    await aio_config.load_kube_config(kubeconfig)
+    async with aio.ApiClient() as api:
+        yield Bed(KubernetesCluster(api), namespace, store, get)
+    core.delete_namespace(namespace)
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
+async def bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
+    if request.param == "fake":
+        yield fake_bed()
+        return
+    async with real_bed(request) as real:
+        yield real
+
+
+@pytest.fixture
+async def real(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
+    async with real_bed(request) as found:
+        yield found
+
+
+async def fails(error: type[Exception], doing: Awaitable[Any]) -> str:
+    with pytest.raises(error) as caught:
+        await doing
+    assert type(caught.value) is error
+    return str(caught.value)
+
+
+async def test_apply_creates_and_a_second_apply_changes_nothing(bed: Bed) -> None:
+    body = bed.config_map(bed.session(), "c", a="1")
+    first = await bed.cluster.apply(body, create=True)
+    second = await bed.cluster.apply(body, create=False)
+    assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
+    stored = bed.get("ConfigMap", "c")
+    assert stored is not None
+    assert stored["data"] == {"a": "1"}
+    assert {"manager": "af-operator", "operation": "Apply"}.items() <= stored["metadata"]["managedFields"][0].items()
+
+
+async def test_apply_changes_what_differs(bed: Bed) -> None:
+    session = bed.session()
+    await bed.cluster.apply(bed.config_map(session, "c", a="1"), create=True)
+    await bed.cluster.apply(bed.config_map(session, "c", a="2"), create=False)
+    stored = bed.get("ConfigMap", "c")
+    assert stored is not None
+    assert stored["data"] == {"a": "2"}
+
+
+async def test_creating_again_what_is_ours_is_no_conflict(bed: Bed) -> None:
+    body = bed.config_map(bed.session(), "c", a="1")
+    await bed.cluster.apply(body, create=True)
+    await bed.cluster.apply(body, create=True)
+
+
+async def test_a_name_that_somebody_else_took_is_a_conflict_and_stays_as_it_is(bed: Bed) -> None:
+    metadata = {"name": "c", "namespace": bed.namespace}
+    bed.store({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"precious": "yes"}})
+    await fails(NameConflict, bed.cluster.apply(bed.config_map(bed.session(), "c", a="1"), create=True))
+    stored = bed.get("ConfigMap", "c")
+    assert stored is not None
+    assert stored["data"] == {"precious": "yes"}
+    assert not stored["metadata"].get("ownerReferences")
+
+
+async def test_delete_is_by_uid_and_twice_is_once(bed: Bed) -> None:
+    made = await bed.cluster.apply(bed.config_map(bed.session(), "c", a="1"), create=True)
+    other = {**made, "metadata": {**made["metadata"], "uid": "00000000-0000-0000-0000-000000000000"}}
+    await fails(Unavailable, bed.cluster.delete(other))
+    assert bed.get("ConfigMap", "c") is not None
+    await bed.cluster.delete(made)
+    assert bed.get("ConfigMap", "c") is None
+    await bed.cluster.delete(made)
+
+
+def status(**more: Any) -> dict[str, Any]:
+    return {"observedGeneration": 1, "phase": "Starting", "conditions": [], **more}
+
+
+async def test_the_status_is_replaced_as_a_whole(bed: Bed) -> None:
+    session = bed.session()
+    before = status(endpoints={"dask": "tcp://x:1", "dashboard": "http://x"})
+    await bed.cluster.write_status(session, {}, before)
+    stored = await bed.cluster.write_status(session, before, status(endpoints={"dask": "tcp://y:1"}))
+    assert stored["status"] == status(endpoints={"dask": "tcp://y:1"})
+    stored = await bed.cluster.write_status(session, stored["status"], status())
+    assert stored["status"] == status()
+
+
+async def test_the_status_of_another_session_of_the_same_name_is_not_touched(bed: Bed) -> None:
+    session = bed.session()._replace(uid="00000000-0000-0000-0000-000000000000")
+    await fails(Unavailable, bed.cluster.write_status(session, {}, status()))
+    await fails(Gone, bed.cluster.write_status(session._replace(name="gone"), {}, status()))
+
+
+async def test_delete_session_is_by_uid(bed: Bed) -> None:
+    session = bed.session()
+    other = session._replace(uid="00000000-0000-0000-0000-000000000000")
+    await fails(Unavailable, bed.cluster.delete_session(other))
+    await bed.cluster.delete_session(session)
+    assert bed.get("AnalysisSession", "s") is None
+    await bed.cluster.delete_session(session)
+
+
+async def test_the_log_of_a_pod_that_is_gone(bed: Bed) -> None:
+    await fails(Gone, bed.cluster.read_log(bed.session(), LogRequest("no-such-pod", "run", 10)))
+
+
+async def test_an_event_is_recorded(bed: Bed) -> None:
+    await bed.cluster.record(bed.session(), Notice("Warning", "UnknownImage", "choose from [...]"))
+
+
+@pytest.mark.cluster
+async def test_an_undeclared_field_is_our_bug(real: Bed) -> None:
+    body = real.config_map(real.session(), "c", a="1") | {"dota": {}}
+    assert "dota" in await fails(OurBug, real.cluster.apply(body, create=True))
+
+
+@pytest.mark.cluster
+async def test_a_quota_is_a_refusal_in_the_servers_words(real: Bed, api_client: sync_client.ApiClient) -> None:
+    core = sync_client.CoreV1Api(api_client)
+    core.create_namespaced_resource_quota(
+        real.namespace, {"metadata": {"name": "none"}, "spec": {"hard": {"count/configmaps": "0"}}}
+    )
+    for event in watch.Watch().stream(core.list_namespaced_resource_quota, real.namespace, timeout_seconds=30):
+        if event["object"].status.hard:
+            break
+    said = await fails(Refused, real.cluster.apply(real.config_map(real.session(), "c", a="1"), create=True))
+    assert "exceeded quota: none" in said
+
+
+async def test_an_unreachable_server_is_unavailable() -> None:
+    config = aio.Configuration(host="http://127.0.0.1:1")
+    async with aio.ApiClient(config) as api:
+        port = KubernetesCluster(api)
+        assert "127.0.0.1" in await fails(
+            Unavailable, port.read_log(SessionRef("a", "b", "c"), LogRequest("p", "c", 1))
+        )
+
+
+async def test_who_lost_the_lease_writes_nothing() -> None:
+    def fence() -> None:
+        raise Unavailable("the lease is not ours (any more)")
+
+    config = aio.Configuration(host="http://127.0.0.1:1")
+    async with aio.ApiClient(config) as api:
+        port = KubernetesCluster(api, fence)
+        doing = port.write_status(SessionRef("a", "b", "c"), {}, status())
+        assert "lease" in await fails(Unavailable, doing)
