@@ -40,6 +40,8 @@ class Component(Protocol):
     """The name as conditions spell it: ``Dask``, ``XCache``, ``Run``."""
     KINDS: tuple[Kind, ...]
     """Kinds that it creates: watched, pruned, and granted to the operator by the generated RBAC."""
+    WATCHED: tuple[Kind, ...]
+    """Kinds that others make for it and that it judges by: watched, never written."""
     LIFETIME: Lifetime
 
     @staticmethod

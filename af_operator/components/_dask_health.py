@@ -1,0 +1,102 @@
+"""Whether a session's Dask is ready, and if not, the real reason: from pods and Deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from af_operator import names
+from af_operator.api.session import DaskPool
+from af_operator.components import _pod_reasons
+from af_operator.components._pod_reasons import STARTING, Reason
+from af_operator.model import Body, Health, Observed, Session
+
+AGAIN = "suspend and resume the session to have its Dask made anew"
+
+
+def health(session: Session, observed: Observed) -> Health:
+    """Return ready when the scheduler is, and every pool has its minimum of workers."""
+    pods = observed.pods(component="dask")
+    pools = session.spec.dask.pools if session.spec.dask else []
+    counts = {pool.name: len(_ready(pods, pool)) for pool in pools}
+    details = {"pools": {p.name: {"ready": counts[p.name], "desired": p.workers.max} for p in pools}}
+    trouble = _scheduler_trouble(session, observed, pods) or _pool_trouble(observed, pods, pools)
+    if trouble:
+        return Health(False, trouble.reason, trouble.message, details=details)
+    endpoints = {"dask": names.dask_scheduler_address(session), "dashboard": names.dask_dashboard_url(session)}
+    return Health(True, "Ready", _summary(pods, pools), endpoints, details)
+
+
+def _is_scheduler(body: Body) -> bool:
+    return bool(body["metadata"].get("labels", {}).get("dask.org/component") == "scheduler")
+
+
+def _of_pool(bodies: Sequence[Body], pool: DaskPool) -> list[Body]:
+    return [b for b in bodies if b["metadata"].get("labels", {}).get(names.POOL) == pool.name]
+
+
+def _ready(pods: Sequence[Body], pool: DaskPool) -> list[Body]:
+    return [pod for pod in _of_pool(pods, pool) if _pod_reasons.is_ready(pod)]
+
+
+def _deployments(observed: Observed) -> list[Body]:
+    found = (c for c in observed.children if c["kind"] == "Deployment")
+    return [d for d in found if d["metadata"]["labels"].get(names.COMPONENT) == "dask"]
+
+
+def _scheduler_trouble(session: Session, observed: Observed, pods: Sequence[Body]) -> Reason | None:
+    mine = [pod for pod in pods if _is_scheduler(pod)]
+    if any(_pod_reasons.is_ready(pod) for pod in mine):
+        return None
+    if mine:
+        reason, message = _pod_reasons.worst(mine) or _pod_reasons.why(mine[-1])
+        return Reason(reason, f"scheduler: {message}")
+    return _no_scheduler_pod(session, observed)
+
+
+def _no_scheduler_pod(session: Session, observed: Observed) -> Reason:
+    name = names.dask_cluster(session)
+    cluster = next((c for c in observed.children if c["kind"] == "DaskCluster"), None)
+    if cluster is None:
+        return Reason(STARTING, "the DaskCluster is not there yet")
+    phase = cluster.get("status", {}).get("phase")
+    if phase is None:
+        hint = "if this stays so, the Dask operator is not running: ask the facility's admin"
+        return Reason("SchedulerMissing", f"the Dask operator has not taken up DaskCluster {name}; {hint}")
+    if phase == "Error":
+        return Reason("DaskClusterError", f"the Dask operator refuses DaskCluster {name}: its log says why")
+    deployment = next((d for d in _deployments(observed) if _is_scheduler(d)), None)
+    if deployment is None:
+        return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {AGAIN}")
+    refused = _pod_reasons.deployment_refused(deployment)
+    return (
+        Reason(refused.reason, f"scheduler: {refused.message}")
+        if refused
+        else Reason(STARTING, "scheduler: no pod yet")
+    )
+
+
+def _pool_trouble(observed: Observed, pods: Sequence[Body], pools: Sequence[DaskPool]) -> Reason | None:
+    """Return the worst that keeps a pool below its minimum: real trouble before mere waiting."""
+    behind = [pool for pool in pools if len(_ready(pods, pool)) < pool.workers.min]
+    found = [_one_pool(observed, pods, pool) for pool in behind]
+    return next((r for r in found if r.reason != STARTING), found[0] if found else None)
+
+
+def _one_pool(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason:
+    count = f"pool {pool.name}: {len(_ready(pods, pool))} of at least {pool.workers.min} workers ready"
+    deployments = _of_pool(_deployments(observed), pool)
+    refusals = (_pod_reasons.deployment_refused(d) for d in deployments)
+    trouble = _pod_reasons.worst(_of_pool(pods, pool)) or next((r for r in refusals if r), None)
+    return Reason(trouble.reason, f"{count}: {trouble.message}") if trouble else Reason(STARTING, count)
+
+
+def _summary(pods: Sequence[Body], pools: Sequence[DaskPool]) -> str:
+    parts: list[Any] = []
+    for pool in pools:
+        ready = len(_ready(pods, pool))
+        trouble = _pod_reasons.worst(_of_pool(pods, pool)) if ready < pool.workers.max else None
+        parts.append(
+            f"pool {pool.name}: {ready} of {pool.workers.max} workers" + (f" ({trouble.message})" if trouble else "")
+        )
+    return "; ".join(parts)

@@ -1,0 +1,29 @@
+"""What a component says that has nothing to say; a module imports those functions that it does not define."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from af_operator.model import Finish, LogRequest, Observed, Session
+
+
+def finish(session: Session, observed: Observed) -> Finish | None:
+    """Nothing of this component ever ends the session."""
+    return None
+
+
+def report(session: Session, observed: Observed) -> Mapping[str, Any]:
+    """Nothing to add to the status at its top level."""
+    return {}
+
+
+def log_wanted(session: Session, observed: Observed) -> LogRequest | None:
+    """No log to keep."""
+    return None
+
+
+def deadline(session: Session, observed: Observed) -> datetime | None:
+    """Nothing happens by the clock alone."""
+    return None

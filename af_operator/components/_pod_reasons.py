@@ -1,0 +1,123 @@
+"""Why a pod is not ready, in the words of whoever knows it best. Pure, from the pod alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from af_operator.model import Body
+
+MAX_LINE = 300
+
+
+class Reason(NamedTuple):
+    """A CamelCase constant and a sentence."""
+
+    reason: str
+    message: str
+
+
+STARTING = "Starting"
+_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+_QUIET = {"ContainerCreating", "PodInitializing", ""}
+
+
+def is_ready(pod: Body) -> bool:
+    """Return whether the pod's Ready condition is true and nobody has asked it to go."""
+    return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
+
+
+def why(pod: Body) -> Reason:
+    """Return why a pod is not ready; ``Starting`` when nothing is wrong yet."""
+    trouble = next(_troubles(pod), None)
+    return trouble or Reason(STARTING, f"pod {pod['metadata']['name']} is starting")
+
+
+def worst(pods: Iterable[Body]) -> Reason | None:
+    """Return the first real trouble among pods, or None when all are ready or just starting."""
+    found = (why(pod) for pod in pods if not is_ready(pod))
+    return next((r for r in found if r.reason != STARTING), None)
+
+
+def deployment_refused(deployment: Body) -> Reason | None:
+    """Return why a Deployment's pods do not even exist: quota, or an admission policy."""
+    for condition in deployment.get("status", {}).get("conditions", ()):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            message = condition.get("message", "pods are refused")
+            reason = "QuotaExceeded" if "exceeded quota" in message else condition.get("reason", "FailedCreate")
+            return Reason(reason, message)
+    return None
+
+
+def container_trouble(pod: Body, status: Body) -> Reason | None:
+    """Return what is wrong with one container, from its status."""
+    name, state = status["name"], status.get("state", {})
+    if "waiting" in state:
+        return _waiting(name, status, state["waiting"])
+    if "terminated" in state and not _fine(pod, name, state["terminated"]):
+        return ended(name, state["terminated"])
+    return None
+
+
+def ended(name: str, terminated: Body) -> Reason:
+    """Return how a container died, with the last line that it wrote."""
+    code, signal = terminated.get("exitCode", 0), terminated.get("signal")
+    if terminated.get("reason") == "OOMKilled":
+        return Reason("OOMKilled", f"container {name} used more memory than its size has: choose a larger size")
+    how = f"signal {signal}" if signal else f"exit code {code}"
+    last = last_line(terminated.get("message"))
+    return Reason("Error", f"container {name} ended with {how}" + (f": {last}" if last else ""))
+
+
+def last_line(text: str | None) -> str:
+    """Return the last line of a log that says something."""
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return lines[-1][:MAX_LINE] if lines else ""
+
+
+def container_statuses(pod: Body) -> list[Body]:
+    """Return the statuses of all containers, init containers first."""
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+
+
+def _troubles(pod: Body) -> Iterator[Reason]:
+    status = pod.get("status", {})
+    if status.get("phase") == "Failed" and status.get("reason"):
+        yield Reason(status["reason"], f"pod {pod['metadata']['name']}: {status.get('message', 'has failed')}")
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        yield Reason(scheduled.get("reason", "Unschedulable"), scheduled.get("message", "no node takes the pod"))
+    for each in container_statuses(pod):
+        trouble = container_trouble(pod, each)
+        if trouble:
+            yield trouble
+
+
+def _waiting(name: str, status: Body, waiting: Body) -> Reason | None:
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in _QUIET:
+        return None
+    if reason in _IMAGE:
+        # The kubelet alternates between ErrImagePull and ImagePullBackOff; one reason for both is one write.
+        cause = re.sub(r'^Back-off pulling image "[^"]*"(: ErrImagePull)?:? ?', "", message)
+        cause = f": {cause}" if cause else ""
+        return Reason("ImagePullBackOff", f"container {name}: image {status['image']} cannot be pulled{cause}")
+    last: dict[str, Any] = status.get("lastState", {}).get("terminated", {})
+    if reason == "CrashLoopBackOff" and last:
+        died = ended(name, last)
+        return Reason("OOMKilled" if died.reason == "OOMKilled" else reason, f"{died.message} (again and again)")
+    return Reason(reason, f"container {name}: {message or reason}")
+
+
+def _fine(pod: Body, name: str, terminated: Body) -> bool:
+    """Init containers that succeeded are done; sidecars die of SIGTERM when a Job's pod ends."""
+    if terminated.get("exitCode") == 0:
+        return True
+    over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return over and name in {c["name"] for c in pod["spec"].get("initContainers", ()) if c.get("restartPolicy")}
+
+
+def _condition(pod: Body, kind: str) -> Body:
+    return next((c for c in pod.get("status", {}).get("conditions", ()) if c["type"] == kind), {})

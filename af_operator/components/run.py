@@ -1,0 +1,163 @@
+"""Run: the headless program as a Job, created suspended and released once all that it needs is ready.
+
+The Job, its source and its log are the record of the session: they stay until the session goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from af_operator import names
+from af_operator.api import GROUP
+from af_operator.api.session import Run
+from af_operator.components import _choices, _pods
+from af_operator.components._defaults import deadline
+from af_operator.components._run_record import finish, job_end, log_wanted, record, recorded, report, run_health, spec
+from af_operator.model import POD, Body, Health, Keep, Kind, Manifest, ObjectRef, Observed, PodPatch, Profile, Session
+from af_operator.render import render
+
+__all__ = ["deadline", "finish", "log_wanted", "report"]
+
+NAME = "run"
+TITLE = "Run"
+JOB = Kind("batch/v1", "Job", "jobs")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+KINDS = (JOB, CONFIG_MAP)
+WATCHED = (POD,)
+LIFETIME = "record"
+
+TEMPLATE_HASH = f"{GROUP}/template-hash"
+SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"
+
+
+def enabled(session: Session) -> bool:
+    """Return whether the session has something to run."""
+    return session.spec.run is not None
+
+
+def check(session: Session, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when image or size is not in the profile."""
+    _choices.image(session, profile)
+    _choices.size(profile, spec(session).size)
+
+
+def pod_patch(session: Session, profile: Profile) -> PodPatch:
+    """Return nothing: the run adds nothing to the pods of others."""
+    return PodPatch()
+
+
+def desired(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Sequence[Manifest | Keep]:
+    """Return the Job, its inline source, and once it has ended what is kept of it."""
+    source = spec(session).source
+    found: list[Manifest | Keep] = []
+    if source and source.files:
+        found.append(render(NAME, "source", name=names.run_source(session), files=dict(source.files)))
+    found += _job(session, profile, observed, patch)
+    found += _record(session, observed)
+    return found
+
+
+def health(session: Session, observed: Observed) -> Health:
+    """Return ready while the program runs."""
+    return run_health(session, observed)
+
+
+def _job(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Iterator[Manifest | Keep]:
+    ref = ObjectRef(JOB.api_version, JOB.kind, names.run_job(session))
+    live = observed.get(ref)
+    over = observed.finished is not None
+    if live is not None and job_end(live):
+        yield Keep(ref)
+        return
+    if live is None and over:
+        return  # it has run: making it anew would run it again
+    stop = session.spec.suspend or over
+    released = live is not None and live["spec"].get("suspend") is False
+    labels, pod = names.labels(session, NAME), _pod(session, profile, patch)
+    template_hash = _pods.digest([labels, pod])
+    if live is not None and live["metadata"].get("annotations", {}).get(TEMPLATE_HASH) != template_hash:
+        # A Job's template cannot be edited. One that runs stays; one that does not is made anew: without
+        # being planned it is deleted, and its end brings us back.
+        if released and not stop:
+            yield Keep(ref)
+        return
+    yield _render_job(session, labels, pod, suspend=stop or (not released and bool(observed.waiting_for)))
+
+
+def _render_job(session: Session, labels: dict[str, str], pod: Body, *, suspend: bool) -> Manifest:
+    run = spec(session)
+    return render(
+        NAME,
+        "job",
+        name=names.run_job(session),
+        template_hash=_pods.digest([labels, pod]),
+        suspend=suspend,
+        backoff_limit=run.backoff_limit,
+        limited=run.active_deadline_seconds is not None,
+        deadline=run.active_deadline_seconds,
+        labels=labels,
+        pod=pod,
+    )
+
+
+def _pod(session: Session, profile: Profile, patch: PodPatch) -> dict[str, Any]:
+    run = spec(session)
+    own = _pods.patched(_container(session, profile, run), patch)
+    volumes = [*_source_volume(session, run), *map(_pods.empty_dir, ("work", "results", "home")), *patch.volumes]
+    # Native sidecars: they start before the program, and do not keep the pod alive after it.
+    sidecars = [{**sidecar, "restartPolicy": "Always"} for sidecar in patch.sidecars]
+    return {
+        **_pods.pod([own], volumes),
+        "restartPolicy": "Never",
+        **({"initContainers": sidecars} if sidecars else {}),
+    }
+
+
+def _container(session: Session, profile: Profile, run: Run) -> Body:
+    mounts: list[Body] = [
+        {"name": "work", "mountPath": WORK},
+        {"name": "results", "mountPath": RESULTS},
+        {"name": "home", "mountPath": HOME},
+    ]
+    copy = ["--source", SOURCE] if run.source else []
+    return _pods.container(
+        names.RUN_CONTAINER,
+        _choices.image(session, profile),
+        # The source is mounted read-only; af-run copies it, for programs write where they start.
+        ["af-run", *copy, "--", *map(_pods.literal, run.command)],
+        workingDir=WORK,
+        env=_env(session, profile),
+        resources=_pods.resources(_choices.size(profile, run.size)),
+        volumeMounts=[{"name": "source", "mountPath": SOURCE, "readOnly": True}, *mounts] if run.source else mounts,
+    )
+
+
+def _env(session: Session, profile: Profile) -> list[Body]:
+    given = {
+        "AF_SESSION": session.name,
+        "AF_NAMESPACE": session.namespace,
+        "AF_RESULTS": RESULTS,
+        "HOME": HOME,
+    }
+    if profile.spec.results:
+        given["AF_RESULTS_URL"] = names.results_url(session, profile.spec.results.url)
+    # One mapping: the API server refuses a variable that is named twice.
+    return _pods.env(given | {e.name: e.value for e in session.spec.env or ()})
+
+
+def _source_volume(session: Session, run: Run) -> Iterator[Body]:
+    if run.source:
+        name = run.source.config_map or names.run_source(session)
+        yield {"name": "source", "configMap": {"name": name}}
+
+
+def _record(session: Session, observed: Observed) -> Iterator[Manifest | Keep]:
+    ref = ObjectRef(CONFIG_MAP.api_version, CONFIG_MAP.kind, names.run_log(session))
+    end = finish(session, observed)
+    kept = recorded(session, observed)
+    if kept is not None and ("finish" in kept.record or end is None):
+        yield Keep(ref)
+    elif kept is not None or observed.log_tail is not None or (end and not log_wanted(session, observed)):
+        log = kept.log if kept else observed.log_tail or ""
+        yield render(NAME, "log", name=ref.name, log=log, record=record(session, observed))
