@@ -1,0 +1,63 @@
+"""The admission policies as objects; what they refuse is tried on a real API server (test_on_cluster.py)."""
+
+import pytest
+
+from af_operator import names
+from af_operator.components import all_components
+
+from .conftest import DEFAULT, NAMESPACE, Objects, Render
+from .test_objects import named
+
+POLICIES = {"af-operator-session-user", "af-operator-session-children"}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def policies(objects: Objects) -> set[str]:
+    return {o["metadata"]["name"] for o in objects if o["kind"] == "ValidatingAdmissionPolicy"}
+
+
+def test_policies_fail_closed_and_deny(default: Objects) -> None:
+    assert policies(default) == POLICIES
+    for name in POLICIES:
+        assert named(default, "ValidatingAdmissionPolicy", name)["spec"]["failurePolicy"] == "Fail"
+        binding = named(default, "ValidatingAdmissionPolicyBinding", name)["spec"]
+        assert binding == {"policyName": name, "validationActions": ["Deny"]}
+
+
+def test_each_refusal_says_why(default: Objects) -> None:
+    for name in POLICIES:
+        for validation in named(default, "ValidatingAdmissionPolicy", name)["spec"]["validations"]:
+            assert validation.get("message") or validation.get("messageExpression")
+
+
+def test_children_policy_covers_all_that_components_make(default: Objects) -> None:
+    spec = named(default, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
+    rules = spec["matchConstraints"]["resourceRules"]
+    covered = {(group, resource) for r in rules for group in r["apiGroups"] for resource in r["resources"]}
+    made = {(k.api_version.rpartition("/")[0], k.plural) for c in all_components() for k in c.KINDS}
+    assert made | {("", "pods"), ("apps", "replicasets")} <= covered
+    assert all(sorted(r["operations"]) == ["CREATE", "UPDATE"] for r in rules)
+    assert not any(resource == "events" or "*" in resource for _, resource in covered)
+
+
+def test_children_policy_is_about_the_operators_label(default: Objects) -> None:
+    spec = named(default, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
+    assert all(names.SESSION_UID in v["expression"] for v in spec["variables"])
+    [validation] = spec["validations"]
+    for account in ("af-operator", "dask-operator"):
+        assert f'"system:serviceaccount:{NAMESPACE}:{account}"' in validation["expression"]
+
+
+def test_trusted_users(everything: Objects, render: Render) -> None:
+    spec = named(everything, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
+    assert '"system:serviceaccount:velero:velero","o\'neil"' in spec["validations"][0]["expression"]
+    without = render({**DEFAULT, "daskOperator": {"enabled": False}})
+    spec = named(without, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
+    assert ":dask-operator" not in spec["validations"][0]["expression"]
+
+
+def test_policies_can_be_left_out(render: Render) -> None:
+    assert policies(render({**DEFAULT, "admissionPolicies": {"enabled": False}})) == set()
+    only = render({**DEFAULT, "admissionPolicies": {"guardChildren": False}})
+    assert policies(only) == {"af-operator-session-user"}
