@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from af_operator.api import GROUP
 from af_operator.model import Session
@@ -53,6 +55,12 @@ def labels(session: Session, component: str, pool: str | None = None) -> dict[st
         MANAGED_BY: MANAGER,
     }
     return found | ({POOL: pool} if pool else {})
+
+
+def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the controller ownerReference of an object, or an empty mapping."""
+    owners = body["metadata"].get("ownerReferences", ())
+    return next((o for o in owners if o.get("controller")), {})
 
 
 def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
