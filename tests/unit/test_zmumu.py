@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import skhep_testdata
 import uproot
-import yaml
 
 FloatArray = np.ndarray[Any, Any]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "zmumu"
@@ -98,10 +97,3 @@ def test_masses_that_differ_from_the_stored_ones_fail_the_run(wrong: float, tmp_
     with pytest.raises(SystemExit, match="Masses differ"):
         program["analyse"](pairs, tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_session_names_what_is_there() -> None:
-    session = yaml.safe_load((EXAMPLE / "session.yaml").read_text())
-    assert session["kind"] == "AnalysisSession"
-    program = session["spec"]["run"]["command"][1]
-    assert (EXAMPLE / program).is_file()
