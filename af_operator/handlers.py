@@ -68,8 +68,8 @@ def configure(settings: kopf.OperatorSettings, operator: Settings) -> None:
 
 
 def child_kinds() -> list[Kind]:
-    """Return every kind that components create, and pods."""
-    return sorted({k for c in all_components() for k in c.KINDS} | {POD})
+    """Return every kind that components create or look at, and pods."""
+    return sorted({k for c in all_components() for k in (*c.KINDS, *c.WATCHED)} | {POD})
 
 
 class Transport:
