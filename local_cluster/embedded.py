@@ -23,6 +23,7 @@ from local_cluster.settings import (
 BUSYBOX = Path("/bin/busybox")
 # In the state directory while containerd's image store is not known to be sound.
 DIRTY = "containerd-in-use"
+CTR_SECONDS = 20
 
 
 class EmbeddedCluster:
@@ -137,24 +138,29 @@ class EmbeddedCluster:
         for image in (pause, archive.ProgramImage(COREDNS_IMAGE, programs["coredns"], ("/coredns",))):
             target = self.paths.run / "image.tar"
             archive.write(image, target)
-            self._ctr("images", "import", str(target))
+            imported = self._ctr("images", "import", str(target))
+            if imported.returncode:
+                raise ClusterError(f"containerd does not take {image.reference}: {imported.stderr.strip()}")
             target.unlink()
 
     def _remove_containers(self) -> None:
+        """Empty containerd in good order, so that its images can be kept; what does not go is cleaned by force."""
         if not self._daemon("containerd").alive():
             return
         for kind, options in (("tasks", ("--force",)), ("containers", ())):
-            if names := self._ctr(kind, "list", "--quiet").split():
+            if names := self._ctr(kind, "list", "--quiet").stdout.split():
+                # Killed tasks make it exit with an error: what counts is what is left in the end.
                 self._ctr(kind, "delete", *options, *names)
-        if not self._ctr("containers", "list", "--quiet").split():
+        left = self._ctr("containers", "list", "--quiet")
+        if left.returncode == 0 and not left.stdout.split():
             (self.paths.state / DIRTY).unlink(missing_ok=True)
 
-    def _ctr(self, *arguments: str) -> str:
+    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = ["ctr", "--address", str(self.paths.containerd_socket), "--namespace", "k8s.io", *arguments]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
-        if done.returncode:
-            raise ClusterError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        try:
+            return subprocess.run(argv, capture_output=True, text=True, timeout=CTR_SECONDS, check=False)
+        except subprocess.TimeoutExpired as expired:
+            return subprocess.CompletedProcess(argv, 124, "", str(expired))
 
     def _start(self, name: str, programs: dict[str, Path]) -> None:
         command = components.command(name, components.Programs(programs["kubernetes"]), self.paths)

@@ -6,7 +6,7 @@ import pytest
 from local_cluster import binaries
 from local_cluster.errors import ClusterError
 from local_cluster.progress import Progress
-from local_cluster.settings import GO_MODULES
+from local_cluster.settings import GO_MODULES, cache_dir
 
 VERSION = "go version go1.26.8 linux/amd64"
 
@@ -73,12 +73,14 @@ def test_a_build_is_made_once(module: binaries.Module) -> None:
     assert binaries.ensure(Progress(), module)["hello"].stat().st_mtime_ns == made
 
 
-def test_a_failed_build_says_why_and_leaves_nothing_that_looks_complete(module: binaries.Module) -> None:
-    source = binaries.GO_MODULES / "hello" / "main.go"
+def test_a_failed_build_says_why_and_leaves_nothing_that_looks_complete(
+    module: binaries.Module, tmp_path: Path
+) -> None:
+    source = tmp_path / "go" / "hello" / "main.go"
     source.write_text("package main\n\nfunc main() { undefinedThing() }\n")
     with pytest.raises(ClusterError, match="undefinedThing"):
         binaries.ensure(Progress(), module)
-    assert list((binaries.cache_dir() / "bin").iterdir()) == []
+    assert list((cache_dir() / "bin").iterdir()) == []
 
 
 def test_kubernetes_plays_its_parts_by_name() -> None:

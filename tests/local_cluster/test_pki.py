@@ -26,7 +26,7 @@ def certificate(directory: Path, name: str) -> x509.Certificate:
 @pytest.mark.parametrize("name", pki.LEAVES)
 def test_each_leaf_verifies_against_the_authority_for_its_purpose(directory: Path, name: str) -> None:
     purpose = "sslserver" if pki.LEAVES[name].alternative_names else "sslclient"
-    argv = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", directory / "ca.crt"]
+    argv: list[str | Path] = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", directory / "ca.crt"]
     done = subprocess.run([*argv, directory / f"{name}.crt"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
