@@ -3,14 +3,15 @@
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from local_cluster import debian
+from local_cluster import debian, kind, network
 from local_cluster.errors import ClusterError
 from local_cluster.images import REPOSITORY, Image
 from local_cluster.progress import Progress
-from local_cluster.settings import NODE_ADDRESS, cache_dir
+from local_cluster.settings import NODE_ADDRESS, Paths, cache_dir
 
 DEBIAN = "docker.io/library/debian:bookworm-slim"
 EXPECTED = {"python": "20 s", "operator": "30 s", "analysis": "1 min", "xcache": "15 s", "origin": "30 s"}
@@ -58,6 +59,13 @@ class Docker:
         progress.run(f"naming {target}", ["docker", "tag", image.reference(self.base), target], _log("tag"))
         progress.run(f"pushing image {image.name}", ["docker", "push", target], _log("push"))
 
+    def load(self, progress: Progress, references: Iterable[str]) -> None:
+        """Have the node's kubelet side pull."""
+        crictl = ["docker", "exec", kind.NODE, "crictl"]
+        for reference in references:
+            if not _succeeds([*crictl, "inspecti", reference]):
+                progress.run(f"loading image {_short(reference)}", [*crictl, "pull", reference], _log("load"))
+
 
 class Buildah:
     """The engine of a machine without Docker: needs root, and makes its own Debian of the machine's package sources."""
@@ -86,10 +94,20 @@ class Buildah:
         progress.run(_describe(image), [*argv, str(image.checkout)], _log(image.name), self._environment())
 
     def push(self, progress: Progress, image: Image) -> None:
-        """Push uncompressed: between two directories of one disk, packing costs more than it saves."""
+        """Push; layers that the registry has are not sent again."""
         target = f"docker://{self.registry}/{image.name}:{image.key(self.base)}"
-        push = ("push", "--tls-verify=false", "--disable-compression", image.reference(self.base), target)
+        push = ("push", "--tls-verify=false", image.reference(self.base), target)
         progress.run(f"pushing image {image.name}", self._buildah(*push), _log("push"), self._environment())
+
+    def load(self, progress: Progress, references: Iterable[str]) -> None:
+        """Have containerd pull, from where it sees the registry by the name that pods use."""
+        paths = Paths()
+        ctr = network.inside(["ctr", f"--address={paths.containerd_socket}", "--namespace=k8s.io", "images"], paths)
+        there = _output([*ctr, "list", "--quiet"]).split()
+        for reference in references:
+            if reference not in there:
+                argv = [*ctr, "pull", "--plain-http", reference]
+                progress.run(f"loading image {_short(reference)}", argv, _log("load"))
 
     def _ensure_base(self, progress: Progress) -> None:
         """Have, under the public name, the Debian that the recipes start from."""
@@ -98,20 +116,15 @@ class Buildah:
             archive = self.home / "debian.tar"
             debian.build(progress, archive, _log("debian"))
             with progress.step("keeping it as an image"):
-                container = self._output("from", "scratch")
-                self._output("add", "--quiet", container, str(archive))
-                self._output("config", "--cmd=bash", container)
-                self._output("commit", "--quiet", "--rm", container, reference)
+                container = self._run("from", "scratch")
+                self._run("add", "--quiet", container, str(archive))
+                self._run("config", "--cmd=bash", container)
+                self._run("commit", "--quiet", "--rm", container, reference)
             archive.unlink()
-        self._output("tag", reference, DEBIAN)
+        self._run("tag", reference, DEBIAN)
 
-    def _output(self, *arguments: str) -> str:
-        done = subprocess.run(
-            self._buildah(*arguments), env=self._environment(), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise ClusterError(f"buildah {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout.strip()
+    def _run(self, *arguments: str) -> str:
+        return _output(self._buildah(*arguments), self._environment())
 
     def _buildah(self, *arguments: str) -> list[str]:
         # The run root holds mounts and locks: it must go with a reboot, as /run does.
@@ -123,6 +136,17 @@ class Buildah:
         # chroot needs no container runtime; the caches that recipes mount lie in TMPDIR.
         settings = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay", "TMPDIR": str(temporary)}
         return os.environ | settings
+
+
+def _short(reference: str) -> str:
+    return reference.partition("@")[0].rpartition("/")[2]
+
+
+def _output(argv: list[str], env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"{' '.join(argv)}: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def _succeeds(argv: list[str], env: dict[str, str] | None = None) -> bool:

@@ -100,11 +100,15 @@ class Engine(Protocol):
     def push(self, progress: Progress, image: Image) -> None:
         """Copy the image to the registry, as ``<name>:<key>``."""
 
+    def load(self, progress: Progress, references: Iterable[str]) -> None:
+        """Let the node pull what it lacks, so that no pod waits for it."""
+
 
 def ensure_images(progress: Progress, engine: Engine, references: Path = REFERENCES) -> dict[str, str]:
     """Build and push what is missing; return image name -> reference as pods name it, and write that to a file."""
     with _snapshot([Image(name) for name in PUBLISHED]) as images:
         found = {image.name: _ensure(progress, engine, image) for image in images}
+    engine.load(progress, found.values())
     _write(references, found)
     return found
 
