@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -202,3 +203,10 @@ def test_the_chart_brings_the_same_crds_as_the_vendored_ones() -> None:
     assert sorted(in_chart)[2:] == [
         f"kubernetes.dask.org_dask{kind}s.yaml" for kind in ("autoscaler", "cluster", "job", "workergroup")
     ]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.kind))
+def test_columns_and_selectable_fields_are_paths_of_the_schema(kind: crdgen.CustomKind) -> None:
+    found = {path for path, _ in nodes(open_api(kind), "")} | {".metadata.creationTimestamp"}
+    paths = [*(column.path for column in kind.columns), *kind.selectable]
+    assert [path for path in paths if re.sub(r"\[.*\]", "[]", path) not in found] == []
