@@ -1,0 +1,308 @@
+"""Images are rebuilt when, and only when, their inputs changed."""
+
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from local_cluster import debian, images
+from local_cluster.errors import ClusterError
+from local_cluster.images import PUBLISHED, Image, ensure_images, manifest_digest
+from local_cluster.progress import Progress
+from local_cluster.settings import CHECKOUT
+
+ALL = sorted(path.parent.name for path in CHECKOUT.glob("images/*/Containerfile"))
+LOCKS = sorted([*CHECKOUT.glob("images/*/requirements.lock"), CHECKOUT / "requirements/operator.lock"])
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress(Console(quiet=True))
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name, recipe in {
+        "bottom": "FROM docker.io/library/debian:bookworm-slim\nCOPY requirements/a.lock /opt/\n",
+        "top": "ARG BOTTOM=x\nFROM ${BOTTOM}\nCOPY images/top/conf package /opt/\nCOPY --from=x /a /b\n",
+    }.items():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "Containerfile").write_text(recipe)
+    for path in ("requirements/a.lock", "images/top/conf", "package/a.py", "package/deep/b.py", "other.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    return tmp_path
+
+
+def test_parents_and_sources_are_read_from_the_recipe(checkout: Path) -> None:
+    top = Image("top", checkout)
+    assert top.parents() == [Image("bottom", checkout)]
+    assert top.sources() == [checkout / "images/top/conf", checkout / "package"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "images/top/conf",
+        "package/a.py",
+        "package/deep/b.py",
+        "images/top/Containerfile",
+        "images/bottom/Containerfile",
+        "requirements/a.lock",
+    ],
+)
+def test_an_edit_of_an_input_changes_the_key(checkout: Path, path: str) -> None:
+    before = Image("top", checkout).key("debian")
+    with (checkout / path).open("a") as file:
+        file.write("\n# edited\n")
+    assert Image("top", checkout).key("debian") != before
+
+
+def test_a_new_file_a_renamed_file_and_another_debian_change_the_key(checkout: Path) -> None:
+    top = Image("top", checkout)
+    keys = [top.key("debian"), top.key("another debian")]
+    (checkout / "package/c.py").write_text("new")
+    keys.append(top.key("debian"))
+    (checkout / "package/c.py").rename(checkout / "package/d.py")
+    keys.append(top.key("debian"))
+    assert len(set(keys)) == 4
+
+
+def test_what_is_not_copied_changes_no_key(checkout: Path) -> None:
+    before = {name: Image(name, checkout).key("debian") for name in ("bottom", "top")}
+    (checkout / "other.py").write_text("edited")
+    (checkout / "package/__pycache__").mkdir()
+    (checkout / "package/__pycache__/a.pyc").write_text("bytecode")
+    (checkout / "package/a.py").touch()
+    assert {name: Image(name, checkout).key("debian") for name in ("bottom", "top")} == before
+    (checkout / "package/a.py").write_text("edited")
+    assert Image("bottom", checkout).key("debian") == before["bottom"]
+
+
+def test_a_key_says_nothing_about_where_the_checkout_is(checkout: Path) -> None:
+    moved = checkout.rename(checkout.with_name("moved"))
+    assert Image("top", moved).key("debian") == Image("top", moved.rename(checkout)).key("debian")
+
+
+# --- building and pushing -------------------------------------------------------------------------------------------
+
+
+class FakeEngine:
+    """An engine that builds nothing, and a registry in a dict."""
+
+    base = "debian"
+    registry = "nowhere"
+
+    def __init__(self) -> None:
+        self.storage: set[str] = set()
+        self.pushed: set[tuple[str, str]] = set()
+        self.built: list[str] = []
+        self.loaded: list[str] = []
+        self.loses = False
+
+    def has(self, reference: str) -> bool:
+        return reference in self.storage
+
+    def build(self, progress: Progress, image: Image) -> None:
+        assert all(parent.reference(self.base) in self.storage for parent in image.parents())
+        self.built.append(image.name)
+        self.storage.add(image.reference(self.base))
+
+    def push(self, progress: Progress, image: Image) -> None:
+        assert image.reference(self.base) in self.storage
+        if not self.loses:
+            self.pushed.add((image.name, image.key(self.base)))
+
+    def load(self, progress: Progress, references: Iterable[str]) -> None:
+        self.loaded = list(references)
+
+    def digest(self, registry: str, name: str, tag: str) -> str | None:
+        return DIGEST if (name, tag) in self.pushed else None
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    engine = FakeEngine()
+    monkeypatch.setattr(images, "manifest_digest", engine.digest)
+    return engine
+
+
+def test_everything_is_built_once_parents_first(engine: FakeEngine, progress: Progress, tmp_path: Path) -> None:
+    references = ensure_images(progress, engine, tmp_path / ".local/images.json")
+    assert sorted(engine.built) == ALL
+    assert engine.built.index("python") < engine.built.index("analysis")
+    assert engine.built.index("xcache") < engine.built.index("origin")
+    assert references == {name: f"localhost:5000/{name}@{DIGEST}" for name in PUBLISHED}
+    assert engine.loaded == list(references.values())
+    assert json.loads((tmp_path / ".local/images.json").read_text()) == references
+
+    assert ensure_images(progress, engine, tmp_path / ".local/images.json") == references
+    assert sorted(engine.built) == ALL
+
+
+def test_an_empty_registry_is_filled_from_storage(engine: FakeEngine, progress: Progress, tmp_path: Path) -> None:
+    ensure_images(progress, engine, tmp_path / "images.json")
+    engine.pushed.clear()
+    engine.built.clear()
+    ensure_images(progress, engine, tmp_path / "images.json")
+    assert engine.built == []
+    assert {name for name, _ in engine.pushed} == set(PUBLISHED)
+
+
+def test_a_full_registry_needs_no_storage(engine: FakeEngine, progress: Progress, tmp_path: Path) -> None:
+    ensure_images(progress, engine, tmp_path / "images.json")
+    engine.storage.clear()
+    engine.built.clear()
+    ensure_images(progress, engine, tmp_path / "images.json")
+    assert engine.built == []
+
+
+def test_a_push_that_leaves_nothing_is_an_error(engine: FakeEngine, progress: Progress, tmp_path: Path) -> None:
+    engine.loses = True
+    with pytest.raises(ClusterError, match="is its disk full"):
+        ensure_images(progress, engine, tmp_path / "images.json")
+    assert not (tmp_path / "images.json").exists()
+
+
+def test_an_edit_during_a_build_goes_into_the_next_one(
+    engine: FakeEngine, progress: Progress, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "PUBLISHED", ("top",))
+    monkeypatch.setattr(images, "Image", lambda name, where=checkout: Image(name, where))
+    before = Image("top", checkout).key(engine.base)
+    build = engine.build
+
+    def edit_and_build(progress: Progress, image: Image) -> None:
+        (checkout / "package/a.py").write_text("edited while building")
+        assert (image.checkout / "package/a.py").read_text() == "package/a.py"
+        build(progress, image)
+
+    monkeypatch.setattr(engine, "build", edit_and_build)
+    ensure_images(progress, engine, checkout / "images.json")
+    assert engine.pushed == {("top", before)}
+    assert Image("top", checkout).key(engine.base) != before
+
+
+# --- the registry ---------------------------------------------------------------------------------------------------
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        assert "oci.image.manifest" in self.headers["Accept"]
+        status = {"/v2/a/manifests/there": 200, "/v2/a/manifests/broken": 500}.get(self.path, 404)
+        self.send_response(status)
+        if status == 200:
+            self.send_header("Docker-Content-Digest", DIGEST)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_registry_is_asked_for_a_digest(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert manifest_digest(registry, "a", "there") == DIGEST
+    assert manifest_digest(registry, "a", "missing") is None
+    with pytest.raises(ClusterError, match="answers 500"):
+        manifest_digest(registry, "a", "broken")
+
+
+def test_no_registry_names_the_next_step() -> None:
+    with pytest.raises(ClusterError, match="make cluster"):
+        manifest_digest("127.0.0.1:1", "a", "b")
+
+
+# --- the recipes of this project ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_recipe_stands_on_what_is_there(name: str) -> None:
+    image = Image(name)
+    assert [source for source in image.sources() if not source.exists()] == []
+    assert {parent.name for parent in image.parents()} <= set(ALL)
+    recipe = image.containerfile.read_text()
+    for base in re.findall(r"^FROM (\S+)", recipe, re.MULTILINE):
+        assert base.startswith("${") or base == "docker.io/library/debian:bookworm-slim"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_image_runs_under_an_init_and_not_as_root(name: str) -> None:
+    lineage = [Image(name), *Image(name).parents()]
+    recipes = [image.containerfile.read_text() for image in lineage]
+    assert any("USER 1000:1000" in recipe for recipe in recipes)
+    assert any('ENTRYPOINT ["tini", "-g", "--"]' in recipe for recipe in recipes)
+
+
+@pytest.mark.parametrize("name", ["operator", "analysis"])
+def test_an_edit_of_our_source_keeps_the_layer_of_dependencies(name: str) -> None:
+    recipe = Image(name).containerfile.read_text()
+    assert recipe.index("--require-hashes") < recipe.index("COPY pyproject.toml")
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_locks_pin_every_package_by_hash_and_name_no_index(lock: Path) -> None:
+    text = lock.read_text()
+    assert "://" not in text
+    requirements = re.findall(r"^(?!\s|#).*$", text.replace("\\\n", ""), re.MULTILINE)
+    assert [line for line in requirements if line and not re.match(r"\S+==\S+.*--hash=sha256:", line)] == []
+
+
+@pytest.mark.parametrize("name", ["analysis", "origin"])
+def test_lock_has_what_was_asked_for(name: str) -> None:
+    wanted = [
+        line for line in (CHECKOUT / f"images/{name}/requirements.in").read_text().splitlines() if line[:1] != "#"
+    ]
+    locked = (CHECKOUT / f"images/{name}/requirements.lock").read_text()
+    assert [line for line in wanted if not re.search(rf"^{re.escape(line)}(==|\s)", locked, re.MULTILINE)] == []
+
+
+# --- Debian ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_sources_of_debian_are_used(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(
+        "# deb http://commented.example bookworm main\n"
+        "deb http://one.example/debian bookworm main contrib\n"
+        "deb-src http://one.example/debian bookworm main\n"
+        "deb http://one.example/debian trixie main\n"
+    )
+    (tmp_path / "sources.list.d/vendor.list").write_text("deb https://vendor.example cloud-sdk-bookworm main\n")
+    (tmp_path / "sources.list.d/debian.sources").write_text(
+        "Types: deb deb-src\n# a comment\nURIs: http://two.example/debian\n"
+        "Suites: bookworm\n bookworm-updates\nComponents: main non-free\nSigned-By: /usr/share/keyrings/d.gpg\n"
+        "\n"
+        "Enabled: no\nTypes: deb\nURIs: http://off.example\nSuites: bookworm\nComponents: main\n"
+        "\n"
+        "Types: deb\nURIs: https://node.example\nSuites: nodistro\nComponents: main\n"
+    )
+    assert debian.sources(tmp_path) == [
+        "deb [signed-by=/usr/share/keyrings/d.gpg] http://two.example/debian bookworm main",
+        "deb [signed-by=/usr/share/keyrings/d.gpg] http://two.example/debian bookworm-updates main",
+        "deb http://one.example/debian bookworm main",
+    ]
+
+
+def test_no_source_names_the_next_step(tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "sources", list)
+    with pytest.raises(ClusterError, match="add one"):
+        debian.build(progress, tmp_path / "debian.tar", tmp_path / "log")
