@@ -21,6 +21,7 @@ from af_operator.model import Body, LogRequest, Notice, SessionRef
 REQUESTS = Counter("af_operator_api_requests", "Requests of passes to the API server", ["verb", "kind", "code"])
 TIMEOUT = 30.0
 MAX_LOG_BYTES = 262_144
+TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 class Cluster(Protocol):
@@ -35,8 +36,8 @@ class Cluster(Protocol):
     async def delete_session(self, session: SessionRef) -> None:
         """Delete a session that has outlived its TTL."""
 
-    async def write_status(self, session: SessionRef, before: Body, after: Mapping[str, Any]) -> Body:
-        """Turn the status `before` into `after`. Returns the stored object."""
+    async def write_status(self, session: SessionRef, status: Mapping[str, Any]) -> Body:
+        """Replace the session's status. Returns the stored object."""
 
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         """Return the last lines of a container's log."""
@@ -79,13 +80,23 @@ class KubernetesCluster:
         options = {"preconditions": {"uid": session.uid}, "propagationPolicy": "Background"}
         await self._delete(_session_path(session), options)
 
-    async def write_status(self, session: SessionRef, before: Body, after: Mapping[str, Any]) -> Body:
+    async def write_status(self, session: SessionRef, status: Mapping[str, Any]) -> Body:
         """See ``Cluster.write_status``."""
-        # A merge patch keeps what it does not name: what is gone must be said. The uid is the precondition:
-        # a session of the same name that came after this one has another status.
-        patch = {"metadata": {"uid": session.uid}, "status": _replacing(before, after)}
+        # Whole, and only if it is this very session: one that came later under the same name has another status.
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": session.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
         path = f"{_session_path(session)}/status"
-        return await self._json("PATCH", path, [("fieldManager", names.MANAGER)], patch, "application/merge-patch+json")
+        try:
+            return await self._json(
+                "PATCH", path, [("fieldManager", names.MANAGER)], patch, "application/json-patch+json"
+            )
+        except Refused as error:
+            # A failed test is a 422 that names nothing; one about the schema names the field.
+            if str(error) == TEST_FAILED:
+                raise Gone("another session has this name now") from error
+            raise OurBug(str(error)) from error
 
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         """See ``Cluster.read_log``."""
@@ -109,7 +120,7 @@ class KubernetesCluster:
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{session.name}.", "namespace": session.namespace},
+            "metadata": {"generateName": f"{session.name}-", "namespace": session.namespace},
             "eventTime": _micro_now(),
             "type": notice.kind,
             "reason": notice.reason,
@@ -191,18 +202,6 @@ def _message(data: bytes) -> str:
         return str(json.loads(data)["message"])
     except (ValueError, KeyError, TypeError):
         return data.decode(errors="replace")[:500]
-
-
-def _replacing(old: Body, new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the merge patch that turns `old` into `new`."""
-    patch: dict[str, Any] = {k: None for k in old if k not in new}
-    for key, value in new.items():
-        before = old.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            patch[key] = _replacing(before, value)
-        elif before != value:
-            patch[key] = value
-    return patch
 
 
 def _session_path(session: SessionRef) -> str:

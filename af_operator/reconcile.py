@@ -146,7 +146,7 @@ class Reconciler:
         last = self._written.get(session.key)
         if last and now < last + QUIET and not status.flipped(session.status, wanted):
             return last + QUIET
-        self._world.wrote(await self._cluster.write_status(session.ref, session.status, wanted))
+        self._world.wrote(await self._cluster.write_status(session.ref, wanted))
         self._written[session.key] = now
         for event in status.events(session.status, wanted):
             await self._cluster.record(session.ref, event)
@@ -168,4 +168,4 @@ class Reconciler:
         if wanted != body.get("status"):
             log.error("a stored session does not fit the schema", error=message)
             ref = SessionRef(key.namespace, key.name, body["metadata"]["uid"])
-            self._world.wrote(await self._cluster.write_status(ref, body.get("status", {}), wanted))
+            self._world.wrote(await self._cluster.write_status(ref, wanted))

@@ -148,17 +148,17 @@ def status(**more: Any) -> dict[str, Any]:
 async def test_the_status_is_replaced_as_a_whole(bed: Bed) -> None:
     session = bed.session()
     before = status(endpoints={"dask": "tcp://x:1", "dashboard": "http://x"})
-    await bed.cluster.write_status(session, {}, before)
-    stored = await bed.cluster.write_status(session, before, status(endpoints={"dask": "tcp://y:1"}))
+    await bed.cluster.write_status(session, before)
+    stored = await bed.cluster.write_status(session, status(endpoints={"dask": "tcp://y:1"}))
     assert stored["status"] == status(endpoints={"dask": "tcp://y:1"})
-    stored = await bed.cluster.write_status(session, stored["status"], status())
+    stored = await bed.cluster.write_status(session, status())
     assert stored["status"] == status()
 
 
 async def test_the_status_of_another_session_of_the_same_name_is_not_touched(bed: Bed) -> None:
     session = bed.session()._replace(uid="00000000-0000-0000-0000-000000000000")
-    await fails(Unavailable, bed.cluster.write_status(session, {}, status()))
-    await fails(Gone, bed.cluster.write_status(session._replace(name="gone"), {}, status()))
+    await fails(Gone, bed.cluster.write_status(session, status()))
+    await fails(Gone, bed.cluster.write_status(session._replace(name="gone"), status()))
 
 
 async def test_delete_session_is_by_uid(bed: Bed) -> None:
@@ -213,5 +213,5 @@ async def test_who_lost_the_lease_writes_nothing() -> None:
     config = aio.Configuration(host="http://127.0.0.1:1")
     async with aio.ApiClient(config) as api:
         port = KubernetesCluster(api, fence)
-        doing = port.write_status(SessionRef("a", "b", "c"), {}, status())
+        doing = port.write_status(SessionRef("a", "b", "c"), status())
         assert "lease" in await fails(Unavailable, doing)

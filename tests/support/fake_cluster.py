@@ -64,15 +64,13 @@ class FakeCluster:
         if body is not None:
             await self.delete({**body, "metadata": {**body["metadata"], "uid": session.uid}})
 
-    async def write_status(self, session: SessionRef, before: Body, after: Mapping[str, Any]) -> Body:
+    async def write_status(self, session: SessionRef, status: Mapping[str, Any]) -> Body:
         self._fail("status")
         key = ("AnalysisSession", session.namespace, session.name)
-        if key not in self.objects:
+        if key not in self.objects or self.objects[key]["metadata"]["uid"] != session.uid:
             raise Gone("no such session")
-        if self.objects[key]["metadata"]["uid"] != session.uid:
-            raise Unavailable("409: the uid does not match")
         self.writes.append(("status", key))
-        return copy.deepcopy(self._put("MODIFIED", {**self.objects[key], "status": copy.deepcopy(dict(after))}))
+        return copy.deepcopy(self._put("MODIFIED", {**self.objects[key], "status": copy.deepcopy(dict(status))}))
 
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         if wanted.pod not in self.logs:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from af_operator.cluster import _replacing, error_of
+from af_operator.cluster import error_of
 from af_operator.errors import Gone, OurBug, Refused, Unavailable
 
 
@@ -41,10 +41,3 @@ def test_retry_after_is_obeyed_when_it_is_a_number() -> None:
     other = error_of(503, b"", "Wed, 21 Oct 2026 07:28:00 GMT")
     assert isinstance(other, Unavailable)
     assert other.retry_after is None
-
-
-def test_the_status_patch_names_what_is_gone() -> None:
-    before = {"phase": "Starting", "run": {"pod": "x", "exitCode": 1}, "components": {"dask": {}}}
-    after = {"phase": "Ready", "run": {"pod": "y"}}
-    assert _replacing(before, after) == {"phase": "Ready", "run": {"pod": "y", "exitCode": None}, "components": None}
-    assert _replacing(after, after) == {"run": {}}
