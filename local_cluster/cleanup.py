@@ -10,9 +10,10 @@ from pathlib import Path
 from local_cluster import cgroups, components, network, processes
 from local_cluster.errors import ClusterError
 from local_cluster.processes import Daemon, Identity
-from local_cluster.settings import CLUSTER, Paths
+from local_cluster.settings import Paths
 
 CNI_RESULTS = Path("/var/lib/cni/results")
+CONTAINER_LOGS = Path("/var/log/containers")
 GRACE_SECONDS = 3.0
 UNMOUNT_SECONDS = 10.0
 
@@ -37,8 +38,8 @@ def clean(paths: Paths) -> None:
     network.remove(paths)
     _remove_shim_sockets(paths)
     cgroups.remove()
-    for result in CNI_RESULTS.glob(f"{CLUSTER}-*"):
-        result.unlink()
+    for left in (*_network_results(paths), *_container_log_links(paths)):
+        left.unlink(missing_ok=True)
     for directory in (paths.run, paths.pki, paths.etc, paths.kubelet, paths.volumes):
         _remove_tree(directory)
 
@@ -106,6 +107,17 @@ def _remove_shim_sockets(paths: Paths) -> None:
     # containerd 1.x puts them outside of its state directory, each shim's bundle says where.
     for address in paths.containerd_state.glob("io.containerd.runtime.v2.task/*/*/address"):
         Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
+
+
+def _network_results(paths: Paths) -> list[Path]:
+    # containerd's CNI keeps these at a fixed place; each names the namespace that it was for.
+    return [path for path in CNI_RESULTS.glob("*") if str(paths.containerd_state) in path.read_text()]
+
+
+def _container_log_links(paths: Paths) -> list[Path]:
+    # Where the kubelet puts them is not to be configured; whose they are is seen from where they point.
+    links = (path for path in CONTAINER_LOGS.glob("*.log") if path.is_symlink())
+    return [path for path in links if path.readlink().is_relative_to(paths.logs)]
 
 
 def _remove_tree(directory: Path) -> None:

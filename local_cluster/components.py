@@ -131,6 +131,9 @@ def _controller_manager(paths: Paths) -> dict[str, Any]:
         "cluster-name": CLUSTER,
         "leader-elect": "false",
         "profiling": "false",
+        # The default of 20/s makes its own start take 6 s, and a test wait for it rather than for what it tests.
+        "kube-api-qps": 200,
+        "kube-api-burst": 400,
     }
 
 
@@ -218,6 +221,8 @@ def _kubelet_configuration(paths: Paths) -> dict[str, Any]:
         "clusterDomain": DNS_DOMAIN,
         "resolvConf": str(paths.etc / "resolv.conf"),
         "maxPods": MAX_PODS,
+        "podLogsDir": str(paths.logs / "pods"),
+        "volumePluginDir": str(paths.run / "volume-plugins"),
         "failSwapOn": False,
         # Lowering it needs a capability that is often missing in a container.
         "oomScoreAdj": 0,
@@ -260,6 +265,7 @@ def _containerd(paths: Paths) -> str:
             },
             f"plugins.{cri}.containerd": {"snapshotter": "overlayfs", "default_runtime_name": "runc"},
             f"plugins.{cri}.containerd.runtimes.runc": {"runtime_type": "io.containerd.runc.v2"},
+            f"plugins.{cri}.containerd.runtimes.runc.options": {"Root": str(paths.run / "runc")},
             f"plugins.{cri}.cni": {"bin_dir": str(packages.CNI_PLUGINS), "conf_dir": str(paths.etc / "cni")},
         }
     )

@@ -24,6 +24,7 @@ BUSYBOX = Path("/bin/busybox")
 # In the state directory while containerd's image store is not known to be sound.
 DIRTY = "containerd-in-use"
 CTR_SECONDS = 20
+API_SECONDS = 30.0
 
 
 class EmbeddedCluster:
@@ -48,7 +49,9 @@ class EmbeddedCluster:
 
     def _replace(self, programs: dict[str, Path]) -> None:
         if found := cleanup.leftovers(self.paths):
-            self.progress.note(f"an earlier cluster is dead and left {', '.join(found)}: cleaning up")
+            dead = [name for name, alive in self.status().items() if not alive]
+            what = "all of it" if len(dead) == len(components.NAMES) else ", ".join(dead) or "its API does not answer"
+            self.progress.note(f"an earlier cluster is dead ({what}) and left {', '.join(found)}: cleaning up")
             self._clean()
         self._prepare()
         self._start_control_plane(programs)
@@ -73,7 +76,8 @@ class EmbeddedCluster:
 
     def running(self) -> bool:
         """Say whether every component is alive and the API server is ready."""
-        return all(self._daemon(name).alive() for name in components.NAMES) and api.api_ready(self.paths.pki)
+        # Patience: on a busy machine an API server that is well may be slow, and would be replaced for it.
+        return all(self.status().values()) and processes.poll(lambda: api.api_ready(self.paths.pki), API_SECONDS)
 
     def status(self) -> dict[str, bool]:
         """Return component -> is its process alive."""

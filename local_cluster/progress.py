@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from local_cluster.errors import ClusterError
 
@@ -29,6 +30,7 @@ class Progress:
     def step(self, what: str) -> Iterator[None]:
         """Show ``what`` while the block runs, and its duration when it is done."""
         begin = time.monotonic()
+        what = escape(what)
         try:
             if self.console.is_terminal:
                 with self.console.status(what):

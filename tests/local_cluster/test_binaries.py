@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> binaries.Module:
     (sources / "hello" / "go.mod").write_text("module hello\n\ngo 1.24.0\n")
     (sources / "hello" / "main.go").write_text(HELLO)
     monkeypatch.setattr(binaries, "GO_MODULES", sources)
+    # Only our cache is new: Go's own has the standard library, and is found by the same variable.
+    cache = subprocess.run(
+        [binaries.go_toolchain(Progress()), "env", "GOCACHE"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    monkeypatch.setenv("GOCACHE", cache)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return binaries.Module("hello")
 

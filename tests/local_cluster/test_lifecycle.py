@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from local_cluster import cleanup, components, network, processes
+from local_cluster import cgroups, cleanup, components, network, processes
 from local_cluster.__main__ import docker_answers
 from local_cluster.processes import Daemon, identify, poll
 from local_cluster.settings import CHECKOUT, KUBECONFIG, LOCAL, PAUSE_IMAGE, STORAGE_CLASS, Paths
@@ -159,6 +159,10 @@ def test_up_after_one_component_was_killed() -> None:
 @pytest.mark.timeout(120)
 def test_down_spares_a_process_that_got_a_recorded_pid() -> None:
     record = Daemon("kube-proxy", PATHS.run, PATHS.logs).record
+    # containerd has these outside of the state directory.
+    sockets = [Path(found.read_text().removeprefix("unix://")) for found in PATHS.containerd_state.rglob("address")]
+    assert sockets
+    assert all(path.exists() for path in sockets)
     with subprocess.Popen(["sleep", "120"]) as bystander:
         theirs = identify(bystander.pid)
         assert theirs is not None
@@ -168,12 +172,16 @@ def test_down_spares_a_process_that_got_a_recorded_pid() -> None:
         bystander.kill()
     assert spared
     assert seconds < 30
+    assert not [path for path in sockets if path.exists()]
 
 
 @pytest.mark.timeout(120)
 def test_down_leaves_nothing_and_twice_is_fine() -> None:
     assert cleanup.leftovers(PATHS) == []
     assert not KUBECONFIG.exists()
+    assert not [path for path in cgroups.directories() if path.exists()]
+    assert not [path for path in cleanup.CNI_RESULTS.glob("*") if str(PATHS.state) in path.read_text()]
+    assert not [path for path in cleanup.CONTAINER_LOGS.glob("*") if path.readlink().is_relative_to(PATHS.state)]
     left = {path.name for path in PATHS.state.iterdir()}
     # Caches, and the logs of what has been.
     assert left <= {"registry", "containerd", "logs"}
