@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,21 +28,26 @@ def facility() -> demo.Facility:
 
 
 @pytest.fixture
-def tenant(facility: demo.Facility, request: pytest.FixtureRequest) -> Iterator[Tenant]:
-    """A namespace of this test, with its own user; gone afterwards."""
+def tenant(facility: demo.Facility) -> Iterator[Tenant]:
+    """A namespace of this test, gone afterwards."""
     found = Tenant.create(facility)
     yield found
-    if request.node.stash.get(FAILED, False):
-        dump(found)
     found.delete()
 
 
-FAILED = pytest.StashKey[bool]()
+@pytest.fixture(scope="module")
+def shared_tenant(facility: demo.Facility) -> Iterator[Tenant]:
+    """A namespace for all tests of a file."""
+    found = Tenant.create(facility)
+    yield found
+    found.delete()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put what there is in a failed test's namespaces into its report, before they go."""
     report = yield
     if report.failed:
-        item.stash[FAILED] = True
+        tenants = {t.namespace: t for t in item.funcargs.values() if isinstance(t, Tenant)}
+        report.sections += [(f"namespace {name}", dump(tenant)) for name, tenant in tenants.items()]
     return report

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from kubernetes import client, config, dynamic, watch
@@ -19,6 +19,7 @@ from local_cluster import facility as demo
 from local_cluster.settings import KUBECONFIG
 
 Body = dict[str, Any]
+T = TypeVar("T")
 API = "analysisfacility.io/v1alpha1"
 SESSION_UID = "analysisfacility.io/session-uid"
 ENVIRONMENT = demo.environment()
@@ -42,12 +43,24 @@ def kubectl(*args: str, stdin: str | None = None, check: bool = True) -> str:
     return done.stdout if check else done.stdout + done.stderr
 
 
+def poll(check: Callable[[], T], what: str, seconds: float = 60) -> T:
+    """Return the first true value of `check`; for what cannot be watched."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = check()
+        if found:
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
 @dataclass
 class Tenant:
     """One namespace with PSA `restricted`."""
 
     namespace: str
     api: client.ApiClient
+    poll = staticmethod(poll)
 
     @classmethod
     def create(cls, _: demo.Facility) -> Tenant:
@@ -106,16 +119,6 @@ class Tenant:
         found = json.loads(self.kubectl("get", ",".join(kinds), "-l", f"{SESSION_UID}={uid}", "-o", "json"))
         return {(b["kind"], b["metadata"]["name"]): b for b in found["items"]}
 
-    def poll(self, check: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-        """Return the first true value of `check`; for what cannot be watched."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            found = check()
-            if found:
-                return found
-            time.sleep(0.3)
-        raise AssertionError(f"not within {seconds} s: {what}")
-
     def _sessions(self) -> Any:
         return dynamic.DynamicClient(self.api).resources.get(api_version=API, kind="AnalysisSession")
 
@@ -137,17 +140,17 @@ def condition(session: Body, kind: str) -> Body:
     return next((c for c in session.get("status", {}).get("conditions", ()) if c["type"] == kind), {})
 
 
-def dump(tenant: Tenant) -> None:
-    """Print what there is in a namespace, and the operators' last words."""
+def dump(tenant: Tenant) -> str:
+    """Return what there is in a namespace, and the operators' last words."""
     kinds = "analysissessions,jobs,daskclusters,daskworkergroups,deployments,pods"
-    for args in (
+    commands = (
         ("-n", tenant.namespace, "get", kinds, "-o", "wide"),
         ("-n", tenant.namespace, "get", "analysissessions", "-o", "yaml"),
         ("-n", tenant.namespace, "get", "events", "--sort-by=.lastTimestamp"),
         ("-n", demo.SYSTEM_NAMESPACE, "logs", "deployment/af-operator", "--tail=60"),
         ("-n", demo.SYSTEM_NAMESPACE, "logs", "deployment/dask-operator", "--tail=30"),
-    ):
-        print(f"--- kubectl {' '.join(args)}\n{kubectl(*args, check=False)}")
+    )
+    return "\n".join(f"--- kubectl {' '.join(args)}\n{kubectl(*args, check=False)}" for args in commands)
 
 
 def audit_log() -> Path:

@@ -1,0 +1,100 @@
+"""The operator's pods: which one leads, how to kill it, and what its metrics say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from local_cluster.facility import SYSTEM_NAMESPACE
+from tests.support.tenant import ENVIRONMENT, Body, kubectl, poll
+
+NAME = "af-operator"
+SELECTOR = "app.kubernetes.io/name=af-operator"
+
+SIGNAL = """
+import os, sys
+me = os.getpid()
+def words(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().split(b"\\0")
+pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != me]
+found = [p for p in pids if b"python" in words(p)[0] and b"af_operator" in words(p)]
+assert len(found) == 1, found
+print("armed", flush=True)
+sys.stdin.readline()
+os.kill(found[0], int(sys.argv[1]))
+"""
+"""Runs in the operator's container, where process 1 is tini: finds Python, waits for a word, and signals."""
+
+
+def system(*args: str, **more: Any) -> str:
+    """Run kubectl in the operators' namespace."""
+    return kubectl("--namespace", SYSTEM_NAMESPACE, *args, **more)
+
+
+def leader() -> str:
+    """Return the name of the pod that holds the Lease, or an empty string."""
+    lease = json.loads(system("get", "lease", NAME, "-o", "json"))
+    return str(lease["spec"].get("holderIdentity") or "")
+
+
+def pods() -> dict[str, Body]:
+    """Return the operator's pods that nobody has asked to go, by name."""
+    found = json.loads(system("get", "pods", "-l", SELECTOR, "-o", "json"))["items"]
+    return {p["metadata"]["name"]: p for p in found if "deletionTimestamp" not in p["metadata"]}
+
+
+def restarts(pod: str) -> int:
+    """Return how often the operator's container in this pod was started again."""
+    return int(pods()[pod]["status"]["containerStatuses"][0]["restartCount"])
+
+
+def ready() -> list[str]:
+    """Return the names of the pods that are ready."""
+    return [n for n, p in pods().items() if p["status"].get("containerStatuses", [{}])[0].get("ready")]
+
+
+def scale(replicas: int) -> None:
+    """Set the number of replicas, and wait until that many are ready and none is left over."""
+    system("scale", f"deployment/{NAME}", f"--replicas={replicas}")
+    poll(lambda: len(ready()) == replicas == len(pods()), f"{replicas} ready operators", 90)
+
+
+def replace() -> str:
+    """Delete the leading pod; return the name of the next, once it leads."""
+    old = leader()
+    system("delete", "pod", old, "--wait=false")
+    return str(poll(lambda: (now := leader()) != old and now in ready() and now, "another leader", 90))
+
+
+def metrics(pod: str) -> dict[str, float]:
+    """Return the samples that a pod exports, by name with labels."""
+    text = kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{pod}:8080/proxy/metrics")
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+@contextmanager
+def armed(pod: str, number: int) -> Iterator[Any]:
+    """Give a function that sends a signal to the operator's process at once: all that is slow is done before."""
+    argv = ["kubectl", "-n", SYSTEM_NAMESPACE, "exec", "-i", pod, "--", "python", "-c", SIGNAL, str(number)]
+    process = subprocess.Popen(argv, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stdout
+
+    def fire() -> None:
+        assert process.stdin
+        process.stdin.write("now\n")
+        process.stdin.flush()
+
+    try:
+        said = process.stdout.readline()
+        assert said == "armed\n", f"kubectl exec in {pod}: {said!r}"
+        yield fire
+        process.wait(30)
+    finally:
+        process.kill()
+        process.communicate()
