@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import secrets
 import time
 import zlib
@@ -202,7 +203,8 @@ class Storage:
 
 
 def _words(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    # fsspec-xrootd puts the address of its function into the message.
+    text = " ".join(re.sub(r"<bound method .*?>> ", "", str(error)).split())
     return f"{type(error).__name__}: {text}" if not isinstance(error, OSError) or not text else text
 
 

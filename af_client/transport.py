@@ -111,6 +111,7 @@ def _reason(error: Exception) -> str:
 
 
 def _connect(context: str | None) -> tuple[Any, str]:
+    import yaml  # noqa: PLC0415 - as kubernetes
     from kubernetes import client, config  # noqa: PLC0415 - 0.5 s, which `af --help` must not pay
 
     # Not config.load_config: it prints to stdout, and does not know a $KUBECONFIG of several files.
@@ -131,4 +132,6 @@ def _connect(context: str | None) -> tuple[Any, str]:
         if context is not None and "context" in str(error):
             raise BadInput(f"no context {context!r} in {paths}: `kubectl config get-contexts` lists them") from error
         raise NoCluster(f"cannot use the kubeconfig {paths}: {error}") from error
+    except (yaml.YAMLError, OSError) as error:
+        raise NoCluster(f"cannot read the kubeconfig {paths}: {error}") from error
     return client.ApiClient(settings), namespace

@@ -1,0 +1,161 @@
+"""A scripted sequence of statuses, as plain lines, as a picture, and in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from af_client.model import Session
+from af_client.progress import NOT_PICKED_UP, age, changes, explain, size, table
+from tests.support.fake_transport import condition, status
+
+
+def session(found: dict[str, Any] | None = None, mode: str = "Headless", generation: int = 1) -> Session:
+    meta = {"name": "zmumu", "namespace": "physics", "uid": "1", "generation": generation}
+    return Session.parse({"metadata": meta, "spec": {"user": "alice", "mode": mode}, "status": found})
+
+
+def pools(ready: int) -> dict[str, Any]:
+    return {"dask": {"pools": {"cpu": {"ready": ready, "desired": 2}}}}
+
+
+ACCEPTED = condition("Accepted", True, "Accepted")
+RESULTS = {"url": "root://o//results/p/z", "count": 3, "bytes": 2048, "files": []}
+SCRIPT = [
+    None,
+    status("Starting", ACCEPTED, condition("DaskReady", False, "Waiting", "0 of 2 workers"), components=pools(0)),
+    status("Starting", ACCEPTED, condition("DaskReady", False, "Waiting", "0 of 2 workers"), components=pools(0)),
+    status("Starting", ACCEPTED, condition("DaskReady", False, "Waiting", "1 of 2 workers"), components=pools(1)),
+    status("Running", ACCEPTED, condition("DaskReady", True, "Ready", "2 workers"), components=pools(2)),
+]
+
+
+def test_only_changes_are_said() -> None:
+    before, said = None, []
+    for step in SCRIPT:
+        after = session(step)
+        said.append(changes(before, after))
+        before = after
+    assert said == [
+        [],
+        ["session Starting", "spec: accepted", "Dask: Waiting: 0 of 2 workers", "dask pool cpu: 0 of 2 workers"],
+        [],
+        ["Dask: Waiting: 1 of 2 workers", "dask pool cpu: 1 of 2 workers"],
+        ["session Running", "Dask: ready", "dask pool cpu: 2 of 2 workers"],
+    ]
+
+
+def test_the_picture() -> None:
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(table(session(SCRIPT[3]), 7.4))
+    text = captured.get()
+    assert text.splitlines()[0] == "zmumu  Starting  7 s"
+    assert "✓  Accepted" in text
+    assert "…  Dask" in text
+    assert "1 of 2 workers" in text
+    assert "█░ 1/2 workers" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, [NOT_PICKED_UP]),
+        (
+            status("Refused", condition("Accepted", False, "UnknownImage", "there is no image 'x': use analysis")),
+            ["refused: UnknownImage: there is no image 'x': use analysis", "next: correct the session file"],
+        ),
+        (status("Suspended", ACCEPTED), ["it is suspended", "next: af resume zmumu"]),
+        (
+            status(
+                "Starting", ACCEPTED, condition("DaskReady", False, "Unschedulable", "0/1 nodes: too little memory")
+            ),
+            ["waiting for Dask (Unschedulable): 0/1 nodes: too little memory"],
+        ),
+        (SCRIPT[4], ["running: everything it needs is there", "dask pool cpu", "next: af logs -f zmumu"]),
+        (
+            status("Running", ACCEPTED, condition("RunReady", False, "Running", "")),
+            ["running: everything it needs is there", "next: af logs -f zmumu"],
+        ),
+        (
+            status(
+                "Failed",
+                condition("RunComplete", True, "OOMKilled", "the run was killed\nlast line"),
+                run={"exitCode": 137, "reason": "OOMKilled", "wallSeconds": 3.21, "peakMemoryBytes": 1 << 30},
+            ),
+            [
+                "failed: OOMKilled, exit code 137",
+                "the run was killed",
+                "last line",
+                "the run took 3.2 s, at most 1.0 GiB of memory",
+                "next: af logs zmumu",
+            ],
+        ),
+        (
+            status("Succeeded", run={"exitCode": 0, "reason": "Succeeded", "attempts": 2, "results": RESULTS}),
+            [
+                "succeeded: Succeeded, exit code 0",
+                "results: 3 files, 2.0 KiB at root://o//results/p/z",
+                "next: af results",
+            ],
+        ),
+    ],
+)
+def test_in_words(found: dict[str, Any] | None, said: list[str]) -> None:
+    lines = explain(session(found))
+    assert len(lines) == len(said)
+    for line, beginning in zip(lines, said, strict=True):
+        assert line.startswith(beginning)
+
+
+def test_a_status_of_an_older_spec_is_none() -> None:
+    assert session(SCRIPT[4], generation=2).phase == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (status("Succeeded", run={"exitCode": 0}), 0),
+        (status("Succeeded"), 0),
+        (status("Failed", run={"exitCode": 3, "reason": "Failed"}), 3),
+        (status("Failed", run={"exitCode": 137, "reason": "OOMKilled"}), 137),
+        (status("Failed", run={"exitCode": 143, "reason": "DeadlineExceeded"}), 124),
+        (status("Failed", run={"reason": "LifetimeExceeded"}), 124),
+        (status("Failed", run={"exitCode": 256}), 1),
+        (status("Failed", run={"exitCode": 0}), 1),
+        (status("Failed"), 1),
+        (status("Refused"), 1),
+    ],
+)
+def test_exit_code(found: dict[str, Any], code: int) -> None:
+    assert session(found).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("found", "mode", "arrived"),
+    [
+        (None, "Headless", False),
+        (status("Ready"), "Headless", False),
+        (status("Ready"), "Interactive", True),
+        (status("Running", condition("RunComplete", True, "Succeeded")), "Headless", True),
+        (status("Running", condition("RunComplete", False, "Running")), "Headless", False),
+        (status("Failed"), "Interactive", True),
+        (status("Refused"), "Headless", True),
+    ],
+)
+def test_when_waiting_ends(found: dict[str, Any] | None, mode: str, arrived: bool) -> None:
+    assert session(found, mode).arrived is arrived
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")])
+def test_size(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "5s"), (119, "119s"), (600, "10m"), (8000, "2h"), (200_000, "2d")])
+def test_age(seconds: int, text: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert age(now - timedelta(seconds=seconds), now) == text
