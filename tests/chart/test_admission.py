@@ -1,4 +1,4 @@
-"""The admission policies as objects; what they refuse is tried on a real API server (test_on_cluster.py)."""
+"""The admission policies as objects; what they refuse is tried on a real API server (tests/contract)."""
 
 import pytest
 

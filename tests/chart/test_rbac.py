@@ -67,6 +67,9 @@ def test_operator_has_what_each_component_needs(default: Objects) -> None:
             group = kind.api_version.rpartition("/")[0]
             verbs = {verb for g, resource, _, verb in granted if (g, resource) == (group, kind.plural)}
             assert verbs >= {"get", "list", "watch", "create", "patch", "delete"}, f"{component.NAME} {kind.plural}"
+        for kind in component.WATCHED:
+            group = kind.api_version.rpartition("/")[0]
+            assert {(group, kind.plural, "", verb) for verb in ("list", "watch")} <= granted, kind.plural
 
 
 def test_operator_writes_only_what_components_make(default: Objects) -> None:
