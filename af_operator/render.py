@@ -86,5 +86,9 @@ def render(component: str, template: str, **values: Any) -> Manifest:
     yaml.YAMLError
         The text is not YAML, or has a key twice.
     """
-    text = _template(f"{component}/{template}.yaml").render(values)
-    return Manifest(yaml.load(text, Loader=StrictLoader))  # noqa: S506 -- a SafeLoader, and stricter
+    return Manifest(parse(_template(f"{component}/{template}.yaml").render(values)))
+
+
+def parse(text: str) -> Any:
+    """Return what YAML text means, read strictly."""
+    return yaml.load(text, Loader=StrictLoader)  # noqa: S506 -- a SafeLoader, and stricter

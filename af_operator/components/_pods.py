@@ -29,7 +29,7 @@ CONTAINER_SECURITY: Body = {"allowPrivilegeEscalation": False, "capabilities": {
 
 def parse_quantity(text: str) -> Decimal:
     """Return the value of a Kubernetes quantity: ``500m`` is 0.5, ``1Ki`` is 1024."""
-    number = text.rstrip("kmMGTPi")
+    number = text.rstrip("kmKMGTPi")
     suffix = text[len(number) :]
     if suffix == "m":
         return Decimal(number) / 1000

@@ -51,8 +51,8 @@ oss.localroot /cache
 pfc.ram 1g
 pfc.blocksize 512k
 pfc.prefetch 0
-# The two fractions are of the node's disk; the three numbers are this cache's own bytes.
-pfc.diskusage 0.90 0.95 files {base} {nominal} {most} purgeinterval 60
+# The two fractions are of the node's disk; the three numbers are of this cache (a bare number is refused).
+pfc.diskusage 0.90 0.95 files {base}k {nominal}k {most}k purgeinterval 60
 pfc.trace info
 # Reported to nobody. Without it the traffic of a connection is in `query stats` only once it is closed.
 xrd.report 127.0.0.1:9 every 1s all sync
@@ -102,7 +102,7 @@ def health(session: Session, observed: Observed) -> Health:
 
 def config(facility: ProfileXCache, size: str) -> str:
     """Return the configuration of xrootd for a cache of this size."""
-    total = int(_pods.parse_quantity(size))
+    total = int(_pods.parse_quantity(size)) // 1024
     host = facility.origin.partition(":")[0]
     shares = {"base": total * 70 // 100, "nominal": total * 80 // 100, "most": total * 90 // 100}
     return CONFIG.format(port=names.XCACHE_PORT, host=host, **shares)

@@ -21,6 +21,8 @@ from af_operator.world import parse_session
 
 HERE = Path(__file__).parent
 VENDOR = HERE.parent.parent / "crds" / "vendor"
+# It reads its definitions (1 MB) anew for every object.
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
 CASES = sorted(p.parent.name for p in HERE.glob("*/session.yaml"))
 NOW = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
 # What the chart supports, its newest and oldest, and the version of the local cluster.

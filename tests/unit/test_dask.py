@@ -1,0 +1,203 @@
+"""Dask: what fits the profile, when what is made, and what is said of it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from af_operator import names
+from af_operator.components import dask
+from af_operator.errors import InvalidSession
+from af_operator.model import Body, Keep, Manifest, Observed, PodPatch
+from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
+
+
+def pool(**changes: Any) -> dict[str, Any]:
+    return {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 2}} | changes
+
+
+@pytest.mark.parametrize(
+    ("pools", "reason", "words"),
+    [
+        ([pool(nodePool="tape")], "UnknownNodePool", "choose one of: cpu, gpu"),
+        ([pool(size="huge")], "UnknownSize", "choose one of: medium, small"),
+        ([pool(workers={"max": 9})], "LimitExceeded", "cpu gives at most 8"),
+        ([pool(gpusPerWorker=1)], "NoGPUs", "set gpusPerWorker: 0"),
+        ([pool(name=f"p{i}", workers={"max": 8}) for i in range(3)], "LimitExceeded", "24 workers over all pools"),
+        ([pool(nodePool="gpu", gpusPerWorker=3)], "LimitExceeded", "6 GPUs over all pools"),
+    ],
+)
+def test_check_refuses_what_the_profile_does_not_give(pools: list[Any], reason: str, words: str) -> None:
+    with pytest.raises(InvalidSession, match=words) as caught:
+        dask.check(session(dask={"pools": pools}), profile())
+    assert caught.value.reason == reason
+
+
+def test_check_takes_what_fits() -> None:
+    dask.check(
+        session(dask={"pools": [pool(workers={"max": 8}), pool(name="g", nodePool="gpu", gpusPerWorker=2)]}), profile()
+    )
+
+
+def made(observed: Observed, *pools: dict[str, Any], **changes: Any) -> list[Manifest | Keep]:
+    s = session(dask={"pools": list(pools) or DASK["pools"]})
+    return list(dask.desired(s, profile(**changes), observed, PodPatch()))
+
+
+def bodies(items: list[Manifest | Keep]) -> list[Body]:
+    return [item.body for item in items if isinstance(item, Manifest)]
+
+
+def as_live(body: Body, owner: str = "session") -> dict[str, Any]:
+    """Return an object of ours as the API server would have it."""
+    found = copy.deepcopy(dict(body))
+    meta = found["metadata"]
+    meta |= {"uid": f"uid-of-{meta['name']}", "labels": meta.get("labels", {}) | of_component("dask")}
+    return found
+
+
+def running(*pools: dict[str, Any]) -> tuple[list[dict[str, Any]], Observed]:
+    children = [as_live(b) for b in bodies(made(world(), *pools))]
+    return children, world(*children)
+
+
+def test_cluster_comes_before_its_groups() -> None:
+    assert [b["kind"] for b in bodies(made(world()))] == ["DaskCluster", "DaskWorkerGroup"]
+
+
+def test_a_running_cluster_and_its_groups_stay_when_the_profile_changes() -> None:
+    children, observed = running()
+    images = [{"name": "analysis", "image": "registry.example.org/analysis:2"}]
+    cluster, group = made(observed, images=images, sizes=[{"name": "small", "cpu": "4", "memory": "8Gi"}])
+    assert isinstance(cluster, Keep)
+    assert isinstance(group, Manifest)
+    assert group.body["spec"] == children[1]["spec"]
+
+
+def test_more_workers_are_asked_for_in_place() -> None:
+    _, observed = running(pool())
+    [group] = bodies(made(observed, pool(workers={"max": 5})))
+    assert group["spec"]["worker"]["replicas"] == 5
+
+
+def test_another_size_is_another_group() -> None:
+    _, observed = running(pool())
+    [group] = bodies(made(observed, pool(size="medium")))
+    assert observed.get(Manifest(group).ref) is None
+
+
+def test_fewer_workers_in_place_only_where_no_other_group_can_lose_them() -> None:
+    _, alone = running(pool())
+    [group] = bodies(made(alone, pool(workers={"max": 1})))
+    assert group["spec"]["worker"]["replicas"] == 1
+    _, two = running(pool(), pool(name="other"))
+    left = bodies(made(two, pool(workers={"max": 1}), pool(name="other")))
+    assert [b["metadata"]["labels"][names.POOL] for b in left] == ["other"]
+
+
+def test_a_group_is_not_made_while_workers_of_its_namesake_are_left() -> None:
+    (cluster, group), _ = running()
+    labels = of_component("dask", "cpu", **{dask.WORKER_GROUP: group["metadata"]["name"]})
+    left = live("apps/v1", "Deployment", "w-1", labels)
+    assert bodies(made(world(cluster, left))) == []
+    assert len(bodies(made(world(cluster)))) == 1
+
+
+@pytest.mark.parametrize(("api_version", "kind"), [("apps/v1", "Deployment"), ("v1", "Service")])
+def test_a_cluster_is_not_made_while_something_of_its_namesake_is_left(api_version: str, kind: str) -> None:
+    assert made(world(live(api_version, kind, "zmumu-scheduler", of_component("dask")))) == []
+    assert len(made(world(live(api_version, kind, "zmumu-xcache", of_component("xcache"))))) == 2
+
+
+SCHEDULER = {"dask.org/component": "scheduler"}
+
+
+def scheduler(**more: Any) -> dict[str, Any]:
+    return pod("s", of_component("dask", **SCHEDULER), **more)
+
+
+def worker(name: str, *containers: dict[str, Any], pool: str = "cpu", **more: Any) -> dict[str, Any]:
+    return pod(name, of_component("dask", pool), *containers, **more)
+
+
+def cluster(**status: Any) -> dict[str, Any]:
+    return live("kubernetes.dask.org/v1", "DaskCluster", "zmumu", of_component("dask"), status=status)
+
+
+def deployment(message: str | None = None, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    failed = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}]
+    status = {"conditions": failed if message else []}
+    return live("apps/v1", "Deployment", f"d-{message}", labels or of_component("dask", **SCHEDULER), status=status)
+
+
+QUOTA = 'pods "w" is forbidden: exceeded quota: small'
+UP = scheduler(ready=True)
+PULL = container("worker", waiting={"reason": "ErrImagePull", "message": "no such image"})
+
+
+@pytest.mark.parametrize(
+    ("children", "reason", "words"),
+    [
+        ([], "Starting", "not there yet"),
+        ([cluster()], "SchedulerMissing", "the Dask operator is not running"),
+        ([cluster(phase="Error")], "DaskClusterError", "refuses DaskCluster zmumu"),
+        ([cluster(phase="Running")], "SchedulerMissing", "suspend and resume"),
+        ([cluster(phase="Running"), deployment()], "Starting", "no pod yet"),
+        ([cluster(phase="Running"), deployment(QUOTA)], "QuotaExceeded", "scheduler: .*exceeded quota"),
+        ([scheduler()], "Starting", "scheduler: pod s is starting"),
+        ([scheduler(conditions=[UNSCHEDULABLE])], "Unschedulable", "scheduler: 0/1 nodes"),
+        ([UP], "Starting", "pool cpu: 0 of at least 1 workers"),
+        ([UP, worker("w")], "Starting", "pool cpu: 0 of at least 1"),
+        ([UP, worker("w", PULL)], "ImagePullBackOff", "pool cpu: 0 of .*no such image"),
+        ([UP, worker("w", conditions=[UNSCHEDULABLE])], "Unschedulable", "Insufficient nvidia.com/gpu"),
+        ([UP, deployment(QUOTA, of_component("dask", "cpu"))], "QuotaExceeded", "pool cpu: .*exceeded quota"),
+        ([UP, worker("w", pool="gpu", ready=True)], "Starting", "pool cpu: 0 of"),
+    ],
+)
+def test_health_names_the_real_reason(children: list[Any], reason: str, words: str) -> None:
+    found = dask.health(session(dask=DASK), world(*children))
+    assert not found.ready
+    assert found.reason == reason
+    assert re.search(words, found.message)
+    assert found.endpoints == {}
+
+
+def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_the_maximum() -> None:
+    observed = world(UP, worker("a", ready=True), worker("b", conditions=[UNSCHEDULABLE]))
+    found = dask.health(session(dask=DASK), observed)
+    assert (found.ready, found.reason) == (True, "Ready")
+    assert found.message == f"pool cpu: 1 of 2 workers ({UNSCHEDULABLE['message']})"
+    assert found.details == {"pools": {"cpu": {"ready": 1, "desired": 2}}}
+    assert found.endpoints == {
+        "dask": "tcp://zmumu-scheduler.physics.svc.cluster.local:8786",
+        "dashboard": "http://zmumu-scheduler.physics.svc.cluster.local:8787/status",
+    }
+
+
+def test_a_pool_without_a_minimum_keeps_nobody_waiting() -> None:
+    s = session(dask={"pools": [pool(workers={"min": 0, "max": 2})]})
+    assert dask.health(s, world(UP)).ready
+
+
+def test_what_dask_kubernetes_makes_of_a_group_carries_our_labels() -> None:
+    """The controller of the installed version: its workers are found by session, component and pool."""
+    controller = pytest.importorskip("dask_kubernetes.operator.controller.controller")
+    group = as_live(bodies(made(world()))[1])
+    deployment = controller.build_worker_deployment_spec(
+        worker_group_name=group["metadata"]["name"],
+        namespace="physics",
+        cluster_name="zmumu",
+        uuid="0123456789",
+        pod_spec=group["spec"]["worker"]["spec"],
+        annotations={},
+        labels=group["metadata"]["labels"],
+    )
+    made_pod = deployment["spec"]["template"]
+    assert of_component("dask", "cpu").items() <= made_pod["metadata"]["labels"].items()
+    assert made_pod["metadata"]["labels"][dask.WORKER_GROUP] == group["metadata"]["name"]
+    assert len(deployment["metadata"]["name"]) <= 63
+    [own] = made_pod["spec"]["containers"]
+    assert {e["name"] for e in own["env"]} == {"DASK_WORKER_NAME", "DASK_SCHEDULER_ADDRESS"}

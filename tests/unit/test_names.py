@@ -1,0 +1,64 @@
+"""Names: valid, short enough for what others append, and never equal for different things."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from af_operator import names
+from tests.support.objects import session
+
+DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+session_names = st.from_regex(r"[a-z]([-a-z0-9.]{0,250}[a-z0-9])?", fullmatch=True)
+pool_names = st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
+
+
+@given(session_names, pool_names)
+def test_every_name_is_a_dns_label(name: str, pool: str) -> None:
+    s = session(name)
+    plain = [names.run_job(s), names.run_source(s), names.run_log(s), names.xcache(s), names.xcache_config(s)]
+    service = f"{names.dask_cluster(s)}-scheduler"
+    worker = f"{names.dask_group(s, pool, 'abcdef')}-worker-0123456789"
+    for found in [*plain, service, worker]:
+        assert len(found) <= 63
+        assert DNS_LABEL.fullmatch(found)
+    assert len(names.dask_cluster(s)) <= 53  # dask-kubernetes refuses longer ones
+
+
+@given(st.lists(st.text(min_size=1, max_size=100), min_size=2, max_size=2, unique=True), st.integers(20, 63))
+def test_different_texts_get_different_names(texts: list[str], limit: int) -> None:
+    one, other = (names.fit(text, limit) for text in texts)
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "expected"),
+    [
+        ("zmumu", 63, "zmumu"),
+        ("a" * 63, 63, "a" * 63),
+        ("a.b", 63, r"a-b-[0-9a-f]{8}"),
+        ("1abc", 63, r"s-1abc-[0-9a-f]{8}"),
+        ("a" * 64, 63, r"a{54}-[0-9a-f]{8}"),
+        ("UPPER", 63, r"upper-[0-9a-f]{8}"),
+    ],
+)
+def test_fit(text: str, limit: int, expected: str) -> None:
+    assert re.fullmatch(expected, names.fit(text, limit))
+
+
+@given(st.text(min_size=1, max_size=253))
+def test_label_values_are_valid(text: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", names.label_value(text))
+
+
+def test_results_of_two_sessions_of_one_name_never_meet() -> None:
+    s = session("zmumu")
+    assert names.results_url(s, "root://x//r/") == f"root://x//r/physics/zmumu-{s.uid}"
+
+
+def test_pool_is_only_on_what_belongs_to_a_pool() -> None:
+    assert names.POOL not in names.labels(session(), "dask")
+    assert names.labels(session(), "dask", "cpu")[names.POOL] == "cpu"

@@ -1,0 +1,173 @@
+"""Quantities as the API server writes them, and why pods are not ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from af_operator.api.profile import Size
+from af_operator.components import _pod_reasons, _pods
+from af_operator.model import PodPatch
+from tests.support.objects import UNSCHEDULABLE, container, live, pod
+
+
+# Left: what people write. Right: what `kubectl get -o yaml` shows of it (k8s.io/apimachinery, Quantity.String).
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", "1"),
+        ("1000m", "1"),
+        ("500m", "500m"),
+        ("0.5", "500m"),
+        ("1.5", "1500m"),
+        ("0.0001", "1m"),
+        ("1500", "1500"),
+        ("2000", "2k"),
+        ("1000k", "1M"),
+        ("1024Mi", "1Gi"),
+        ("1536Mi", "1536Mi"),
+        ("1.5Gi", "1536Mi"),
+        ("0.5Gi", "512Mi"),
+        ("1000Mi", "1000Mi"),
+        ("2048Ki", "2Mi"),
+        ("1Ki", "1Ki"),
+        ("0.5Ki", "512"),
+        ("1G", "1G"),
+        ("1000M", "1G"),
+        ("1.25G", "1250M"),
+        ("010Gi", "10Gi"),
+        ("0", "0"),
+    ],
+)
+def test_quantity(text: str, expected: str) -> None:
+    assert _pods.quantity(text) == expected
+    assert _pods.quantity(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1024, "1Ki"), (1000, "1000"), (2**30, "1Gi"), (2**30 + 1, "1073741825")]
+)
+def test_binary_quantity(count: int, expected: str) -> None:
+    assert _pods.binary_quantity(count) == expected
+
+
+def test_resources_give_extended_resources_as_request_and_limit() -> None:
+    found = _pods.resources(Size(name="s", cpu="500m", memory="1024Mi"), {"nvidia.com/gpu": 2})
+    assert found == {
+        "requests": {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "2"},
+        "limits": {"memory": "1Gi", "nvidia.com/gpu": "2"},
+    }
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a", "a"), ("$(HOME)", "$$(HOME)"), ("$$", "$$$$"), ("5$", "5$$")])
+def test_the_kubelet_expands_nothing_that_users_wrote(text: str, expected: str) -> None:
+    assert _pods.literal(text) == expected
+    assert _pods.env({"X": text}) == [{"name": "X", "value": expected}]
+
+
+def test_an_empty_value_is_left_out_as_the_server_does() -> None:
+    assert _pods.env({"X": ""}) == [{"name": "X"}]
+
+
+def test_patched_adds_env_and_mounts_and_nothing_empty() -> None:
+    base = _pods.container("c", "i", ["x"])
+    assert _pods.patched(base, PodPatch()) == base
+    found = _pods.patched(base, PodPatch(env=({"name": "A"},), mounts=({"name": "m"},)))
+    assert (found["env"], found["volumeMounts"]) == ([{"name": "A"}], [{"name": "m"}])
+
+
+def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
+    return container("main", waiting={"reason": reason, "message": message}, **more)
+
+
+OOM = {"exitCode": 137, "reason": "OOMKilled"}
+CRASH = {"exitCode": 1, "reason": "Error", "message": "Traceback\n  File x\nValueError: no such branch\n\n"}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [
+        (pod("p", {}, conditions=[UNSCHEDULABLE], phase="Pending"), "Unschedulable", "Insufficient nvidia.com/gpu"),
+        (
+            pod("p", {}, waiting("ErrImagePull", "not found")),
+            "ImagePullBackOff",
+            "analysis:1 cannot be pulled: not found",
+        ),
+        (
+            pod("p", {}, waiting("ImagePullBackOff", 'Back-off pulling image "x"')),
+            "ImagePullBackOff",
+            "cannot be pulled",
+        ),
+        (
+            pod("p", {}, waiting("CreateContainerConfigError", 'configmap "a" not found')),
+            "CreateContainerConfigError",
+            '"a"',
+        ),
+        (
+            pod("p", {}, waiting("CrashLoopBackOff", last=CRASH)),
+            "CrashLoopBackOff",
+            "exit code 1: ValueError: no such branch",
+        ),
+        (pod("p", {}, waiting("CrashLoopBackOff", last=OOM)), "OOMKilled", "choose a larger size"),
+        (pod("p", {}, container("main", terminated=OOM)), "OOMKilled", "memory"),
+        (pod("p", {}, container("main", terminated=CRASH)), "Error", "no such branch"),
+        (
+            pod(
+                "p",
+                {},
+                container("main", terminated={"exitCode": 0, "signal": 9, "reason": "Error"} | {"exitCode": 137}),
+            ),
+            "Error",
+            "signal 9",
+        ),
+        (pod("p", {}, phase="Failed", reason="Evicted", message="low on disk"), "Evicted", "low on disk"),
+        (pod("p", {}, waiting("ContainerCreating")), "Starting", "pod p is starting"),
+        (pod("p", {}, container("main", running={})), "Starting", "pod p is starting"),
+        (pod("p", {}, container("main", terminated={"exitCode": 0})), "Starting", "starting"),
+        (pod("p", {}), "Starting", "starting"),
+    ],
+)
+def test_why(found: dict[str, Any], reason: str, words: str) -> None:
+    answer = _pod_reasons.why(found)
+    assert answer.reason == reason
+    assert words in answer.message
+
+
+def test_both_faces_of_a_failed_pull_are_one_message() -> None:
+    first = pod("p", {}, waiting("ErrImagePull", "x: not found"))
+    later = pod("p", {}, waiting("ImagePullBackOff", 'Back-off pulling image "r/i:1": ErrImagePull: x: not found'))
+    assert _pod_reasons.why(first) == _pod_reasons.why(later)
+
+
+def test_a_pod_that_is_asked_to_go_is_not_ready() -> None:
+    found = pod("p", {}, ready=True)
+    assert _pod_reasons.is_ready(found)
+    found["metadata"]["deletionTimestamp"] = "2026-01-01T10:02:00Z"
+    assert not _pod_reasons.is_ready(found)
+
+
+def test_worst_prefers_real_trouble_to_waiting() -> None:
+    starting, stuck = pod("a", {}), pod("b", {}, waiting("ErrImagePull", "no"))
+    assert _pod_reasons.worst([starting]) is None
+    found = _pod_reasons.worst([starting, stuck])
+    assert found is not None
+    assert found.reason == "ImagePullBackOff"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [('pods "x" is forbidden: exceeded quota: small', "QuotaExceeded"), ("denied by policy", "FailedCreate")],
+)
+def test_a_deployment_tells_why_its_pods_do_not_exist(message: str, reason: str) -> None:
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    found = live("apps/v1", "Deployment", "d", status={"conditions": [condition]})
+    assert _pod_reasons.deployment_refused(found) == (reason, message)
+    assert _pod_reasons.deployment_refused(live("apps/v1", "Deployment", "d")) is None
+
+
+def test_a_sidecar_that_is_ended_with_its_pod_is_no_trouble() -> None:
+    ended = container("xcache", terminated={"exitCode": 143, "reason": "Error"})
+    found = pod("p", {}, phase="Succeeded", initContainerStatuses=[ended])
+    found["spec"]["initContainers"] = [{"name": "xcache", "restartPolicy": "Always"}]
+    assert _pod_reasons.why(found).reason == "Starting"

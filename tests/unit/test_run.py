@@ -1,0 +1,360 @@
+"""Run: when the Job starts and stays, how it ended, and what is kept of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from af_operator.api import SessionStatus
+from af_operator.components import run
+from af_operator.errors import InvalidSession
+from af_operator.model import Body, Finish, Keep, LogRequest, Manifest, Observed, PodPatch, Session
+from tests.support.objects import RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
+
+ENDED = datetime(2026, 1, 1, 10, 5, tzinfo=UTC)
+REPORT = {
+    "exitCode": 0,
+    "signal": None,
+    "wallSeconds": 1.25,
+    "peakMemoryBytes": 1000,
+    "results": {
+        "url": "root://x//r",
+        "count": 2,
+        "bytes": 30,
+        "files": [{"url": "root://x//r/a", "bytes": 10, "adler32": "0123abcd"}],
+    },
+    "error": None,
+    "said by a newer runner": 1,
+}
+
+
+def made(s: Session, observed: Observed, patch: PodPatch | None = None, **changes: Any) -> list[Manifest | Keep]:
+    return list(run.desired(s, profile(**changes), observed, patch or PodPatch()))
+
+
+def job_of(items: list[Manifest | Keep]) -> Body | Keep | None:
+    found = [i for i in items if (i.ref.kind == "Job")]
+    return None if not found else (found[0].body if isinstance(found[0], Manifest) else found[0])
+
+
+def job(*, suspend: bool, condition: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    """Return the live Job of the session ``RUN``, as today's code made it."""
+    body = job_of(made(session(run=RUN), world()))
+    assert isinstance(body, dict)
+    found = copy.deepcopy(body)
+    found["metadata"] |= {"uid": "uid-of-job", "labels": of_component("run")}
+    found["spec"]["suspend"] = suspend
+    found["status"] = status | ({"conditions": [condition]} if condition else {})
+    return found
+
+
+def condition(kind: str, reason: str = "BackoffLimitExceeded") -> dict[str, Any]:
+    when = "2026-01-01T10:05:00Z"
+    return {"type": kind, "status": "True", "reason": reason, "message": "the Job's words", "lastTransitionTime": when}
+
+
+def failed(reason: str = "BackoffLimitExceeded") -> dict[str, Any]:
+    return job(suspend=False, condition=condition("Failed", reason), failed=1)
+
+
+def run_pod(
+    name: str = "zmumu-run-x", *, message: str = "", created: str = "10:01", **terminated: Any
+) -> dict[str, Any]:
+    times = {"startedAt": "2026-01-01T10:02:00Z", "finishedAt": "2026-01-01T10:04:00Z"}
+    state = {"terminated": times | {"message": message} | terminated} if terminated else {"running": times}
+    found = pod(name, of_component("run"), container("run", **state), ready=not terminated)
+    found["metadata"]["creationTimestamp"] = f"2026-01-01T{created}:00Z"
+    return found
+
+
+def kept(**record: Any) -> dict[str, Any]:
+    return live("v1", "ConfigMap", "zmumu-run-log", data={"log": "one\nlast words\n", "record": json.dumps(record)})
+
+
+# The Job
+
+
+@pytest.mark.parametrize(
+    ("observed", "suspend"),
+    [
+        (world(), False),
+        (world(waiting_for=("dask",)), True),
+        (world(job(suspend=True), waiting_for=("dask",)), True),
+        (world(job(suspend=True)), False),
+        (world(job(suspend=False), waiting_for=("dask",)), False),
+    ],
+)
+def test_released_once_all_is_ready_and_never_taken_back(observed: Observed, suspend: bool) -> None:
+    body = job_of(made(session(run=RUN), observed))
+    assert isinstance(body, dict)
+    assert body["spec"]["suspend"] is suspend
+
+
+def test_the_session_suspends_a_run_that_runs() -> None:
+    body = job_of(made(session(run=RUN, suspend=True), world(job(suspend=False))))
+    assert isinstance(body, dict)
+    assert body["spec"]["suspend"] is True
+
+
+OTHER_SIZE = {"sizes": [{"name": "small", "cpu": "4", "memory": "8Gi"}]}
+
+
+def test_a_run_that_runs_stays_when_its_profile_changes() -> None:
+    assert isinstance(job_of(made(session(run=RUN), world(job(suspend=False)), **OTHER_SIZE)), Keep)
+
+
+def test_a_run_that_does_not_run_is_made_anew_when_its_profile_changes() -> None:
+    assert job_of(made(session(run=RUN), world(job(suspend=True)), **OTHER_SIZE)) is None
+    suspended = session(run=RUN, suspend=True)
+    assert job_of(made(suspended, world(job(suspend=False)), **OTHER_SIZE)) is None
+    assert isinstance(job_of(made(session(run=RUN), world(), **OTHER_SIZE)), dict)
+
+
+def test_a_run_that_has_ended_stays() -> None:
+    assert isinstance(job_of(made(session(run=RUN), world(failed()), **OTHER_SIZE)), Keep)
+
+
+def test_a_run_is_stopped_when_the_lifetime_is_over() -> None:
+    over = Finish("LifetimeExceeded", "over", ENDED)
+    body = job_of(made(session(run=RUN), world(job(suspend=False), finished=over)))
+    assert isinstance(body, dict)
+    assert body["spec"]["suspend"] is True
+
+
+def test_a_run_that_has_ended_is_not_run_again_when_its_job_is_deleted() -> None:
+    end = {"reason": "Succeeded", "message": "m", "time": ENDED.isoformat()}
+    observed = world(kept(finish=end))
+    found = run.finish(session(run=RUN), observed)
+    assert found == Finish("Succeeded", "m", ENDED)
+    assert job_of(made(session(run=RUN), replace(observed, finished=found))) is None
+
+
+def test_the_sidecar_is_native() -> None:
+    patch = PodPatch(sidecars=({"name": "xcache"},), volumes=({"name": "v"},), env=({"name": "X"},))
+    body = job_of(made(session(run=RUN), world(), patch))
+    assert isinstance(body, dict)
+    spec = body["spec"]["template"]["spec"]
+    assert spec["initContainers"] == [{"name": "xcache", "restartPolicy": "Always"}]
+    assert [c["name"] for c in spec["containers"]] == ["run"]
+
+
+def test_the_users_words_reach_the_program_as_written() -> None:
+    body = job_of(made(session(run={"command": ["sh", "-c", "echo $(HOME) $$"]}), world()))
+    assert isinstance(body, dict)
+    assert body["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "echo $$(HOME) $$$$"
+
+
+def test_no_variable_is_named_twice() -> None:
+    body = job_of(made(session(run=RUN, env=[{"name": "HOME", "value": "/tmp"}]), world()))
+    assert isinstance(body, dict)
+    env = body["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert [e for e in env if e["name"] == "HOME"] == [{"name": "HOME", "value": "/tmp"}]
+    assert len({e["name"] for e in env}) == len(env)
+
+
+def test_check() -> None:
+    run.check(session(run=RUN), profile())
+    with pytest.raises(InvalidSession, match="choose one of: medium, small"):
+        run.check(session(run=RUN | {"size": "huge"}), profile())
+
+
+# The end
+
+
+OOM = {"exitCode": 137, "reason": "OOMKilled"}
+
+
+@pytest.mark.parametrize(
+    ("children", "reason", "words"),
+    [
+        ([job(suspend=False, condition=condition("Complete", "CompletionsReached"))], "Succeeded", "exit code 0"),
+        ([failed("DeadlineExceeded")], "DeadlineExceeded", "activeDeadlineSeconds (60)"),
+        ([failed(), run_pod(**OOM)], "OOMKilled", "choose a larger size"),
+        ([failed(), run_pod(exitCode=3, message="Traceback\nValueError: x")], "Failed", "exit code 3: ValueError: x"),
+        ([failed(), run_pod(exitCode=3, message=json.dumps({"exitCode": 3})), kept()], "Failed", "3: last words"),
+        (
+            [failed(), run_pod(exitCode=74, message=json.dumps({"error": "upload failed: no space"})), kept()],
+            "Failed",
+            "exit code 74: upload failed: no space",
+        ),
+        (
+            [failed(), pod("p", of_component("run"), phase="Failed", reason="Evicted", message="disk")],
+            "Evicted",
+            "disk",
+        ),
+        ([failed()], "Failed", "the Job's words"),
+    ],
+)
+def test_finish(children: list[Any], reason: str, words: str) -> None:
+    found = run.finish(session(run=RUN | {"activeDeadlineSeconds": 60}), world(*children))
+    assert found is not None
+    assert (found.reason, found.time) == (reason, ENDED)
+    assert words in found.message
+
+
+@pytest.mark.parametrize("observed", [world(), world(job(suspend=True)), world(job(suspend=False), run_pod())])
+def test_not_finished(observed: Observed) -> None:
+    assert run.finish(session(run=RUN), observed) is None
+
+
+# The report
+
+
+def status_of(*children: Body, **more: Any) -> dict[str, Any]:
+    found = run.report(session(run=RUN), world(*children, **more)).get("run", {})
+    if found:
+        SessionStatus.model_validate({"observedGeneration": 1, "phase": "Running", "conditions": [], "run": found})
+    return dict(found)
+
+
+def test_report_of_a_run_that_succeeded() -> None:
+    done = job(suspend=False, condition=condition("Complete"), succeeded=1)
+    found = status_of(done, run_pod(exitCode=0, message=json.dumps(REPORT)))
+    assert found == {
+        "pod": "zmumu-run-x",
+        "exitCode": 0,
+        "reason": "Succeeded",
+        "startTime": "2026-01-01T10:02:00Z",
+        "completionTime": "2026-01-01T10:04:00Z",
+        "wallSeconds": 1.25,
+        "peakMemoryBytes": 1000,
+        "attempts": 1,
+        "results": REPORT["results"],
+    }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "killed",
+        "{",
+        "[]",
+        "{}",
+        json.dumps({"exitCode": "x"}),
+        json.dumps(REPORT | {"wallSeconds": -1}),
+        json.dumps(REPORT | {"peakMemoryBytes": 2**80}),
+        json.dumps(REPORT | {"results": {"url": "u" * 2000, "count": 1, "bytes": 1}}),
+        json.dumps(REPORT | {"results": {"url": "u", "count": 1, "bytes": 1, "files": 7}}),
+    ],
+)
+def test_what_a_user_writes_into_the_message_cannot_break_the_status(message: str) -> None:
+    found = status_of(failed(), run_pod(exitCode=1, message=message))
+    assert found["exitCode"] == 1
+    assert "results" not in found
+
+
+def test_more_files_than_status_has_room_for_are_cut_not_lost() -> None:
+    one = {"url": "u", "bytes": 1, "adler32": "00000001"}
+    results = {"url": "u", "count": 100, "bytes": 100, "files": [one] * 100}
+    found = status_of(failed(), run_pod(exitCode=1, message=json.dumps({"results": results})))
+    assert (found["results"]["count"], len(found["results"]["files"])) == (100, 64)
+
+
+def test_the_latest_attempt_is_reported() -> None:
+    first, second = run_pod("zmumu-run-z", exitCode=1), run_pod("zmumu-run-a", created="10:03")
+    found = status_of(job(suspend=False, active=1, failed=1), first, second)
+    assert (found["pod"], found["attempts"], found["reason"]) == ("zmumu-run-a", 2, "Running")
+    assert "exitCode" not in found
+
+
+def test_the_report_outlives_the_pod() -> None:
+    assert status_of(failed(), kept(run={"pod": "p", "exitCode": 3})) == {"pod": "p", "exitCode": 3}
+
+
+def test_no_job_no_report() -> None:
+    assert run.report(session(run=RUN), world()) == {}
+
+
+# The log
+
+
+@pytest.mark.parametrize(
+    ("observed", "wanted"),
+    [
+        (world(failed(), run_pod(exitCode=1)), True),
+        (world(job(suspend=False, condition=condition("FailureTarget", "DeadlineExceeded")), run_pod()), True),
+        (world(job(suspend=False), run_pod(), finished=Finish("LifetimeExceeded", "", ENDED)), True),
+        (world(job(suspend=False), run_pod()), False),
+        (world(failed(), run_pod(exitCode=1), log_tail=""), False),
+        (world(failed(), run_pod(exitCode=1), kept()), False),
+        (world(failed()), False),
+        (world(failed(), pod("p", of_component("run"), container("run", waiting={"reason": "ErrImagePull"}))), False),
+    ],
+)
+def test_the_log_is_read_once_while_there_is_one(observed: Observed, wanted: bool) -> None:
+    expected = LogRequest("zmumu-run-x", "run", 200) if wanted else None
+    assert run.log_wanted(session(run=RUN), observed) == expected
+
+
+def log_of(observed: Observed) -> Body | Keep | None:
+    items = [i for i in made(session(run=RUN), observed) if i.ref.name == "zmumu-run-log"]
+    return None if not items else (items[0].body if isinstance(items[0], Manifest) else items[0])
+
+
+def test_log_and_record_are_kept_once() -> None:
+    ended = world(failed(), run_pod(exitCode=3, message=json.dumps({"exitCode": 3})))
+    assert log_of(world(job(suspend=False), run_pod())) is None
+    assert log_of(ended) is None  # first the log is to be read
+    body = log_of(replace(ended, log_tail="a\nb\n"))
+    assert isinstance(body, dict)
+    assert body["data"]["log"] == "a\nb\n"
+    record = json.loads(body["data"]["record"])
+    assert record["finish"] == {
+        "reason": "Failed",
+        "message": "the run ended with exit code 3: b",
+        "time": ENDED.isoformat(),
+    }
+    assert record["run"]["exitCode"] == 3
+    stored = live("v1", "ConfigMap", "zmumu-run-log", data=body["data"])
+    assert isinstance(log_of(replace(ended, children=(*ended.children, stored))), Keep)
+
+
+def test_the_end_is_kept_where_there_is_no_log() -> None:
+    body = log_of(world(failed("DeadlineExceeded")))
+    assert isinstance(body, dict)
+    assert body["data"]["log"] == ""
+
+
+def test_what_was_read_before_the_end_gets_the_end_later() -> None:
+    body = log_of(world(failed("DeadlineExceeded"), kept(run={"pod": "p"})))
+    assert isinstance(body, dict)
+    assert body["data"]["log"] == "one\nlast words\n"
+    record = json.loads(body["data"]["record"])
+    assert (record["finish"]["reason"], record["run"]) == ("DeadlineExceeded", {"pod": "p"})
+
+
+# Health
+
+
+@pytest.mark.parametrize(
+    ("children", "ready", "reason"),
+    [
+        ([], False, "WaitingForOthers"),
+        ([job(suspend=True)], False, "WaitingForOthers"),
+        ([job(suspend=False)], False, "PodMissing"),
+        ([job(suspend=False), run_pod()], True, "Running"),
+        ([job(suspend=False), pod("p", of_component("run"), conditions=[UNSCHEDULABLE])], False, "Unschedulable"),
+        ([job(suspend=False), run_pod(**OOM)], False, "OOMKilled"),
+        ([failed(), run_pod(**OOM)], False, "OOMKilled"),
+    ],
+)
+def test_health(children: list[Any], ready: bool, reason: str) -> None:
+    found = run.health(session(run=RUN), world(*children))
+    assert (found.ready, found.reason) == (ready, reason)
+
+
+def test_health_of_a_suspended_session() -> None:
+    assert run.health(session(run=RUN, suspend=True), world(job(suspend=True))).reason == "Suspended"
+
+
+def test_health_names_a_config_map_that_may_be_missing() -> None:
+    s = session(run=RUN | {"source": {"configMap": "my-analysis"}})
+    starting = pod("p", of_component("run"), container("run", waiting={"reason": "ContainerCreating"}))
+    found = run.health(s, world(job(suspend=False), starting))
+    assert "my-analysis" in found.message

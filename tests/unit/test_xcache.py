@@ -1,0 +1,141 @@
+"""XCache: what is permitted, where the cache is, and what is said of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from af_operator.components import _pods, xcache
+from af_operator.errors import InvalidSession
+from af_operator.model import Manifest, PodPatch
+from tests.support.objects import container, live, of_component, pod, profile, session, world
+
+SIDECAR = {"placement": "Sidecar", "size": "10Gi"}
+SESSION = {"placement": "Session", "size": "10Gi"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "reason", "words"),
+    [
+        (SIDECAR, {"xcache": None}, "NoXCache", "remove xcache from the session"),
+        ({"size": "101Gi"}, {}, "LimitExceeded", "at most 100Gi"),
+        ({"size": "2Mi"}, {}, "TooSmall", "at least 100Mi"),
+    ],
+)
+def test_check(spec: Any, changes: Any, reason: str, words: str) -> None:
+    with pytest.raises(InvalidSession, match=words) as caught:
+        xcache.check(session(xcache=spec), profile(**changes))
+    assert caught.value.reason == reason
+
+
+def test_check_takes_the_largest_size_in_any_unit() -> None:
+    xcache.check(session(xcache={"size": "102400Mi"}), profile())
+
+
+def lines(size: str, origin: str = "xrootd.example.org:1094") -> list[str]:
+    facility = profile(xcache={"image": "x", "origin": origin}).spec.xcache
+    assert facility is not None
+    return xcache.config(facility, size).splitlines()
+
+
+def test_exactly_the_one_origin_is_permitted_and_read_only() -> None:
+    found = lines("10Gi")
+    assert [line for line in found if line.startswith("pss.permit")] == ["pss.permit xrootd.example.org"]
+    assert [line for line in found if line.startswith("all.export")] == ["all.export /root:/ r/o"]
+    assert "pss.origin =" in found
+    assert "pss.permit host" in lines("1Gi", "host")
+
+
+@pytest.mark.parametrize("size", ["100Mi", "1Gi", "1500M", "100Gi", "2T"])
+def test_purge_thresholds_rise_and_stay_below_the_size(size: str) -> None:
+    [line] = [line for line in lines(size) if line.startswith("pfc.diskusage")]
+    found = re.search(r"files (\d+)k (\d+)k (\d+)k ", line)  # xrootd refuses numbers without a unit
+    assert found
+    base, nominal, most = (int(n) * 1024 for n in found.groups())
+    assert 0 < base < nominal < most < _pods.parse_quantity(size)
+
+
+def test_the_disk_is_limited_a_bit_above_what_the_cache_keeps() -> None:
+    volumes = {v["name"]: v for v in xcache.pod_patch(session(xcache=SIDECAR), profile()).volumes}
+    assert volumes["xcache-data"]["emptyDir"] == {"sizeLimit": "11Gi"}
+
+
+def test_sidecar_is_all_patch() -> None:
+    s = session(xcache=SIDECAR)
+    patch = xcache.pod_patch(s, profile())
+    assert {"name": "XROOT_PROXY", "value": "root://localhost:1096//"} in patch.env
+    [sidecar] = patch.sidecars
+    assert {m["name"] for m in sidecar["volumeMounts"]} == {v["name"] for v in patch.volumes}
+    assert [m.ref.kind for m in xcache.desired(s, profile(), world(), PodPatch()) if isinstance(m, Manifest)] == [
+        "ConfigMap"
+    ]
+
+
+def test_session_cache_is_an_address_in_the_patch() -> None:
+    s = session(xcache=SESSION)
+    patch = xcache.pod_patch(s, profile())
+    address = "root://zmumu-xcache.physics.svc.cluster.local:1096//"
+    assert {"name": "XROOT_PROXY", "value": address} in patch.env
+    assert (patch.sidecars, patch.volumes) == ((), ())
+    made = xcache.desired(s, profile(), world(), PodPatch())
+    assert [m.ref.kind for m in made if isinstance(m, Manifest)] == ["ConfigMap", "Deployment", "Service"]
+
+
+def test_the_cache_itself_does_not_read_through_the_cache() -> None:
+    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile()).sidecars
+    assert {"XRD_PLUGINCONFDIR", "XROOT_PROXY"}.isdisjoint(e["name"] for e in sidecar["env"])
+
+
+def test_another_origin_is_another_pod() -> None:
+    def config_hash(origin: str) -> str:
+        changed = profile(xcache={"image": "x", "origin": origin})
+        found = xcache.desired(session(xcache=SESSION), changed, world(), PodPatch())[1]
+        assert isinstance(found, Manifest)
+        return str(found.body["spec"]["template"]["metadata"]["annotations"])
+
+    assert config_hash("a:1094") == config_hash("a:1094") != config_hash("b:1094")
+
+
+PULL = container("xcache", waiting={"reason": "ErrImagePull", "message": "no such image"})
+REFUSED = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: small"}
+
+
+@pytest.mark.parametrize(
+    ("children", "ready", "reason"),
+    [
+        ([], False, "Starting"),
+        ([pod("c", of_component("xcache"), ready=True)], True, "Ready"),
+        ([pod("c", of_component("xcache"), PULL)], False, "ImagePullBackOff"),
+        (
+            [live("apps/v1", "Deployment", "c", of_component("xcache"), status={"conditions": [REFUSED]})],
+            False,
+            "QuotaExceeded",
+        ),
+        (
+            [live("apps/v1", "Deployment", "w", of_component("dask"), status={"conditions": [REFUSED]})],
+            False,
+            "Starting",
+        ),
+    ],
+)
+def test_health_of_the_session_cache(children: list[Any], ready: bool, reason: str) -> None:
+    found = xcache.health(session(xcache=SESSION), world(*children))
+    assert (found.ready, found.reason) == (ready, reason)
+    assert dict(found.endpoints) == ({"xcache": "zmumu-xcache.physics.svc.cluster.local:1096"} if ready else {})
+
+
+@pytest.mark.parametrize(
+    ("children", "ready", "reason"),
+    [
+        ([], True, "InPods"),
+        ([pod("w", of_component("dask", "cpu"), container("xcache", running={}))], True, "InPods"),
+        ([pod("w", of_component("dask", "cpu"), container("worker", terminated={"exitCode": 1}))], True, "InPods"),
+        ([pod("w", of_component("dask", "cpu"), PULL)], False, "ImagePullBackOff"),
+        ([pod("r", of_component("run"), initContainerStatuses=[PULL])], False, "ImagePullBackOff"),
+    ],
+)
+def test_health_of_sidecars_is_their_own_trouble_only(children: list[Any], ready: bool, reason: str) -> None:
+    found = xcache.health(session(xcache=SIDECAR), world(*children))
+    assert (found.ready, found.reason) == (ready, reason)
