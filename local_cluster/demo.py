@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from local_cluster import facility
 from local_cluster.errors import ClusterError
@@ -51,7 +50,7 @@ class Finished:
 
     @property
     def seconds_to_ready(self) -> float:
-        """From the creation to the release of the run; the API server counts whole seconds."""
+        """From the creation to the start of the program; the API server counts whole seconds."""
         start = datetime.fromisoformat(self.body["status"]["run"]["startTime"])
         return (start - datetime.fromisoformat(self.body["metadata"]["creationTimestamp"])).total_seconds()
 
@@ -119,6 +118,7 @@ def summarise(finished: Finished, seconds: float) -> dict[str, Any]:
     """Put what is known of the run into out/demo/summary.json, and return it."""
     numbers, performance = (json.loads((OUTPUT / name).read_text()) for name in ("zmumu.json", "performance.json"))
     numbers.pop("histogram")
+    path = OUTPUT / "summary.json"
     summary = {
         **numbers,
         **performance,
@@ -126,29 +126,27 @@ def summarise(finished: Finished, seconds: float) -> dict[str, Any]:
         "seconds_to_ready": finished.seconds_to_ready,
         "seconds_total": round(seconds, 1),
         "session": finished.name,
-        "files": sorted(path.name for path in OUTPUT.iterdir()),
+        "files": sorted({path.name, *(file.name for file in OUTPUT.iterdir())}),
     }
-    (OUTPUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    path.write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def show(console: Console, summary: Mapping[str, Any], name: str, place: Facility) -> None:
     """Print the summary, and where to look next."""
-    table = Table(box=None, show_header=False, pad_edge=False, title="Z → μμ", title_justify="left")
     rows = {
         "events": f"{summary['events']}, of opposite sign {summary['opposite_sign']}, selected {summary['selected']}",
-        "mass": f"mean {summary['mass_mean']:.2f} GeV, peak {summary['mass_peak']} GeV (1 GeV bins); equal to the "
-        f"file's own to {summary['largest_mass_difference']:.0e} GeV",
+        "mass": f"mean {summary['mass_mean']:.2f} GeV, peak {summary['mass_peak']} GeV (1 GeV bins)",
+        "check": f"equal to the file's own masses to {summary['largest_mass_difference']:.0e} GeV, event by event",
         "workers": summary["workers"],
         "read": f"{summary['cache_bytes']:,} bytes from the cache, {summary['origin_bytes']:,} from the origin",
         "passes": f"{summary['first_pass_seconds']} s, again {summary['second_pass_seconds']} s",
-        "time": f"{summary['seconds_to_ready']:.0f} s until ready, {summary['seconds_total']} s in all",
+        "time": f"{summary['seconds_to_ready']:.0f} s until the run started, {summary['seconds_total']} s in all",
         "files": f"{OUTPUT.relative_to(CHECKOUT)}/: {', '.join(summary['files'])}",
     }
+    console.print("\n[bold]Z → μμ[/bold]")
     for title, text in rows.items():
-        table.add_row(f"[bold]{title}[/bold]", str(text))
-    console.print()
-    console.print(table)
+        console.print(f"  [bold]{title:<8}[/bold] {text}", soft_wrap=True, highlight=False)
     look = (
         f"export PATH={CHECKOUT}/.local/bin:{CHECKOUT}/.venv/bin:$PATH",
         f"export KUBECONFIG={place.user_kubeconfig}   # as {facility.USER}",

@@ -83,7 +83,10 @@ def image_references(path: Path = REFERENCES) -> dict[str, str]:
 
 def node_address(kubectl: Kubectl) -> str:
     """Return the node's address; with a NodePort it is the same from pods and from this machine."""
-    addresses = kubectl.get("nodes")["items"][0]["status"]["addresses"]
+    try:
+        addresses = kubectl.get("nodes")["items"][0]["status"]["addresses"]
+    except (ClusterError, IndexError) as error:
+        raise ClusterError(f"No cluster answers: start one with `make cluster`.\n{error}") from error
     return next(str(entry["address"]) for entry in addresses if entry["type"] == "InternalIP")
 
 
