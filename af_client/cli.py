@@ -146,7 +146,9 @@ def list_(ctx: click.Context, namespace: str | None, context: str | None, output
     if output == "json":
         print_json({"items": [session.body for session in found]})
     elif found:
-        Console(highlight=False, markup=False, soft_wrap=True).print(_listing(found, all_namespaces))
+        # Into a pipe goes everything, however wide.
+        width = None if sys.stdout.isatty() else 1000
+        Console(highlight=False, markup=False, width=width).print(_listing(found, all_namespaces))
     else:
         where = "any namespace" if all_namespaces else f"namespace {sessions.namespace}"
         click.echo(f"no sessions in {where}", err=True)
