@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from af_operator import names, plan, status
 from af_operator.cluster import Cluster
-from af_operator.errors import Gone, NameConflict, OurBug, Refused
+from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused
 from af_operator.model import (
     Key,
     LogRequest,
     Manifest,
+    Notice,
     ObjectRef,
     Observed,
     Plan,
@@ -28,8 +29,9 @@ from af_operator.world import World
 
 REFUSED_RETRY = timedelta(seconds=30)
 """A quota that is freed sends us no event."""
-QUIET = timedelta(seconds=1)
-"""Counts may change ten times while a pool comes up; the status says so once a second. Flips are written at once."""
+QUIET = timedelta(seconds=2)
+"""While pods come up, counts and reasons change many times: one write tells of all that changed within this time.
+What `status.urgent` names is written at once."""
 
 log = structlog.get_logger()
 
@@ -61,7 +63,7 @@ class Reconciler:
         self._cluster = cluster
         self._clock = clock
         self._refused: dict[Key, dict[ObjectRef, Remembered]] = {}
-        self._written: dict[Key, datetime] = {}
+        self._untold: dict[Key, datetime] = {}
 
     async def __call__(self, key: Key) -> datetime | None:
         """Make the world like the session says, as far as one pass can; return when to look again.
@@ -78,7 +80,7 @@ class Reconciler:
             return None
         if session is None or session.deleting:
             self._refused.pop(key, None)
-            self._written.pop(key, None)
+            self._untold.pop(key, None)
             return None
         try:
             return await self._pass(session, self._world.profile(session.spec.profile), self._world.observed(session))
@@ -142,15 +144,23 @@ class Reconciler:
     ) -> datetime | None:
         wanted = status.compute(session, todo, refusals, now)
         if wanted == session.status:
+            self._untold.pop(session.key, None)
             return None
-        last = self._written.get(session.key)
-        if last and now < last + QUIET and not status.flipped(session.status, wanted):
-            return last + QUIET
+        due = self._untold.setdefault(session.key, now) + QUIET
+        if now < due and not status.urgent(session.status, wanted):
+            return due
         self._world.wrote(await self._cluster.write_status(session.ref, wanted))
-        self._written[session.key] = now
+        self._untold.pop(session.key, None)
         for event in status.events(session.status, wanted):
-            await self._cluster.record(session.ref, event)
+            await self._record(session, event)
         return None
+
+    async def _record(self, session: Session, event: Notice) -> None:
+        try:
+            await self._cluster.record(session.ref, event)
+        except ClusterError as error:
+            # In a namespace that is being deleted, or under a quota: no reason to go through the pass again.
+            log.warning("an Event could not be recorded", reason=event.reason, error=str(error))
 
     async def _read_log(self, session: Session, wanted: LogRequest) -> str:
         try:

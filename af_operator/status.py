@@ -66,9 +66,9 @@ def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
     return "Starting" if session.status.get("conditions") else "Pending"
 
 
-def flipped(before: Body, after: Body) -> bool:
-    """Return whether a condition changed its status: that is never written late."""
-    return _states(before) != _states(after)
+def urgent(before: Body, after: Body) -> bool:
+    """Return whether somebody waits for this: an answer to an edit, or a flip that becomes an Event."""
+    return before.get("observedGeneration") != after["observedGeneration"] or bool(events(before, after))
 
 
 def events(before: Body, after: Body) -> list[Notice]:

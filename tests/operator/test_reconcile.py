@@ -295,3 +295,38 @@ async def test_transition_times_change_only_on_a_flip() -> None:
     after = bench.condition("Accepted")
     assert after["observedGeneration"] == 2
     assert after["lastTransitionTime"] == before["lastTransitionTime"]
+
+
+async def test_what_changes_within_two_seconds_is_told_once() -> None:
+    bench = Bench()
+    await bench.reconcile(bench.key)
+    bench.deliver()
+    bench.cluster.writes.clear()
+    cluster = next(b for (kind, _), b in children(bench).items() if kind == "DaskCluster")
+    for phase in ("Created", "Error"):
+        bench.cluster._put("MODIFIED", {**cluster, "status": {"phase": phase}})
+        bench.deliver()
+        again = await bench.reconcile(bench.key)
+        assert bench.cluster.writes == []
+    assert again == bench.now + timedelta(seconds=2)
+    bench.now = again
+    await bench.reconcile(bench.key)
+    assert [verb for verb, _ in bench.cluster.writes] == ["status"]
+    assert bench.condition("DaskReady")["reason"] == "DaskClusterError"
+
+
+async def test_the_answer_to_an_edit_is_told_at_once() -> None:
+    bench = Bench()
+    await bench.reconcile(bench.key)
+    bench.deliver()
+    bench.change(suspend=True)
+    await bench.reconcile(bench.key)
+    assert bench.condition("Suspended")["status"] == "True"
+
+
+async def test_an_event_that_is_refused_stops_no_pass() -> None:
+    bench = Bench(spec=SPEC | {"profile": "there-is-none"})
+    bench.cluster.errors["record"] = Refused("unable to create new content: the namespace is being terminated")
+    await bench.settle()
+    assert bench.condition("Accepted")["status"] == "False"
+    assert bench.cluster.notices == []

@@ -78,6 +78,7 @@ class FakeCluster:
         return "\n".join(self.logs[wanted.pod].splitlines()[-wanted.lines :])
 
     async def record(self, session: SessionRef, notice: Notice) -> None:
+        self._fail("record")
         self.notices.append(notice)
 
     def _put(self, event: str, body: dict[str, Any]) -> dict[str, Any]:
