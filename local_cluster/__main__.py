@@ -31,6 +31,8 @@ def main() -> None:
     Where a Docker engine answers it is a kind cluster (kind-config.yaml). Elsewhere, as root on Debian, it is
     the embedded cluster: the same upstream components in one network namespace without a way out.
     """
+    # `su` without a dash leaves root without them, and containerd's plugins call iptables.
+    os.environ["PATH"] = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 @main.command()

@@ -2,9 +2,10 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
-from ipaddress import ip_network
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 from local_cluster.errors import ClusterError
 from local_cluster.settings import (
@@ -20,6 +21,8 @@ from local_cluster.settings import (
 # Interface names have at most 15 characters.
 HOST_LINK = "af-local-host"
 NODE_LINK = "af-local-node"
+RANGES = (LINK_CIDR, POD_CIDR, SERVICE_CIDR)
+MODULES = ("br_netfilter", "overlay")
 NAMESPACE_SYSCTLS = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
 
 
@@ -42,6 +45,8 @@ def ip(*arguments: str) -> str:
 def create(paths: Paths) -> None:
     """Make namespace, link and routes; whatever was there of an earlier cluster must have been removed."""
     _refuse_conflicts()
+    # Built into some kernels, which then have nothing to load: what counts is whether the switches below are there.
+    subprocess.run(["modprobe", "--all", "--quiet", *MODULES], capture_output=True, check=False)
     ip("netns", "add", CLUSTER)
     ip("link", "add", HOST_LINK, "type", "veth", "peer", "name", NODE_LINK, "netns", CLUSTER)
     ip("address", "add", f"{HOST_ADDRESS}/24", "dev", HOST_LINK)
@@ -55,20 +60,36 @@ def create(paths: Paths) -> None:
     for cidr in (POD_CIDR, SERVICE_CIDR):
         ip("route", "add", cidr, "via", NODE_ADDRESS, "dev", HOST_LINK)
     for sysctl in NAMESPACE_SYSCTLS:
-        subprocess.run(inside(["sh", "-c", f"echo 1 > /proc/sys/{sysctl}"], paths), check=True)
+        _enable(sysctl, paths)
+
+
+def _enable(sysctl: str, paths: Paths) -> None:
+    done = subprocess.run(inside(["sh", "-c", f"echo 1 > /proc/sys/{sysctl}"], paths), capture_output=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"The kernel has no {sysctl}: it needs the modules {' and '.join(MODULES)}.")
 
 
 def _refuse_conflicts() -> None:
-    ours = [ip_network(cidr) for cidr in (LINK_CIDR, POD_CIDR, SERVICE_CIDR)]
-    for route in json.loads(ip("-json", "-4", "route", "show", "table", "main")):
+    if taken := conflict(json.loads(ip("-json", "-4", "route", "show", "table", "main"))):
+        raise ClusterError(
+            f"This machine routes {taken}, which the local cluster needs for itself ({', '.join(RANGES)}). "
+            "Remove that route, or use another machine."
+        )
+
+
+def conflict(routes: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the first destination of ``ip -json route`` that our routes would fight with.
+
+    A wider one, such as a VPN's 10.0.0.0/8, does not: the kernel prefers the more specific.
+    """
+    ours = [IPv4Network(cidr) for cidr in RANGES]
+    for route in routes:
         if route["dst"] == "default":
             continue
-        for network in ours:
-            if network.overlaps(ip_network(route["dst"])):
-                raise ClusterError(
-                    f"This machine already routes {route['dst']} (device {route.get('dev', 'none')}), which overlaps "
-                    f"{network} of the local cluster. Remove that route, or use another machine."
-                )
+        theirs = IPv4Network(route["dst"])
+        if any(theirs.subnet_of(network) for network in ours):
+            return str(route["dst"])
+    return None
 
 
 def leftovers(paths: Paths) -> list[str]:

@@ -201,7 +201,7 @@ def test_up_after_a_crash_half_way() -> None:
     assert crashing.returncode == -signal.SIGKILL
     assert Daemon("etcd", PATHS.run, PATHS.logs).alive()
     output, _ = run(UP)
-    assert "an earlier cluster is dead and left" in output
+    assert "an earlier cluster is dead (kube-controller-manager, kube-scheduler, kubelet, kube-proxy)" in output
     use_the_cluster()
     data = f"--data-dir={PATHS.run / 'etcd'}"
     assert len([found for found in processes.running() if data in processes.command_line(found.pid)]) == 1
