@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/.local/bin:$(PATH)
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
+COMPILE := $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster
 
 .PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e bench clean
@@ -55,9 +56,11 @@ test: check ## Everything: check, the cluster's own life, contract and end-to-en
 	@$(BIN)/python -m local_cluster up
 	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
 
-lock: ## Resolve the requirements again
-	@for x in operator dev; do extras="--extra $$x"; [ $$x = operator ] && extras="--extra operator --extra dask"; \
-	  $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml $$extras -o requirements/$$x.lock; done
+lock: venv ## Resolve the requirements again
+	@$(COMPILE) --extra operator --extra dask pyproject.toml -o requirements/operator.lock
+	@$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
+	@$(COMPILE) images/analysis/requirements.in -o images/analysis/requirements.lock
+	@$(COMPILE) -c images/analysis/requirements.lock images/origin/requirements.in -o images/origin/requirements.lock
 
 clean: ## Remove what the targets made here (not the cluster, not the caches)
 	rm -rf $(VENV) .local out build *.egg-info
