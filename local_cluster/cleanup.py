@@ -94,13 +94,18 @@ def _unescape(field: str) -> str:
 def unmount(points: Iterable[Path]) -> None:
     """Unmount; what is busy is detached, so that it goes when its last user does."""
     for point in points:
-        for how in ([], ["--lazy"]):
-            argv = ["umount", "--no-canonicalize", *how, str(point)]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=UNMOUNT_SECONDS, check=False)
-            if done.returncode == 0 or "not mounted" in done.stderr:
-                break
-        else:
-            raise ClusterError(f"{point} is still mounted: {done.stderr.strip()}")
+        if _umount(point) and (complaint := _umount(point, "--lazy")):
+            raise ClusterError(f"{point} is still mounted: {complaint}")
+
+
+def _umount(point: Path, *options: str) -> str:
+    """Return why it did not work, empty if it did."""
+    argv = ["umount", "--no-canonicalize", *options, str(point)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=UNMOUNT_SECONDS, check=False)
+    except subprocess.TimeoutExpired as expired:
+        return str(expired)
+    return "" if done.returncode == 0 or "not mounted" in done.stderr else done.stderr.strip()
 
 
 def _remove_shim_sockets(paths: Paths) -> None:

@@ -1,4 +1,8 @@
+import os
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from local_cluster import cleanup
 from local_cluster.settings import Paths
@@ -20,6 +24,19 @@ def test_mounts_are_ours_only_and_the_deepest_come_first() -> None:
     assert found[0] == Path("/state/kubelet/pods/1/volumes/token/deeper")
     assert found.count(Path("/state/kubelet/pods/1/volumes/token")) == 2
     assert Path("/state/kubelet/pods/with space") in found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_busy_stacked_and_nested_mounts_go(tmp_path: Path) -> None:
+    inner = tmp_path / "with space" / "inner"
+    for point in (tmp_path / "with space", tmp_path / "with space", inner):
+        point.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "test", point], check=True)
+    with (inner / "busy").open("w"):
+        assert len(cleanup.mounts_below(tmp_path)) == 3
+        cleanup.unmount(cleanup.mounts_below(tmp_path))
+        assert cleanup.mounts_below(tmp_path) == []
+    cleanup.unmount([tmp_path])
 
 
 def test_nothing_is_ours_where_no_cluster_was(tmp_path: Path) -> None:
