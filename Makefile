@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/.local/bin:$(PATH)
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 COMPILE := $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
-UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster
+UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster tests/contract
 
 .PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e bench clean
 
@@ -49,12 +49,12 @@ check: lint ## Everything that needs no cluster (under a minute)
 	@$(BIN)/pytest -q $(UNIT) -m "not cluster and not cluster_lifecycle"
 
 e2e: cluster ## End-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
-	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+	@$(BIN)/pytest -m cluster $(ARGS)
 
 test: check ## Everything: check, the cluster's own life, contract and end-to-end tests
 	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
 	@$(BIN)/python -m local_cluster up
-	@$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+	@$(BIN)/pytest -m cluster $(ARGS)
 
 lock: venv ## Resolve the requirements again
 	@$(COMPILE) --extra operator --extra dask pyproject.toml -o requirements/operator.lock
