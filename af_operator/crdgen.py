@@ -232,7 +232,7 @@ CHILD = (*WATCHED, "get", "create", "patch", "delete")
 OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, PROFILE.plural): WATCHED,
     # delete: a finished session whose time is over.
-    (GROUP, SESSION.plural): (*WATCHED, "get", "delete"),
+    (GROUP, SESSION.plural): (*WATCHED, "delete"),
     (GROUP, f"{SESSION.plural}/status"): ("patch",),
     # Owner references with blockOwnerDeletion need it where OwnerReferencesPermissionEnforcement is on.
     (GROUP, f"{SESSION.plural}/finalizers"): ("update",),
