@@ -20,8 +20,11 @@ def health(session: Session, observed: Observed) -> Health:
     pools = session.spec.dask.pools if session.spec.dask else []
     counts = {pool.name: len(_ready(pods, pool)) for pool in pools}
     details = {"pools": {p.name: {"ready": counts[p.name], "desired": p.workers.max} for p in pools}}
-    trouble = _scheduler_trouble(session, observed, pods) or _pool_trouble(observed, pods, pools)
-    if trouble:
+    found = (_scheduler_trouble(session, observed, pods), *(_pool_trouble(observed, pods, p) for p in pools))
+    behind = [each for each in found if each]
+    if behind:
+        # Real trouble before mere waiting.
+        trouble = next((each for each in behind if each.reason != STARTING), behind[0])
         return Health(False, trouble.reason, trouble.message, details=details)
     endpoints = {"dask": names.dask_scheduler_address(session), "dashboard": names.dask_dashboard_url(session)}
     return Health(True, "Ready", _summary(pods, pools), endpoints, details)
@@ -76,14 +79,10 @@ def _no_scheduler_pod(session: Session, observed: Observed) -> Reason:
     )
 
 
-def _pool_trouble(observed: Observed, pods: Sequence[Body], pools: Sequence[DaskPool]) -> Reason | None:
-    """Return the worst that keeps a pool below its minimum: real trouble before mere waiting."""
-    behind = [pool for pool in pools if len(_ready(pods, pool)) < pool.workers.min]
-    found = [_one_pool(observed, pods, pool) for pool in behind]
-    return next((r for r in found if r.reason != STARTING), found[0] if found else None)
-
-
-def _one_pool(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason:
+def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason | None:
+    """Return what keeps a pool below its minimum."""
+    if len(_ready(pods, pool)) >= pool.workers.min:
+        return None
     count = f"pool {pool.name}: {len(_ready(pods, pool))} of at least {pool.workers.min} workers ready"
     deployments = _of_pool(_deployments(observed), pool)
     refusals = (_pod_reasons.deployment_refused(d) for d in deployments)

@@ -44,7 +44,8 @@ def deployment_refused(deployment: Body) -> Reason | None:
     """Return why a Deployment's pods do not even exist: quota, or an admission policy."""
     for condition in deployment.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            message = condition.get("message", "pods are refused")
+            # Without the name of the pod that does not exist: it is another one in each try.
+            message = re.sub(r'^pods "[^"]*" is forbidden: ', "", condition.get("message", "pods are refused"))
             reason = "QuotaExceeded" if "exceeded quota" in message else condition.get("reason", "FailedCreate")
             return Reason(reason, message)
     return None

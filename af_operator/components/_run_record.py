@@ -24,6 +24,8 @@ from af_operator.model import Body, Finish, Health, LogRequest, ObjectRef, Obser
 
 LOG_LINES = 200
 MAX_FILES = 64
+RUNNER_SAYS = "af-run: "
+"""How lines begin that are the runner's, not the program's."""
 
 
 class _Lenient(BaseModel):
@@ -105,7 +107,7 @@ def run_status(session: Session, observed: Observed) -> dict[str, Any] | None:
     job, pod = _job(session, observed), _latest_pod(observed)
     kept = recorded(session, observed)
     if pod is None and kept and "run" in kept.record:
-        return dict(kept.record["run"])
+        return {**kept.record["run"], **_end_of(session, observed)}
     if job is None:
         return None
     counts = job.get("status", {})
@@ -191,7 +193,8 @@ def _last_words(session: Session, observed: Observed, pod: Body) -> str:
     told = _report_of(pod)
     kept = recorded(session, observed)
     log = kept.log if kept else observed.log_tail
-    words = (told.error if told else None) or _pod_reasons.last_line(log)
+    own = "\n".join(line for line in (log or "").splitlines() if not line.startswith(RUNNER_SAYS))
+    words = (told.error if told else None) or _pod_reasons.last_line(own)
     if not words and told is None:
         words = _pod_reasons.last_line(_terminated(pod).get("message"))
     return f": {words}" if words else ""
@@ -204,6 +207,12 @@ def _word(session: Session, observed: Observed, job: Body, pod: Body | None) -> 
     if job["spec"].get("suspend"):
         return "Suspended" if session.spec.suspend else "Waiting"
     return "Running" if pod and _pod_reasons.is_ready(pod) else "Starting"
+
+
+def _end_of(session: Session, observed: Observed) -> dict[str, Any]:
+    # What was kept may be of the moment when the pod was about to go: then the end came later.
+    end = finish(session, observed)
+    return {"reason": end.reason} if end else {}
 
 
 def _of_pod(pod: Body | None) -> dict[str, Any]:

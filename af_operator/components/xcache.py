@@ -153,17 +153,13 @@ def _container(facility: ProfileXCache) -> Body:
         env=_pods.env(impatient),
         ports=[{"name": "xrootd", "containerPort": names.XCACHE_PORT, "protocol": "TCP"}],
         resources={"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": memory}},
-        startupProbe=_probe(60),
-        readinessProbe=_probe(3),
+        # Ready once it listens. No probe after that: each one would be a line in its log.
+        # The port by name: the CRD of worker groups takes no number here.
+        startupProbe={"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": 60},
         volumeMounts=_mounts(),
     )
     found["securityContext"] |= {"readOnlyRootFilesystem": True}
     return found
-
-
-def _probe(failures: int) -> Body:
-    # By name: the CRD of worker groups takes no number here.
-    return {"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": failures}
 
 
 def _mounts() -> list[Body]:

@@ -155,6 +155,7 @@ PULL = container("worker", waiting={"reason": "ErrImagePull", "message": "no suc
         ([UP, worker("w", conditions=[UNSCHEDULABLE])], "Unschedulable", "Insufficient nvidia.com/gpu"),
         ([UP, deployment(QUOTA, of_component("dask", "cpu"))], "QuotaExceeded", "pool cpu: .*exceeded quota"),
         ([UP, worker("w", pool="gpu", ready=True)], "Starting", "pool cpu: 0 of"),
+        ([scheduler(), worker("w", PULL)], "ImagePullBackOff", "pool cpu: 0 of"),
     ],
 )
 def test_health_names_the_real_reason(children: list[Any], reason: str, words: str) -> None:

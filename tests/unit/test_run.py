@@ -16,6 +16,7 @@ from af_operator.errors import InvalidSession
 from af_operator.model import Body, Finish, Keep, LogRequest, Manifest, Observed, PodPatch, Session
 from tests.support.objects import RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
+LOG = "one\nlast words\naf-run: 0 files stored\n"
 ENDED = datetime(2026, 1, 1, 10, 5, tzinfo=UTC)
 REPORT = {
     "exitCode": 0,
@@ -73,7 +74,7 @@ def run_pod(
 
 
 def kept(**record: Any) -> dict[str, Any]:
-    return live("v1", "ConfigMap", "zmumu-run-log", data={"log": "one\nlast words\n", "record": json.dumps(record)})
+    return live("v1", "ConfigMap", "zmumu-run-log", data={"log": LOG, "record": json.dumps(record)})
 
 
 # The Job
@@ -264,7 +265,8 @@ def test_the_latest_attempt_is_reported() -> None:
 
 
 def test_the_report_outlives_the_pod() -> None:
-    assert status_of(failed(), kept(run={"pod": "p", "exitCode": 3})) == {"pod": "p", "exitCode": 3}
+    found = status_of(failed("DeadlineExceeded"), kept(run={"pod": "p", "reason": "Starting", "attempts": 1}))
+    assert found == {"pod": "p", "reason": "DeadlineExceeded", "attempts": 1}
 
 
 def test_no_job_no_report() -> None:
@@ -324,9 +326,10 @@ def test_the_end_is_kept_where_there_is_no_log() -> None:
 def test_what_was_read_before_the_end_gets_the_end_later() -> None:
     body = log_of(world(failed("DeadlineExceeded"), kept(run={"pod": "p"})))
     assert isinstance(body, dict)
-    assert body["data"]["log"] == "one\nlast words\n"
+    assert body["data"]["log"] == LOG
     record = json.loads(body["data"]["record"])
-    assert (record["finish"]["reason"], record["run"]) == ("DeadlineExceeded", {"pod": "p"})
+    assert record["finish"]["reason"] == "DeadlineExceeded"
+    assert record["run"] == {"pod": "p", "reason": "DeadlineExceeded"}
 
 
 # Health
