@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from af_client.errors import ApiError, ClientError, Forbidden, NotFound, TimedOut
 from af_client.model import Session
-from af_client.sessions import Sessions
+from af_client.sessions import SETTLE_SECONDS, Sessions
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 DRAIN_SECONDS = 10.0
@@ -57,7 +57,7 @@ class Follower:
         self._with_log = with_log
         self._queue: queue.Queue[Event | ClientError] = queue.Queue()
         self._log: _Log | None = None
-        self._started = self._arrived = False
+        self._started = self._arrived = self._settled = False
 
     def events(self, tick: float = 1.0) -> Iterator[Event]:
         """Yield events until the session has arrived and its log is read to the end; can be called again.
@@ -75,10 +75,9 @@ class Follower:
             if isinstance(event, ClientError):
                 raise event
             if isinstance(event, Session):
-                self._arrived = event.arrived
-                self._read_log_of(event)
+                self._take(event)
             yield event
-        yield from self._rest_of_log()
+        yield from self._rest()
 
     def _next(self, tick: float) -> Event | ClientError:
         if self._deadline is not None and time.monotonic() > self._deadline:
@@ -92,10 +91,14 @@ class Follower:
         try:
             for session in self._sessions.watch(self._name):
                 self._queue.put(session)
-                if session.arrived:
+                if session.settled:
                     return
         except ClientError as error:
             self._queue.put(error)
+
+    def _take(self, session: Session) -> None:
+        self._arrived, self._settled = session.arrived, session.settled
+        self._read_log_of(session)
 
     def _read_log_of(self, session: Session) -> None:
         pod = session.run.pod
@@ -106,20 +109,22 @@ class Follower:
             self._queue.put(Notice(f"the run is tried again in pod {pod}"))
         self._log = _Log(self._sessions, pod, self._queue, after=self._log)
 
-    def _rest_of_log(self) -> Iterator[Event]:
-        if self._log is None:
-            return
-        self._log.finish()
-        until = time.monotonic() + DRAIN_SECONDS
-        while time.monotonic() < until:
-            alive = self._log.thread.is_alive()
+    def _rest(self) -> Iterator[Event]:
+        """Yield what still comes once the session has arrived: the log's end, and the exit code if it is late."""
+        if self._log:
+            self._log.finish()
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < DRAIN_SECONDS:
+            reading = self._log is not None and self._log.thread.is_alive()
             try:
-                event = self._queue.get(timeout=0.1)
+                event = self._queue.get(timeout=0.05)
             except queue.Empty:
-                if not alive:
+                if not reading and (self._settled or waited > SETTLE_SECONDS):
                     return
                 continue
-            if isinstance(event, LogLine | Notice):
+            if isinstance(event, Session):
+                self._take(event)
+            if not isinstance(event, ClientError):
                 yield event
         yield Notice(f"the log was not read to its end: af logs {self._name}")
 

@@ -123,6 +123,12 @@ class Session:
         return self.ended or (not self.headless and self.phase == "Ready")
 
     @property
+    def settled(self) -> bool:
+        """Whether the end is known with its exit code: the Job's end may be seen a moment before its pod's."""
+        known = self.run.exit_code is not None or self.run.pod is None or self.run.reason in TIMED_OUT
+        return self.arrived and (known or not self.headless)
+
+    @property
     def exit_code(self) -> int:
         """What a command line ends with for this session: the program's code; 124 when its time was over."""
         if self.run.reason in TIMED_OUT:

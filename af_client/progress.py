@@ -12,6 +12,7 @@ from af_client.model import Condition, Pool, Session
 
 SUMMARY = frozenset({"Ready", "RunComplete", "Suspended"})
 """Conditions that repeat what the others say, or are said in the session's phase."""
+WAITING_FOR_OTHERS = "WaitingForOthers"
 NOT_PICKED_UP = "no operator has looked at the session yet: if this stays so, ask the admin whether af-operator runs"
 
 
@@ -48,6 +49,8 @@ def changes(before: Session | None, after: Session) -> list[str]:
 
 def _facts(session: Session) -> list[str]:
     lines = [f"session {session.phase}"] if session.phase else []
+    if session.ended:
+        return lines  # that everything is gone now is no news
     lines += [_line(c) for c in parts(session) if c.message or c.status]
     lines += [_pool(p) for p in session.pools]
     return lines
@@ -95,7 +98,9 @@ def explain(session: Session) -> list[str]:
         return _ended(session)
     if session.phase == "Suspended":
         return ["it is suspended: no compute runs", f"next: af resume {session.name}"]
-    waiting = [c for c in parts(session) if not c.status and not (c.type == "RunReady" and session.phase == "Running")]
+    waiting = [c for c in parts(session) if not c.status]
+    # What waits only for the others is not worth a line beside them.
+    waiting = [c for c in waiting if c.reason != WAITING_FOR_OTHERS] or waiting
     if waiting:
         return [f"waiting for {_waiting(c)}" for c in waiting] + _pools(session)
     lines = [f"{session.phase.lower()}: everything it needs is there", *_pools(session)]
@@ -110,10 +115,10 @@ def _refused(session: Session) -> list[str]:
 
 def _ended(session: Session) -> list[str]:
     run, done = session.run, session.condition("RunComplete")
-    code = "" if run.exit_code is None else f", exit code {run.exit_code}"
-    lines = [f"{session.phase.lower()}: {run.reason or (done.reason if done else '')}{code}"]
-    if session.phase == "Failed" and done and done.message:
-        lines += done.message.rstrip().splitlines()
+    reason = run.reason or (done.reason if done else session.phase)
+    word = session.phase.lower() + (f" ({reason})" if reason != session.phase else "")
+    first, *more = (done.message if done else "").rstrip().splitlines() or [f"exit code {run.exit_code}"]
+    lines = [f"{word}: {first}", *more]
     lines += [numbers(session)] if run.wall_seconds is not None else []
     if run.results:
         lines.append(f"results: {run.results.count} files, {size(run.results.bytes)} at {run.results.url}")

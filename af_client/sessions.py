@@ -25,6 +25,7 @@ from af_client.transport import Cluster, Request, Transport
 RUN_CONTAINER = "run"
 WATCH_SECONDS = 240
 RECONNECT_SECONDS = 1.0
+SETTLE_SECONDS = 3.0
 YEAR = 365 * 86_400.0
 
 
@@ -135,7 +136,12 @@ class Sessions:
         Deleted
             It was deleted meanwhile.
         """
-        return next(session for session in self.watch(name, timeout) if session.arrived)
+        arrived = next(session for session in self.watch(name, timeout) if session.arrived)
+        if arrived.settled:
+            return arrived
+        with suppress(TimedOut):
+            return next(session for session in self.watch(name, SETTLE_SECONDS) if session.settled)
+        return arrived
 
     def logs(self, pod: str, *, follow: bool = False, since: str = "", tail: int | None = None) -> Iterator[str]:
         """Yield the lines of a run's pod, each with its time stamp before the first blank.

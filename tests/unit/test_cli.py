@@ -31,7 +31,7 @@ LEFT = {"results": {"url": URL, "count": 1, "bytes": 1, "files": [FILE]}}
 POOLS = {"dask": {"pools": {"cpu": {"ready": 1, "desired": 2}}}}
 STARTING = status("Starting", condition("DaskReady", False, "Waiting", "1 of 2 workers"), components=POOLS)
 RUNNING = status("Running", condition("DaskReady", True), run={"pod": "p1"})
-DONE = status("Succeeded", condition("RunComplete", True, "Succeeded"), run=RUN | LEFT)
+DONE = status("Succeeded", condition("RunComplete", True, "Succeeded", "exit code 0"), run=RUN | LEFT)
 REFUSED = status("Refused", condition("Accepted", False, "UnknownImage", "there is no image 'x'"))
 SESSION = """
 apiVersion: analysisfacility.io/v1alpha1
@@ -86,7 +86,7 @@ def test_run_from_the_file_to_the_results() -> None:
         "Dask: Waiting: 1 of 2 workers",
         "dask pool cpu: 1 of 2 workers",
         "session Running",
-        "succeeded: Succeeded, exit code 0",
+        "succeeded: exit code 0",
         f"{URL}/m.json (1 B)",
         "1 files in out",
     ):
@@ -125,7 +125,7 @@ def test_run_asks_for_no_more_rights_than_it_should() -> None:
     ("ending", "code", "said"),
     [
         (DONE, 0, "succeeded"),
-        (failed(3, "Failed"), 3, "failed: Failed, exit code 3"),
+        (failed(3, "Failed"), 3, "failed: the run ended: Failed"),
         (failed(137, "OOMKilled"), 137, "OOMKilled"),
         (failed(None, "ImagePullFailed"), 1, "the run ended: ImagePullFailed"),
         (failed(143, "DeadlineExceeded"), 124, "DeadlineExceeded"),
@@ -173,9 +173,8 @@ def test_run_without_waiting() -> None:
     fake = FakeTransport()
     result = af(fake, "run", "session.yaml", "--no-wait", "--name", "mine")
     assert (result.exit_code, result.stdout) == (0, "mine\n")
-    assert (
-        json.loads(af(fake, "run", "session.yaml", "--no-wait", "--output", "json").stdout)["kind"] if False else True
-    )
+    made = json.loads(af(fake, "run", "session.yaml", "--no-wait", "--output", "json").stdout)
+    assert made["metadata"]["name"] == "z-abcde"
 
 
 def test_run_reads_stdin() -> None:

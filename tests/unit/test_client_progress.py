@@ -77,8 +77,12 @@ def test_the_picture() -> None:
         ),
         (SCRIPT[4], ["running: everything it needs is there", "dask pool cpu", "next: af logs -f zmumu"]),
         (
-            status("Running", ACCEPTED, condition("RunReady", False, "Running", "")),
-            ["running: everything it needs is there", "next: af logs -f zmumu"],
+            status(
+                "Starting",
+                condition("DaskReady", False, "Waiting", "1 of 2"),
+                condition("RunReady", False, "WaitingForOthers", "the run starts later"),
+            ),
+            ["waiting for Dask (Waiting): 1 of 2"],
         ),
         (
             status(
@@ -87,8 +91,7 @@ def test_the_picture() -> None:
                 run={"exitCode": 137, "reason": "OOMKilled", "wallSeconds": 3.21, "peakMemoryBytes": 1 << 30},
             ),
             [
-                "failed: OOMKilled, exit code 137",
-                "the run was killed",
+                "failed (OOMKilled): the run was killed",
                 "last line",
                 "the run took 3.2 s, at most 1.0 GiB of memory",
                 "next: af logs zmumu",
@@ -97,7 +100,7 @@ def test_the_picture() -> None:
         (
             status("Succeeded", run={"exitCode": 0, "reason": "Succeeded", "attempts": 2, "results": RESULTS}),
             [
-                "succeeded: Succeeded, exit code 0",
+                "succeeded: exit code 0",
                 "results: 3 files, 2.0 KiB at root://o//results/p/z",
                 "next: af results",
             ],

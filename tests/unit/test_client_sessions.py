@@ -174,6 +174,31 @@ def test_a_pod_that_is_gone_does_not_hold_up_the_end() -> None:
     assert followed([[RUNNING, DONE]], {})[-1] == "Succeeded"
 
 
+LATE = status("Failed", condition("RunComplete", True), run={"pod": "p1", "reason": "Failed"})
+KNOWN = status("Failed", condition("RunComplete", True), run={"pod": "p1", "reason": "Failed", "exitCode": 3})
+
+
+@pytest.fixture
+def short_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(follow, "SETTLE_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("short_settling")
+@pytest.mark.parametrize(("script", "code"), [([[LATE], [KNOWN]], 3), ([[LATE]], 1)])
+def test_waiting_for_an_exit_code_that_comes_late(script: list[Script], code: int) -> None:
+    _, found = watched(*script)
+    assert found.wait("z", timeout=5).exit_code == code
+
+
+@pytest.mark.usefixtures("short_settling")
+@pytest.mark.parametrize(("script", "code"), [([[LATE, KNOWN]], 3), ([[LATE], [KNOWN]], 3), ([[LATE]], 1)])
+def test_following_to_an_exit_code_that_comes_late(script: list[Script], code: int) -> None:
+    _, found = watched(*script)
+    seen = [e for e in Follower(found, "z", 5).events(tick=0.05) if isinstance(e, Session)]
+    assert seen[-1].exit_code == code
+
+
 def test_following_has_an_end() -> None:
     with pytest.raises(TimedOut):
         followed([], {}, timeout=0.1)
