@@ -30,6 +30,9 @@ class Cluster(Protocol):
     async def apply(self, body: Body, *, create: bool) -> Body:
         """Server-side apply; with `create`, the name must be free. Returns the stored object."""
 
+    async def overwrite(self, body: Body) -> Body:
+        """Set what the body says in this very object (by uid), lists as a whole. Returns the stored object."""
+
     async def delete(self, body: Body) -> None:
         """Delete this very object (by uid), its dependents in the background."""
 
@@ -69,6 +72,11 @@ class KubernetesCluster:
             await self._must_be_free(path, body)
         query = [("fieldManager", names.MANAGER), ("force", "true"), ("fieldValidation", "Strict")]
         return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
+
+    async def overwrite(self, body: Body) -> Body:
+        """See ``Cluster.overwrite``."""
+        query = [("fieldManager", names.MANAGER), ("fieldValidation", "Strict")]
+        return await self._json("PATCH", self._path(body), query, body, "application/merge-patch+json")
 
     async def delete(self, body: Body) -> None:
         """See ``Cluster.delete``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ from af_operator import names, plan, status
 from af_operator.cluster import Cluster
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused
 from af_operator.model import (
+    Body,
     Key,
     LogRequest,
     Manifest,
@@ -120,14 +122,25 @@ class Reconciler:
         before = refused.get(manifest.ref)
         if before and before.applied_hash == digest and now < before.until:
             return before.refusal
-        create = self._world.observed(session).get(manifest.ref) is None
+        live = self._world.observed(session).get(manifest.ref)
         try:
-            self._world.wrote(await self._cluster.apply(manifest.body, create=create))
+            self._world.wrote(await self._put(manifest, live))
         except (Refused, NameConflict, OurBug) as error:
             return self._remember(session, manifest, error, now)
         refused.pop(manifest.ref, None)
-        log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=create)
+        log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=live is None)
         return None
+
+    async def _put(self, manifest: Manifest, live: Body | None) -> Body:
+        if live is None:
+            return await self._cluster.apply(manifest.body, create=True)
+        with suppress(Refused):
+            stored = await self._cluster.apply(manifest.body, create=False)
+            if not plan.needs_apply(manifest.body, stored):
+                return stored
+        # Somebody has added to a list of ours, a port or a variable: an apply keeps that, or is refused for it.
+        metadata = manifest.body["metadata"] | {"uid": live["metadata"]["uid"]}
+        return await self._cluster.overwrite({**manifest.body, "metadata": metadata})
 
     def _remember(self, session: Session, manifest: Manifest, error: Exception, now: datetime) -> Refusal:
         component = manifest.body["metadata"]["labels"][names.COMPONENT]

@@ -330,3 +330,30 @@ async def test_an_event_that_is_refused_stops_no_pass() -> None:
     await bench.settle()
     assert bench.condition("Accepted")["status"] == "False"
     assert bench.cluster.notices == []
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_what_was_added_to_a_list_is_taken_away(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server-side apply keeps another's entry of a list, or is refused because of it."""
+    bench = Bench(spec=SPEC | {"xcache": {"placement": "Session"}})
+    await bench.settle()
+    service = next(b for (kind, _), b in children(bench).items() if kind == "Service")
+    drifted = copy.deepcopy(service)
+    drifted["spec"]["ports"].append({"name": "added", "port": 4242})
+    bench.cluster._put("MODIFIED", drifted)
+    bench.deliver()
+
+    async def apply(body: dict[str, Any], *, create: bool) -> dict[str, Any]:
+        assert (body["kind"], create) == ("Service", False)
+        if refused:
+            raise Refused("Duplicate value")
+        return drifted
+
+    async def overwrite(body: dict[str, Any]) -> dict[str, Any]:
+        assert body["metadata"]["uid"] == service["metadata"]["uid"]
+        return bench.cluster._put("MODIFIED", {**drifted, "spec": body["spec"]})
+
+    monkeypatch.setattr(bench.cluster, "apply", apply)
+    monkeypatch.setattr(bench.cluster, "overwrite", overwrite)
+    await bench.settle()
+    assert bench.cluster.objects["Service", "physics", service["metadata"]["name"]]["spec"] == service["spec"]

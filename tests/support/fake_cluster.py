@@ -48,6 +48,11 @@ class FakeCluster:
             copy.deepcopy(live) if same and live else copy.deepcopy(self._put("MODIFIED" if live else "ADDED", merged))
         )
 
+    async def overwrite(self, body: Body) -> Body:
+        if self.objects[key_of(body)]["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise Unavailable("409: the uid in the precondition does not match")
+        return await self.apply(body, create=False)
+
     async def delete(self, body: Body) -> None:
         key = key_of(body)
         self._fail("delete")
