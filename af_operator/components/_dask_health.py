@@ -30,7 +30,8 @@ def health(session: Session, observed: Observed) -> Health:
     return Health(True, "Ready", _summary(pods, pools), endpoints, details)
 
 
-def _is_scheduler(body: Body) -> bool:
+def is_scheduler(body: Body) -> bool:
+    """Return whether a Deployment or a pod is a scheduler's."""
     return bool(body["metadata"].get("labels", {}).get("dask.org/component") == "scheduler")
 
 
@@ -48,7 +49,7 @@ def _deployments(observed: Observed) -> list[Body]:
 
 
 def _scheduler_trouble(session: Session, observed: Observed, pods: Sequence[Body]) -> Reason | None:
-    mine = [pod for pod in pods if _is_scheduler(pod)]
+    mine = [pod for pod in pods if is_scheduler(pod)]
     if any(_pod_reasons.is_ready(pod) for pod in mine):
         return None
     if mine:
@@ -68,7 +69,7 @@ def _no_scheduler_pod(session: Session, observed: Observed) -> Reason:
         return Reason("SchedulerMissing", f"the Dask operator has not taken up DaskCluster {name}; {hint}")
     if phase == "Error":
         return Reason("DaskClusterError", f"the Dask operator refuses DaskCluster {name}: its log says why")
-    deployment = next((d for d in _deployments(observed) if _is_scheduler(d)), None)
+    deployment = next((d for d in _deployments(observed) if is_scheduler(d)), None)
     if deployment is None:
         return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {AGAIN}")
     refused = _pod_reasons.deployment_refused(deployment)
@@ -87,7 +88,11 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
     deployments = _of_pool(_deployments(observed), pool)
     refusals = (_pod_reasons.deployment_refused(d) for d in deployments)
     trouble = _pod_reasons.worst(_of_pool(pods, pool)) or next((r for r in refusals if r), None)
-    return Reason(trouble.reason, f"{count}: {trouble.message}") if trouble else Reason(STARTING, count)
+    if trouble:
+        return Reason(trouble.reason, f"{count}: {trouble.message}")
+    if len(deployments) < pool.workers.min:
+        return Reason(STARTING, f"{count}; {len(deployments)} have been started; if this stays so, {AGAIN}")
+    return Reason(STARTING, count)
 
 
 def _summary(pods: Sequence[Body], pools: Sequence[DaskPool]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from af_operator import names
 from af_operator.api.session import Dask, DaskPool
 from af_operator.components import _choices, _pods
-from af_operator.components._dask_health import health
+from af_operator.components._dask_health import health, is_scheduler
 from af_operator.components._defaults import deadline, finish, log_wanted, report
 from af_operator.errors import InvalidSession
 from af_operator.model import (
@@ -91,7 +91,7 @@ def desired(session: Session, profile: Profile, observed: Observed, patch: PodPa
     """
     ref = ObjectRef(CLUSTER.api_version, CLUSTER.kind, names.dask_cluster(session))
     live = observed.get(ref)
-    if live is None and _remains(observed):
+    if (live is None and _remains(observed)) or (live and _has_lost_its_scheduler(live, observed)):
         return []
     cluster = Keep(ref) if live else _cluster(session, profile)
     groups = (_group(session, profile, observed, pool, patch) for pool in _spec(session).pools)
@@ -125,6 +125,18 @@ def _remains(observed: Observed) -> bool:
     # while the garbage collector is still at work on the last one, it would end without a scheduler.
     left = (c for kind in (DEPLOYMENT, SERVICE, GROUP) for c in observed.of(kind))
     return any(c["metadata"].get("labels", {}).get(names.COMPONENT) == NAME for c in left)
+
+
+def _has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
+    # The Dask operator never looks for it again: the cluster is deleted with all that it has, and then made
+    # anew. What is created after the scheduler must be in sight, so that a late event does not look like a loss.
+    if cluster.get("status", {}).get("phase") != "Running" or "deletionTimestamp" in cluster["metadata"]:
+        return False
+    service = any(c["metadata"].get("labels", {}).get(names.COMPONENT) == NAME for c in observed.of(SERVICE))
+    default = f"{cluster['metadata']['name']}-default"
+    seen = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
+    schedulers = (c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if is_scheduler(c))
+    return seen and next(schedulers, None) is None
 
 
 def _cluster(session: Session, profile: Profile) -> Manifest:

@@ -115,6 +115,33 @@ def test_a_cluster_is_not_made_while_something_of_its_namesake_is_left(api_versi
 SCHEDULER = {"dask.org/component": "scheduler"}
 
 
+def what_the_dask_operator_made(*, phase: str = "Running") -> list[dict[str, Any]]:
+    children, _ = running()
+    children[0]["status"] = {"phase": phase}
+    return [
+        *children,
+        live("v1", "Service", "zmumu-scheduler", of_component("dask", **SCHEDULER)),
+        live("kubernetes.dask.org/v1", "DaskWorkerGroup", "zmumu-default", of_component("dask")),
+        live("apps/v1", "Deployment", "zmumu-scheduler", of_component("dask", **SCHEDULER)),
+    ]
+
+
+def test_a_cluster_that_has_lost_its_scheduler_goes_to_be_made_anew() -> None:
+    whole = what_the_dask_operator_made()
+    assert len(made(world(*whole))) == 2
+    assert made(world(*whole[:-1])) == []
+
+
+@pytest.mark.parametrize("missing", ["Service", "DaskWorkerGroup"])
+def test_an_event_that_is_late_is_no_loss(missing: str) -> None:
+    whole = what_the_dask_operator_made()[:-1]
+    unseen = [
+        c for c in whole if c["kind"] != missing or c["metadata"]["name"] not in ("zmumu-scheduler", "zmumu-default")
+    ]
+    assert len(made(world(*unseen))) == 2
+    assert len(made(world(*what_the_dask_operator_made(phase="Pending")[:-1]))) == 2
+
+
 def scheduler(**more: Any) -> dict[str, Any]:
     return pod("s", of_component("dask", **SCHEDULER), **more)
 
