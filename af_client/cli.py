@@ -181,7 +181,7 @@ def status(ctx: click.Context, namespace: str | None, context: str | None, outpu
     click.echo(f"{session.name}  {session.phase or 'new'}  ({session.mode}, {session.user})")
     for line in explain(session):
         click.echo(f"  {line}")
-    for condition in parts(session):
+    for condition in () if session.ended else parts(session):
         mark = "ok" if condition.status else "--"
         click.echo(f"  {mark} {condition.type:<14} {condition.reason}")
 

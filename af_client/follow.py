@@ -56,6 +56,7 @@ class Follower:
         self._timeout = timeout
         self._with_log = with_log
         self._queue: queue.Queue[Event | ClientError] = queue.Queue()
+        self._over = threading.Event()
         self._log: _Log | None = None
         self._started = self._arrived = self._settled = False
 
@@ -73,11 +74,13 @@ class Follower:
         while not self._arrived:
             event = self._next(tick)
             if isinstance(event, ClientError):
+                self._over.set()
                 raise event
             if isinstance(event, Session):
                 self._take(event)
             yield event
         yield from self._rest()
+        self._over.set()
 
     def _next(self, tick: float) -> Event | ClientError:
         if self._deadline is not None and time.monotonic() > self._deadline:
@@ -88,9 +91,14 @@ class Follower:
             return Tick()
 
     def _watch(self) -> None:
+        before = None
         try:
             for session in self._sessions.watch(self._name):
-                self._queue.put(session)
+                if self._over.is_set():
+                    return
+                if session != before:  # a watch that begins again repeats what was known
+                    self._queue.put(session)
+                before = session
                 if session.settled:
                     return
         except ClientError as error:

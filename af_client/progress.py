@@ -51,7 +51,8 @@ def _facts(session: Session) -> list[str]:
     lines = [f"session {session.phase}"] if session.phase else []
     if session.ended:
         return lines  # that everything is gone now is no news
-    lines += [_line(c) for c in parts(session) if c.message or c.status]
+    told = (c for c in parts(session) if c.reason != WAITING_FOR_OTHERS and (c.message or c.status))
+    lines += [_line(c) for c in told]
     lines += [_pool(p) for p in session.pools]
     return lines
 

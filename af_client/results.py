@@ -36,6 +36,8 @@ class RemoteResults:
         if not session.ended:
             phase = session.phase or "not yet looked at"
             raise ResultsError(f"session {name} has not ended ({phase}): `af status {name}` says what it waits for")
+        if session.phase == "Refused":
+            raise ResultsError(f"session {name} was refused, so it has no results: `af status {name}` says why")
         raise ResultsError(
             f"session {name} ended without results: either its upload failed (`af status {name}`), "
             "or its profile has no results.url (ask your facility's admin)"

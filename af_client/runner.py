@@ -149,7 +149,9 @@ def upload_results(outcome: Outcome, folder: str, url: str) -> tuple[Outcome, li
         say(text)
         code = outcome.exit_code or UPLOAD_FAILED
         return replace(outcome, exit_code=code, error="; ".join(filter(None, [outcome.error, text]))), None
-    say(f"{len(stored)} files, {sum(file.bytes for file in stored)} bytes stored at {url}")
+    if outcome.exit_code == 0:
+        # A failed run's last line is what its status quotes: it must be the command's own.
+        say(f"{len(stored)} files, {sum(file.bytes for file in stored)} bytes stored at {url}")
     return outcome, stored
 
 

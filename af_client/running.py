@@ -87,7 +87,7 @@ class SessionRun:
             self._tell(self._sessions.get(session.name))
             ending = Ending(session, TIMEOUT_CODE)
         else:
-            self._tell(session)
+            self._tell(session, next_step=not (self._options.directory or self._options.remove))
             ending = self._fetch(session)
         if self._options.remove:
             self._sessions.delete(session.name)
@@ -115,7 +115,9 @@ class SessionRun:
         if sys.stdin.isatty() and sys.stderr.isatty():
             question = f"\n{name} is still running: [d]elete it, [k]eep it running, [c]ontinue watching"
             # A second Ctrl-C here is click's Abort: out at once, and the session goes on.
-            answer = click.prompt(question, type=click.Choice(["d", "k", "c"]), default="c", err=True)
+            answer = click.prompt(
+                question, type=click.Choice(["d", "k", "c"]), default="c", show_choices=False, err=True
+            )
         if answer == "c":
             return
         if answer == "d":
@@ -126,9 +128,10 @@ class SessionRun:
             self._screen.say(f"to end it: af delete -n {space} {name}")
         raise click.exceptions.Exit(INTERRUPTED)
 
-    def _tell(self, session: Session) -> None:
+    def _tell(self, session: Session, next_step: bool = True) -> None:
         for line in explain(session):
-            self._screen.say(line)
+            if next_step or not line.startswith("next: "):
+                self._screen.say(line)
 
     def _fetch(self, session: Session) -> Ending:
         results, directory = session.run.results, self._options.directory

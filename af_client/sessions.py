@@ -114,8 +114,11 @@ class Sessions:
         uid = session.uid
         yield session
         while (left := deadline - time.monotonic()) > 0:
+            began = time.monotonic()
             try:
                 yield from self._changes(session, left)
+                # A server that ends every watch at once (it is starting, or full) must not be asked without a pause.
+                time.sleep(max(0.0, min(RECONNECT_SECONDS, left) - (time.monotonic() - began)))
                 session = self._again(name)
             except (Expired, Unreachable, Unavailable):
                 time.sleep(min(RECONNECT_SECONDS, left))

@@ -53,6 +53,7 @@ def failed(code: int | None, reason: str) -> dict[str, Any]:
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(follow, "RETRY_SECONDS", (0.01,))
     monkeypatch.setattr(sessions, "RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(follow, "SETTLE_SECONDS", 0.3)
     monkeypatch.setattr(storage, "PAUSES", ())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "session.yaml").write_text(SESSION)
