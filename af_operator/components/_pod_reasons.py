@@ -116,7 +116,9 @@ def _fine(pod: Body, name: str, terminated: Body) -> bool:
     """Init containers that succeeded are done; sidecars die of SIGTERM when a Job's pod ends."""
     if terminated.get("exitCode") == 0:
         return True
-    over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    # The phase is Running until the last sidecar is gone, so the other containers are asked.
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    over = bool(statuses) and all("terminated" in s.get("state", {}) for s in statuses)
     return over and name in {c["name"] for c in pod["spec"].get("initContainers", ()) if c.get("restartPolicy")}
 
 

@@ -165,6 +165,10 @@ def run_health(session: Session, observed: Observed) -> Health:
         return Health(False, "PodMissing", f"the run has no pod yet; {hint}")
     if _pod_reasons.is_ready(pod):
         return Health(True, "Running", f"the program runs in pod {pod['metadata']['name']}")
+    ended = _terminated(pod)
+    if ended and ended.get("reason") != "OOMKilled":
+        # Its sidecars go, then the Job tells whether that was the end or there is another attempt.
+        return Health(False, "Ending", f"the program has ended with exit code {ended.get('exitCode')}")
     reason, message = _pod_reasons.why(pod)
     source = spec(session).source
     if reason == _pod_reasons.STARTING and source and source.config_map:

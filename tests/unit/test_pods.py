@@ -171,6 +171,15 @@ def test_a_deployment_tells_why_its_pods_do_not_exist(message: str, reason: str)
 
 def test_a_sidecar_that_is_ended_with_its_pod_is_no_trouble() -> None:
     ended = container("xcache", terminated={"exitCode": 143, "reason": "Error"})
-    found = pod("p", {}, phase="Succeeded", initContainerStatuses=[ended])
+    program = container("run", terminated={"exitCode": 0, "reason": "Completed"})
+    found = pod("p", {}, phase="Running", initContainerStatuses=[ended], containerStatuses=[program])
     found["spec"]["initContainers"] = [{"name": "xcache", "restartPolicy": "Always"}]
     assert _pod_reasons.why(found).reason == "Starting"
+
+
+def test_a_sidecar_that_dies_beside_its_program_is_trouble() -> None:
+    died = container("xcache", terminated={"exitCode": 1, "reason": "Error"})
+    program = container("run", running={})
+    found = pod("p", {}, phase="Running", initContainerStatuses=[died], containerStatuses=[program])
+    found["spec"]["initContainers"] = [{"name": "xcache", "restartPolicy": "Always"}]
+    assert _pod_reasons.why(found).reason == "Error"

@@ -344,6 +344,8 @@ def test_what_was_read_before_the_end_gets_the_end_later() -> None:
         ([job(suspend=False), run_pod()], True, "Running"),
         ([job(suspend=False), pod("p", of_component("run"), conditions=[UNSCHEDULABLE])], False, "Unschedulable"),
         ([job(suspend=False), run_pod(**OOM)], False, "OOMKilled"),
+        ([job(suspend=False), run_pod(exitCode=0, reason="Completed")], False, "Ending"),
+        ([job(suspend=False), run_pod(exitCode=3, reason="Error", message='{"exitCode": 3}')], False, "Ending"),
         ([failed(), run_pod(**OOM)], False, "OOMKilled"),
     ],
 )
