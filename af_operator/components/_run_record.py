@@ -163,6 +163,10 @@ def run_health(session: Session, observed: Observed) -> Health:
     if pod is None:
         hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe job {names.run_job(session)}`"
         return Health(False, "PodMissing", f"the run has no pod yet; {hint}")
+    return _pod_health(session, pod)
+
+
+def _pod_health(session: Session, pod: Body) -> Health:
     if _pod_reasons.is_ready(pod):
         return Health(True, "Running", f"the program runs in pod {pod['metadata']['name']}")
     ended = _terminated(pod)
