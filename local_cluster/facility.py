@@ -134,18 +134,18 @@ def await_rollout(progress: Progress, kubectl: Kubectl, namespace: str) -> None:
         raise ClusterError(f"{error}\n{pods}\n{warnings}\nNext: {logs}") from error
 
 
-def write_user_kubeconfig(kubectl: Kubectl, path: Path) -> Path:
+def write_user_kubeconfig(kubectl: Kubectl, path: Path, namespace: str = TENANT, user: str = USER) -> Path:
     """Write a kubeconfig with a fresh token of the tenant's user, for her eyes only."""
     admin = json.loads(kubectl("config", "view", "--raw", "--flatten", "--minify", "--output=json"))
-    token = kubectl(f"--namespace={TENANT}", "create", "token", USER, f"--duration={TOKEN_LIFETIME}").strip()
+    token = kubectl(f"--namespace={namespace}", "create", "token", user, f"--duration={TOKEN_LIFETIME}").strip()
     name = admin["clusters"][0]["name"]
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": admin["clusters"],
-        "users": [{"name": USER, "user": {"token": token}}],
-        "contexts": [{"name": USER, "context": {"cluster": name, "user": USER, "namespace": TENANT}}],
-        "current-context": USER,
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": user, "context": {"cluster": name, "user": user, "namespace": namespace}}],
+        "current-context": user,
     }
     partial = path.with_name(f".{path.name}")
     partial.unlink(missing_ok=True)

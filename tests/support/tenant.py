@@ -60,16 +60,17 @@ class Tenant:
 
     namespace: str
     api: client.ApiClient
+    facility: demo.Facility
     poll = staticmethod(poll)
 
     @classmethod
-    def create(cls, _: demo.Facility) -> Tenant:
+    def create(cls, facility: demo.Facility) -> Tenant:
         """Make a namespace with a name of its own."""
         api = config.new_client_from_config(str(KUBECONFIG))
         name = f"e2e-{uuid.uuid4().hex[:8]}"
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         client.CoreV1Api(api).create_namespace({"metadata": {"name": name, "labels": labels}})
-        return cls(name, api)
+        return cls(name, api, facility)
 
     def delete(self) -> None:
         """Delete the namespace; its end is not waited for (a test of its own does that)."""
