@@ -18,7 +18,7 @@ SYSTEM = facility.SYSTEM_NAMESPACE
 ADMIN: tuple[str, ...] = ()
 OPERATORS = [account(SYSTEM, "af-operator"), account(SYSTEM, "dask-operator")]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

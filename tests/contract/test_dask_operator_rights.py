@@ -32,7 +32,7 @@ UNSEEN = {
     "kubernetes.dask.org daskworkergroups delete",
 }
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
