@@ -1,0 +1,83 @@
+"""What the operator writes, counted by the API server."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.support import operator_pod
+from tests.support.audit import OPERATOR, Audit, Write
+from tests.support.tenant import DASK, HEADLESS, Tenant, poll
+
+SYSTEM = operator_pod.SYSTEM_NAMESPACE
+POOLS = [
+    {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 1}},
+    {"name": "gpu", "nodePool": "gpu", "gpusPerWorker": 1, "workers": {"min": 1, "max": 1}},
+]
+PROGRAM = "from dask.distributed import Client; print(Client().submit(sum, [1, 2]).result())"
+FULL = {
+    **HEADLESS,
+    "run": {"command": ["python", "main.py"], "source": {"files": {"main.py": PROGRAM}}},
+    "dask": {"pools": POOLS},
+    "xcache": {"placement": "Session", "size": "1Gi"},
+}
+
+
+def test_a_restart_writes_nothing(tenant: Tenant) -> None:
+    """Sessions that run, have finished and are suspended are all as they should be: there is nothing to write."""
+    waits = {"command": ["sleep", "300"]}
+    uids = [
+        tenant.apply("runs", {**HEADLESS, "run": waits, "dask": DASK})["metadata"]["uid"],
+        tenant.apply("finished", HEADLESS)["metadata"]["uid"],
+        tenant.apply("suspended", {**HEADLESS, "run": waits, "dask": DASK, "suspend": True})["metadata"]["uid"],
+        tenant.apply("refused", {**HEADLESS, "profile": "there-is-none"})["metadata"]["uid"],
+    ]
+    tenant.wait_condition("runs", "Ready")
+    tenant.wait_condition("finished", "RunComplete")
+    tenant.wait_condition("suspended", "Suspended")
+    tenant.wait_condition("refused", "Accepted", "False")
+    poll(lambda: all(_settled(tenant, uid) for uid in uids), "all pods of ended sessions are gone")
+    with Audit() as audit:
+        pod = operator_pod.replace()
+        poll(lambda: _looked_at(pod, 4), "a pass over each session")
+        written = [w for w in audit.writes(OPERATOR) if w.namespace in (tenant.namespace, SYSTEM, "")]
+    assert {(w.resource, w.name) for w in written} == {("leases", "af-operator")}, _listed(written)
+
+
+def test_a_session_costs_few_writes(tenant: Tenant) -> None:
+    """From the session's creation to its recorded end, by the operator's account, failed requests included.
+
+    Children are the objects that the operator creates; they are written (created and edited) at most 1.5 times each,
+    and each that goes after the end is deleted once. Of the session itself: two Events, and a status for the answer,
+    for Ready, for the end, and in between one in each two seconds in which something changed.
+    """
+    with Audit() as audit:
+        tenant.apply("full", FULL)
+        tenant.wait_condition("full", "RunComplete", reason="Succeeded", seconds=180)
+        poll(lambda: _events(audit, tenant) == 2, "an Event for Ready, and one for the end")
+        written = audit.writes(OPERATOR, namespace=tenant.namespace)
+        created = audit.created(OPERATOR, namespace=tenant.namespace)
+    statuses = [w for w in written if w.resource == "analysissessions/status"]
+    deleted = [w for w in written if w.verb == "delete"]
+    to_children = len(written) - len(statuses) - len(deleted) - 2
+    print(f"{to_children} writes to {len(created)} children, {len(statuses)} statuses\n{_listed(written)}")
+    assert len(created) == len(set(created)) == 9
+    assert to_children <= 1.5 * len(created)
+    assert len(statuses) <= 3 + (statuses[-1].received - statuses[0].received).total_seconds() / 2
+    assert len(deleted) == 6, "cluster, two groups, and the cache's three"
+
+
+def _events(audit: Audit, tenant: Tenant) -> int:
+    return sum(w.resource == "events" for w in audit.writes(OPERATOR, namespace=tenant.namespace))
+
+
+def _settled(tenant: Tenant, uid: str) -> bool:
+    return not any("deletionTimestamp" in c["metadata"] for c in tenant.children(uid).values())
+
+
+def _looked_at(pod: str, sessions: int) -> bool:
+    found = operator_pod.metrics(pod)
+    return found.get("af_operator_pass_seconds_count", 0) >= sessions and not found["af_operator_queue_depth"]
+
+
+def _listed(writes: list[Write]) -> str:
+    return "\n".join(map(str, writes)) + f"\n{Counter((w.verb, w.resource) for w in writes)}"
