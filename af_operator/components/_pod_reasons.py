@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from af_operator.model import Body
 
@@ -21,6 +21,12 @@ class Reason(NamedTuple):
 STARTING = "Starting"
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _QUIET = {"ContainerCreating", "PodInitializing", ""}
+# What the runtime and the scheduler say around what matters: which of their own steps failed, and what cannot help.
+_RUNTIME = re.compile(r"^failed to create containerd task: .*?(?=exec: )|(?<=in \$PATH): unknown$")
+_PULL = re.compile(
+    r'^Back-off pulling image "[^"]*"(: ErrImagePull)?:? ?|rpc error: code = \w+ desc = |failed to [a-z ]+ "[^"]*": '
+)
+_PREEMPTION = re.compile(r"[.,] (no new claims to deallocate|preemption:).*")
 
 
 def is_ready(pod: Body) -> bool:
@@ -56,9 +62,14 @@ def container_trouble(pod: Body, status: Body) -> Reason | None:
     name, state = status["name"], status.get("state", {})
     if "waiting" in state:
         return _waiting(name, status, state["waiting"])
-    if "terminated" in state and not _fine(pod, name, state["terminated"]):
-        return ended(name, state["terminated"])
-    return None
+    if "terminated" in state:
+        if _fine(pod, name, state["terminated"]):
+            return None
+        died = ended(name, state["terminated"])
+        return _again(died) if status.get("restartCount") else died
+    # One that comes up once more after a crash is in the same trouble, until it has shown that it is not.
+    last = _last_end(status)
+    return _again(ended(name, last)) if last.get("exitCode") and not status.get("ready") else None
 
 
 def ended(name: str, terminated: Body) -> Reason:
@@ -74,7 +85,7 @@ def ended(name: str, terminated: Body) -> Reason:
 def last_line(text: str | None) -> str:
     """Return the last line of a log that says something."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
-    return lines[-1][:MAX_LINE] if lines else ""
+    return _RUNTIME.sub("", lines[-1])[:MAX_LINE] if lines else ""
 
 
 def container_statuses(pod: Body) -> list[Body]:
@@ -89,7 +100,8 @@ def _troubles(pod: Body) -> Iterator[Reason]:
         yield Reason(status["reason"], f"pod {pod['metadata']['name']}: {status.get('message', 'has failed')}")
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        yield Reason(scheduled.get("reason", "Unschedulable"), scheduled.get("message", "no node takes the pod"))
+        message = _PREEMPTION.sub("", scheduled.get("message", "no node takes the pod"))
+        yield Reason(scheduled.get("reason", "Unschedulable"), message)
     for each in container_statuses(pod):
         trouble = container_trouble(pod, each)
         if trouble:
@@ -102,14 +114,24 @@ def _waiting(name: str, status: Body, waiting: Body) -> Reason | None:
         return None
     if reason in _IMAGE:
         # The kubelet alternates between ErrImagePull and ImagePullBackOff; one reason for both is one write.
-        cause = re.sub(r'^Back-off pulling image "[^"]*"(: ErrImagePull)?:? ?', "", message)
-        cause = f": {cause}" if cause else ""
-        return Reason("ImagePullBackOff", f"container {name}: image {status['image']} cannot be pulled{cause}")
-    last: dict[str, Any] = status.get("lastState", {}).get("terminated", {})
+        cause = _PULL.sub("", message).removeprefix(f"{status['image']}: ")
+        said = f"image {status['image']} cannot be pulled" + (f": {cause}" if cause else "")
+        return Reason("ImagePullBackOff", f"container {name}: {said}; the profile names it: tell the facility's admin")
+    last = _last_end(status)
     if reason == "CrashLoopBackOff" and last:
-        died = ended(name, last)
-        return Reason("OOMKilled" if died.reason == "OOMKilled" else reason, f"{died.message} (again and again)")
+        return _again(ended(name, last))
     return Reason(reason, f"container {name}: {message or reason}")
+
+
+def _last_end(status: Body) -> Body:
+    found: Body = status.get("lastState", {}).get("terminated", {})
+    return found
+
+
+def _again(died: Reason) -> Reason:
+    # The same in all that follow each other: terminated, waiting, running, terminated.
+    reason = "OOMKilled" if died.reason == "OOMKilled" else "CrashLoopBackOff"
+    return Reason(reason, f"{died.message} (again and again)")
 
 
 def _fine(pod: Body, name: str, terminated: Body) -> bool:

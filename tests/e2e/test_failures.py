@@ -39,7 +39,8 @@ SESSIONS: dict[str, Body] = {
     "nopull": program("print('never')") | {"image": "missing"},
     "noprogram": program("print('never')") | {"image": "foreign"},
     "nowhere": pool(nodePool="nowhere"),
-    "crashes": pool() | {"image": "foreign"},
+    "nodask": pool() | {"image": "foreign"},
+    "crashes": pool() | {"env": [{"name": "PYTHONHOME", "value": "/nowhere"}]},
 }
 REFUSED: dict[str, tuple[Body, str, str]] = {
     "image": (program("0") | {"image": "nope"}, "UnknownImage", "choose from ['analysis', 'missing', 'foreign']"),
@@ -120,15 +121,17 @@ def test_a_program_that_is_tried_again(broken: Tenant) -> None:
 
 def test_an_image_without_the_runner(broken: Tenant) -> None:
     _, found, _ = ended(broken, "noprogram")
-    assert found["reason"] == "Failed"
-    assert "af-run" in found["message"]
+    words = 'the run ended with exit code 128: exec: "af-run": executable file not found in $PATH'
+    assert (found["reason"], found["message"]) == ("Failed", words)
 
 
 def test_an_image_that_cannot_be_pulled(broken: Tenant) -> None:
     for part in ("RunReady", "Ready"):
         found = broken.wait_condition("nopull", part, "False", SECONDS, reason="ImagePullBackOff")
-        assert "image localhost:5000/nope:1 cannot be pulled" in found["message"]
-        assert "not found" in found["message"]
+        words = (
+            "image localhost:5000/nope:1 cannot be pulled: not found; the profile names it: tell the facility's admin"
+        )
+        assert found["message"].endswith(f"container run: {words}")
 
 
 def test_workers_that_no_node_takes(broken: Tenant) -> None:
@@ -137,22 +140,28 @@ def test_workers_that_no_node_takes(broken: Tenant) -> None:
     assert "didn't match Pod's node affinity/selector" in found["message"]
 
 
-def test_a_scheduler_that_cannot_start_keeps_one_reason(broken: Tenant) -> None:
+def test_an_image_without_dask(broken: Tenant) -> None:
+    found = broken.wait_condition("nodask", "DaskReady", "False", SECONDS, reason="CrashLoopBackOff")
+    words = 'exit code 128: exec: "dask": executable file not found in $PATH (again and again)'
+    assert found["message"] == f"scheduler: container scheduler ended with {words}"
+
+
+def test_a_scheduler_that_crashes_keeps_one_reason(broken: Tenant) -> None:
     """While it is started again and again, the session does not flip between reasons."""
     broken.wait_condition("crashes", "DaskReady", "False", SECONDS, reason="CrashLoopBackOff")
     seen = set()
 
     def restarted(session: Body) -> bool:
         seen.add(condition(session, "DaskReady")["reason"])
-        status = json.loads(broken.kubectl("get", "pods", "-l", "dask.org/component=scheduler", "-o", "json"))
+        labels = "dask.org/component=scheduler,analysisfacility.io/session=crashes"
+        status = json.loads(broken.kubectl("get", "pods", "-l", labels, "-o", "json"))
         counts = [c["restartCount"] for p in status["items"] for c in p["status"].get("containerStatuses", ())]
         return any(count >= 3 for count in counts)
 
     poll(lambda: restarted(broken.session("crashes")), "the scheduler is started for the third time", 90)
     found = condition(broken.session("crashes"), "DaskReady")
     assert seen == {"CrashLoopBackOff"}
-    assert found["message"].startswith("scheduler: container scheduler ended with exit code 128")
-    assert '"dask": executable file not found' in found["message"]
+    assert found["message"].startswith("scheduler: container scheduler ended with exit code 1: ")
 
 
 @pytest.mark.parametrize("name", REFUSED)

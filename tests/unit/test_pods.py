@@ -134,6 +134,46 @@ def test_why(found: dict[str, Any], reason: str, words: str) -> None:
     assert words in answer.message
 
 
+@pytest.mark.parametrize("died", [CRASH, OOM])
+def test_a_container_that_is_started_again_and_again_keeps_its_reason(died: dict[str, Any]) -> None:
+    last = {"lastState": {"terminated": died}, "restartCount": 2}
+    faces = [
+        container("main", terminated=died) | {"restartCount": 1},
+        container("main", waiting={"reason": "CrashLoopBackOff"}) | last,
+        container("main", running={}) | last | {"ready": False},
+        container("main", terminated=died) | last,
+    ]
+    assert len({_pod_reasons.why(pod("p", {}, face)) for face in faces}) == 1
+
+
+def test_a_container_that_came_back_is_well() -> None:
+    face = container("main", running={}) | {"lastState": {"terminated": CRASH}, "restartCount": 1, "ready": True}
+    assert _pod_reasons.why(pod("p", {}, face)).reason == "Starting"
+
+
+NOT_THERE = "a/b:1: not found"
+PULL = f'failed to pull and unpack image "a/b:1": failed to resolve reference "a/b:1": {NOT_THERE}'
+START = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+    'unable to start container process: exec: "dask": executable file not found in $PATH: unknown'
+)
+NO_NODE = (
+    "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/1 nodes are "
+    "available: 1 No preemption victims found for incoming pod."
+)
+
+
+def test_what_others_say_is_cut_to_what_matters() -> None:
+    pull = {**waiting("ErrImagePull", f"rpc error: code = NotFound desc = {PULL}"), "image": "a/b:1"}
+    assert "image a/b:1 cannot be pulled: not found; " in _pod_reasons.why(pod("p", {}, pull)).message
+    start = container("main", terminated={"exitCode": 128, "reason": "StartError", "message": START})
+    message = 'container main ended with exit code 128: exec: "dask": executable file not found in $PATH'
+    assert _pod_reasons.why(pod("p", {}, start)).message == message
+    unschedulable = UNSCHEDULABLE | {"message": NO_NODE}
+    message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+    assert _pod_reasons.why(pod("p", {}, conditions=[unschedulable])).message == message
+
+
 def test_both_faces_of_a_failed_pull_are_one_message() -> None:
     first = pod("p", {}, waiting("ErrImagePull", "x: not found"))
     later = pod("p", {}, waiting("ImagePullBackOff", 'Back-off pulling image "r/i:1": ErrImagePull: x: not found'))
