@@ -19,6 +19,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from af_operator import handlers, serving, settings
 from af_operator.cluster import KubernetesCluster
+from af_operator.errors import Unavailable
 from af_operator.lease import Lease
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import Reconciler
@@ -60,6 +61,10 @@ class Operator:
 
     async def run(self) -> int:
         """Run until a signal (0) or until the Lease or a task is lost (1)."""
+        missing = await self._cluster.missing(handlers.watched_kinds())
+        if missing:
+            log.error("kinds are not installed: `kubectl apply --server-side -f` the chart's crds/", missing=missing)
+            return 1
         runner = await serving.serve(self._config.port, alive=self._wrong, ready=self._not_ready)
         watch = asyncio.create_task(self._watch(), name="watch")
         lead = asyncio.create_task(self._lead(), name="lead")
@@ -141,7 +146,11 @@ async def main() -> int:
     else:
         await k8s_config.load_config()
     async with k8s.ApiClient() as client:
-        return await Operator(config, client).run()
+        try:
+            return await Operator(config, client).run()
+        except Unavailable as error:
+            log.error("the API server cannot be reached", error=str(error))
+            return 1
 
 
 if __name__ == "__main__":

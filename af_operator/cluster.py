@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from af_operator import names
 from af_operator.api import GROUP, VERSION
 from af_operator.components import all_components
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused, Unavailable
-from af_operator.model import Body, LogRequest, Notice, SessionRef
+from af_operator.model import Body, Kind, LogRequest, Notice, SessionRef
 
 REQUESTS = Counter("af_operator_api_requests", "Requests of passes to the API server", ["verb", "kind", "code"])
 TIMEOUT = 30.0
@@ -139,6 +139,18 @@ class KubernetesCluster:
             "reportingInstance": names.MANAGER,
         }
         await self._json("POST", f"/apis/events.k8s.io/v1/namespaces/{session.namespace}/events", [], event)
+
+    async def missing(self, kinds: Collection[Kind]) -> list[str]:
+        """Return the kinds, as plural.group/version, that the API server does not know."""
+        served: dict[str, set[str]] = {}
+        for version in {k.api_version for k in kinds}:
+            path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+            try:
+                found = await self._json("GET", path, [])
+            except Gone:
+                found = {"resources": []}
+            served[version] = {r["name"] for r in found["resources"]}
+        return sorted(f"{k.plural}.{k.api_version}" for k in kinds if k.plural not in served[k.api_version])
 
     async def _must_be_free(self, path: str, body: Body) -> None:
         # Apply would silently merge our fields into somebody else's object of that name. One read for each

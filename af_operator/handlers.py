@@ -28,6 +28,12 @@ PROFILES = (GROUP, VERSION, "analysisprofiles")
 LEASES = ("coordination.k8s.io", "v1", "leases")
 
 
+def watched_kinds() -> list[Kind]:
+    """Return every kind that must exist before the operator starts: a watch on an unknown kind is silently deaf."""
+    own = [Kind(f"{group}/{version}", "", plural) for group, version, plural in (SESSIONS, PROFILES)]
+    return [*own, *child_kinds()]
+
+
 class Freshness:
     """When a watch last delivered something that must come every few seconds: the renewals of our Lease."""
 

@@ -16,7 +16,8 @@ from kubernetes.aio import config as aio_config
 from af_operator import names
 from af_operator.cluster import Cluster, KubernetesCluster
 from af_operator.errors import Gone, NameConflict, OurBug, Refused, Unavailable
-from af_operator.model import LogRequest, Notice, SessionRef
+from af_operator.handlers import watched_kinds
+from af_operator.model import Kind, LogRequest, Notice, SessionRef
 from tests.support.fake_cluster import FakeCluster
 
 SPEC = {"profile": "default", "user": "alice", "mode": "Interactive"}
@@ -195,6 +196,15 @@ async def test_a_quota_is_a_refusal_in_the_servers_words(real: Bed, api_client: 
             break
     said = await fails(Refused, real.cluster.apply(real.config_map(real.session(), "c", a="1"), create=True))
     assert "exceeded quota: none" in said
+
+
+@pytest.mark.cluster
+async def test_kinds_that_are_not_installed_are_named(real: Bed) -> None:
+    known, unknown = Kind("v1", "Pod", "pods"), Kind("kubernetes.dask.org/v9", "DaskCluster", "daskclusters")
+    port = real.cluster
+    assert isinstance(port, KubernetesCluster)
+    assert await port.missing([known, unknown]) == ["daskclusters.kubernetes.dask.org/v9"]
+    assert await port.missing(watched_kinds()) == []
 
 
 async def test_an_unreachable_server_is_unavailable() -> None:
