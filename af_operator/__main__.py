@@ -149,7 +149,7 @@ async def main() -> int:
         try:
             return await Operator(config, client).run()
         except Unavailable as error:
-            log.error("the API server cannot be reached", error=str(error))
+            log.error("the API server cannot be reached", error=str(error))  # noqa: TRY400 - no trace says more
             return 1
 
 
