@@ -134,11 +134,14 @@ _RIGHT = re.compile(
     r'(?: in API group "[^"]*")?(?: in the namespace "(?P<namespace>[^"]*)")?(?P<scope> at the cluster scope)?'
 )
 
+_POLICY = re.compile(r"^.* is forbidden: (ValidatingAdmissionPolicy '[^']*') with binding '[^']*' denied request(?=: )")
+
 
 def _forbidden(_status: _Status, message: str) -> ApiError:
     right = _RIGHT.search(message)
     if not right:
-        return Forbidden(f"the cluster refuses (403): {message}")
+        # Of a policy, its own words: which binding of it refused which object is no news to a user.
+        return Forbidden("the cluster refuses (403): " + _POLICY.sub(r"\1", message))
     where = f"in namespace {right['namespace']!r}" if right["namespace"] else "in all namespaces"
     return Forbidden(
         f"you ({right['user']}) may not {right['verb']} {right['resource']} {where}: "
@@ -151,6 +154,8 @@ def _missing(status: _Status, message: str) -> ApiError:
     kind, name = details.get("kind"), details.get("name")
     if kind == "namespaces":
         return NotFound(f"there is no namespace {name!r}: choose another with -n")
+    if name and kind == "analysissessions":
+        return NotFound(f"there is no session {name!r} here: `af list` shows what there is; -n chooses the namespace")
     if name:
         return NotFound(f"{message}: `af list` shows what there is; -n chooses the namespace")
     return KindNotInstalled(

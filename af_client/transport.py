@@ -94,20 +94,23 @@ class Cluster:
                 raise from_response(response.status, response.read().decode("utf-8", "replace"))
             yield response
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unreachable(f"{_reason(error)}: {self._client.configuration.host}: {NEXT_STEP}") from error
+            reason, next_step = _reason(error)
+            raise Unreachable(f"{reason}: {self._client.configuration.host}: {next_step}") from error
         finally:
             if response is not None:
                 response.close()
 
 
-NEXT_STEP = "is the cluster up, the address in the kubeconfig right, the network or VPN on?"
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> tuple[str, str]:
+    """Return what happened, and what to look at."""
     text = str(error).lower()
     if "certificate" in text:
-        return "the API server's certificate is not trusted"
-    return "the API server does not answer in time" if "timed out" in text else "the API server cannot be reached"
+        return (
+            "the API server's certificate is not trusted",
+            "is certificate-authority in the kubeconfig that server's?",
+        )
+    reason = "the API server does not answer in time" if "timed out" in text else "the API server cannot be reached"
+    return reason, "is the cluster up, the address in the kubeconfig right, the network or VPN on?"
 
 
 def _connect(context: str | None) -> tuple[Any, str]:

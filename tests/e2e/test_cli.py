@@ -124,7 +124,7 @@ def test_a_session_from_one_command_to_the_next(alice: Person, folder: Path) -> 
     assert "2 files" in fetched.stdout
     assert (folder / "out" / "numbers.json").exists()
     assert alice.af("delete", "steps", "--yes").stdout == "session steps deleted\n"
-    assert "not found" in said(alice.af("status", "steps"), 1)
+    assert "there is no session 'steps'" in said(alice.af("status", "steps"), 1)
 
 
 def test_suspend_and_resume(alice: Person, folder: Path) -> None:
@@ -168,14 +168,18 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "not a session": (("run", "pod.yaml"), 2, "kind is 'Pod': write `kind: AnalysisSession`"),
     "unknown field": (("run", "session.yaml", "--set", "spec.dsk={}"), 2, 'unknown field "spec.dsk"'),
     "wrong value": (("run", "session.yaml", "--set", "spec.mode=Batch"), 2, "spec.mode: "),
-    "wrong user": (("run", "session.yaml", "--set", "spec.user=bob"), 1, "spec.user is 'bob', but you are"),
+    "wrong user": (
+        ("run", "session.yaml", "--set", "spec.user=bob"),
+        1,
+        "session-user': spec.user is 'bob', but you are",
+    ),
     "too large": (("run", "session.yaml", "--include", "large.txt"), 2, "all source files have 256 KiB"),
     "too much": (("run", "session.yaml", "--include", "a.txt", "--include", "b.txt"), 2, "more than 256 KiB"),
     "binary": (("run", "session.yaml", "--include", "binary"), 2, "only text travels in a session"),
     "no right": (("list", "-n", "kube-system"), 1, "may not list analysissessions in namespace 'kube-system'"),
     "no right at all": (("list", "-A"), 1, "may not list analysissessions in all namespaces"),
-    "no such session": (("logs", "nope"), 1, '"nope" not found: `af list` shows what there is'),
-    "no results": (("results", "nope"), 1, '"nope" not found'),
+    "no such session": (("logs", "nope"), 1, "there is no session 'nope' here: `af list` shows"),
+    "no results": (("results", "nope"), 1, "there is no session 'nope'"),
     "nobody to ask": (("delete", "nope"), 2, "give --yes"),
     "no such context": (("list", "--context", "moon"), 2, "no context 'moon' in "),
     "no such command": (("rum",), 2, "No such command 'rum'"),
@@ -200,7 +204,7 @@ def test_what_is_wrong_is_said_in_a_line(alice: Person, folder: Path, name: str)
         ({"server": "https://127.0.0.1:1"}, "127.0.0.1:1"),
         ({"server": "https://nowhere.invalid"}, "nowhere.invalid"),
         ({"token": "expired"}, "the API server does not know you (401)"),
-        ({"certificate-authority-data": ""}, "certificate"),
+        ({"certificate-authority-data": ""}, "is certificate-authority in the kubeconfig that server's?"),
     ],
     ids=["no kubeconfig", "nobody listens", "no such host", "wrong token", "wrong authority"],
 )

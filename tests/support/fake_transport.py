@@ -23,7 +23,8 @@ def status(phase: str, *conditions: dict[str, Any], **more: Any) -> dict[str, An
 
 
 def missing(name: str, kind: str = "analysissessions.analysisfacility.io") -> Exception:
-    return from_response(404, json.dumps({"message": f'{kind} "{name}" not found', "details": {"name": name}}))
+    details = {"name": name, "kind": kind.partition(".")[0]}
+    return from_response(404, json.dumps({"message": f'{kind} "{name}" not found', "details": details}))
 
 
 class FakeTransport:

@@ -323,7 +323,7 @@ def test_status_in_words_and_for_programs() -> None:
 def test_a_session_that_is_not_there(command: str) -> None:
     result = af(FakeTransport(), command, "none")
     assert result.exit_code == 1
-    assert '"none" not found: `af list` shows what there is' in result.stderr
+    assert "there is no session 'none' here: `af list` shows what there is" in result.stderr
 
 
 def test_suspend_resume_delete() -> None:

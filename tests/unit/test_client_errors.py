@@ -16,6 +16,9 @@ from af_client.errors import ApiError, BadInput, NoCluster, Unreachable, from_re
 from af_client.sessions import Sessions
 from af_client.transport import Cluster, Request
 
+POLICY = (
+    """sessions "s" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: spec.user is 'bob'"""
+)
 FORBIDDEN = (
     'analysissessions.analysisfacility.io is forbidden: User "system:serviceaccount:physics:alice" cannot create '
     'resource "analysissessions" in API group "analysisfacility.io" in the namespace "atlas"'
@@ -34,7 +37,9 @@ CAUSES = [
         (403, {"message": FORBIDDEN}, errors.Forbidden, "may not create analysissessions in namespace 'atlas'"),
         (403, {"message": FORBIDDEN.partition(" in the namespace")[0]}, errors.Forbidden, "in all namespaces"),
         (403, {"message": "exceeded quota: sessions"}, errors.Forbidden, "refuses (403): exceeded quota"),
-        (404, {"message": "x not found", "details": {"name": "x"}}, errors.NotFound, "`af list` shows"),
+        (403, {"message": POLICY}, errors.Forbidden, "(403): ValidatingAdmissionPolicy 'p': spec.user is 'bob'"),
+        (404, {"message": "x not found", "details": {"name": "x"}}, errors.NotFound, "x not found: `af list` shows"),
+        (404, {"details": {"name": "x", "kind": "analysissessions"}}, errors.NotFound, "there is no session 'x' here"),
         (404, {"message": "m", "details": {"kind": "namespaces", "name": "n"}}, errors.NotFound, "no namespace 'n'"),
         (404, {"message": "could not find the requested resource", "details": {}}, errors.KindNotInstalled, "chart"),
         (404, "404 page not found", errors.KindNotInstalled, "install the af-operator chart"),
