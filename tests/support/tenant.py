@@ -61,7 +61,6 @@ class Tenant:
     namespace: str
     api: client.ApiClient
     facility: demo.Facility
-    poll = staticmethod(poll)
 
     @classmethod
     def create(cls, facility: demo.Facility) -> Tenant:
