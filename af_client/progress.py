@@ -121,9 +121,12 @@ def _ended(session: Session) -> list[str]:
     first, *more = (done.message if done else "").rstrip().splitlines() or [f"exit code {run.exit_code}"]
     lines = [f"{word}: {first}", *more]
     lines += [numbers(session)] if run.wall_seconds is not None else []
-    if run.results:
+    some = run.results is not None and run.results.count > 0
+    if run.results and some:
         lines.append(f"results: {run.results.count} files, {size(run.results.bytes)} at {run.results.url}")
-    next_step = f"af results {session.name} -o DIR" if run.results else f"af logs {session.name}"
+    # Who has a failure in hand wants to know why, whatever it left.
+    wanted = some and session.phase == "Succeeded"
+    next_step = f"af results {session.name} -o DIR" if wanted else f"af logs {session.name}"
     return [*lines, f"next: {next_step}"]
 
 

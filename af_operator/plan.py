@@ -78,10 +78,11 @@ def check(session: Session, profile: Profile | None, enabled: Iterable[Component
             f"there is no AnalysisProfile {session.spec.profile!r}: "
             "`kubectl get analysisprofiles` lists those that there are",
         )
-    known = [i.name for i in profile.spec.images]
+    known = sorted(i.name for i in profile.spec.images)
     if session.spec.image is not None and session.spec.image not in known:
         raise InvalidSession(
-            "UnknownImage", f"image {session.spec.image!r} is not in profile {profile.name!r}: choose from {known}"
+            "UnknownImage",
+            f"image {session.spec.image!r} is not in profile {profile.name!r}: choose one of: {', '.join(known)}",
         )
     longest, asked = profile.spec.limits.lifetime_seconds, session.spec.lifetime_seconds
     if longest is not None and asked is not None and asked > longest:

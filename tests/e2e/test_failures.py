@@ -43,7 +43,7 @@ SESSIONS: dict[str, Body] = {
     "crashes": pool() | {"env": [{"name": "PYTHONHOME", "value": "/nowhere"}]},
 }
 REFUSED: dict[str, tuple[Body, str, str]] = {
-    "image": (program("0") | {"image": "nope"}, "UnknownImage", "choose from ['analysis', 'missing', 'foreign']"),
+    "image": (program("0") | {"image": "nope"}, "UnknownImage", "choose one of: analysis, foreign, missing"),
     "size": (program("0", size="vast"), "UnknownSize", "choose one of: gpu, medium, small, tiny"),
     "pool": (pool(nodePool="moon"), "UnknownNodePool", "choose one of: cpu, gpu, nowhere"),
     "poolsize": (pool(size="vast"), "UnknownSize", "size 'vast' is not in profile"),

@@ -151,7 +151,7 @@ async def test_what_carries_our_labels_but_is_not_ours_is_left_alone() -> None:
     ("spec", "reason", "said"),
     [
         ({"profile": "other"}, "ProfileNotFound", "kubectl get analysisprofiles"),
-        ({"image": "nope"}, "UnknownImage", "choose from ['analysis']"),
+        ({"image": "nope"}, "UnknownImage", "choose one of: analysis"),
         (
             {"dask": {"pools": [{"name": "a", "nodePool": "tpu", "workers": {"max": 1}}]}},
             "UnknownNodePool",

@@ -105,6 +105,14 @@ def test_the_picture() -> None:
                 "next: af results",
             ],
         ),
+        (
+            status("Failed", run={"exitCode": 3, "reason": "Failed", "results": RESULTS}),
+            ["failed: exit code 3", "results: 3 files", "next: af logs zmumu"],
+        ),
+        (
+            status("Succeeded", run={"exitCode": 0, "results": RESULTS | {"count": 0, "bytes": 0, "files": []}}),
+            ["succeeded: exit code 0", "next: af logs zmumu"],
+        ),
     ],
 )
 def test_in_words(found: dict[str, Any] | None, said: list[str]) -> None:
