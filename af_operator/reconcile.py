@@ -31,7 +31,7 @@ from af_operator.world import World
 
 REFUSED_RETRY = timedelta(seconds=30)
 """A quota that is freed sends us no event."""
-QUIET = timedelta(seconds=2)
+QUIET = timedelta(seconds=8)
 """While pods come up, counts and reasons change many times: one write tells of all that changed within this time.
 What `status.urgent` names is written at once."""
 

@@ -9,8 +9,9 @@ from typing import Any
 from af_operator.components import all_components
 from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
 
-TOLD = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True")}
-"""Flips that become a Kubernetes Event."""
+AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True")}
+"""Flips that somebody waits for."""
+GOOD = ("Ready", "Succeeded")
 
 MAX_MESSAGE = 1000
 
@@ -67,18 +68,19 @@ def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
 
 
 def urgent(before: Body, after: Body) -> bool:
-    """Return whether somebody waits for this: an answer to an edit, or a flip that becomes an Event."""
-    return before.get("observedGeneration") != after["observedGeneration"] or bool(events(before, after))
+    """Return whether somebody waits for this: an answer to an edit, ready, or the end."""
+    return before.get("observedGeneration") != after["observedGeneration"] or bool(_awaited(before, after))
 
 
 def events(before: Body, after: Body) -> list[Notice]:
-    """Return the Events that a status change deserves: few, and only on flips."""
+    """Return the Events that a status change deserves: only what went wrong; the conditions tell the rest."""
+    return [Notice("Warning", c["reason"], c["message"]) for c in _awaited(before, after) if c["reason"] not in GOOD]
+
+
+def _awaited(before: Body, after: Body) -> list[Body]:
     old = _states(before)
-    return [
-        Notice("Normal" if c["reason"] in ("Ready", "Succeeded") else "Warning", c["reason"], c["message"])
-        for c in after["conditions"]
-        if (c["type"], c["status"]) in TOLD and old.get(c["type"]) != c["status"]
-    ]
+    flipped = (c for c in after["conditions"] if old.get(c["type"]) != c["status"])
+    return [c for c in flipped if (c["type"], c["status"]) in AWAITED]
 
 
 def _states(status: Body) -> dict[str, str]:

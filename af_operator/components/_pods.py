@@ -85,11 +85,11 @@ def user_env(session: Session) -> list[Body]:
 
 
 def container(name: str, image: str, command: Sequence[str], **more: Any) -> dict[str, Any]:
-    """Return a container; entries of `more` that are empty are left out."""
+    """Return a container; entries of `more` that are empty are left out, and so is an empty command."""
     return {
         "name": name,
         "image": image,
-        "command": list(command),
+        **({"command": list(command)} if command else {}),
         "securityContext": dict(CONTAINER_SECURITY),
         # The last lines of a crash are then in the pod's status, where reading them costs nothing.
         "terminationMessagePolicy": "FallbackToLogsOnError",

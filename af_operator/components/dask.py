@@ -57,6 +57,9 @@ ROUTES = (
 )
 # The rest is for the nanny, and for memory that Python has given back and the kernel still counts.
 MEMORY_SHARE = 0.9
+# Dask's programs are arguments of the image's own entrypoint, by custom tini: as process 1 Python does not hear SIGTERM
+# until Dask has set its handlers, and a worker that is deleted while it starts would take its 30 s of grace.
+BY_ENTRYPOINT: tuple[str, ...] = ()
 
 
 def enabled(session: Session) -> bool:
@@ -146,7 +149,7 @@ def _cluster(session: Session, profile: Profile) -> Manifest:
         "cluster",
         name=names.dask_cluster(session),
         scheduler=_pods.pod([_scheduler(session, profile, image)]),
-        worker=_pods.pod([_pods.container("worker", image, ["dask", "worker"])]),
+        worker=_pods.pod([_pods.container("worker", image, [], args=["dask", "worker"])]),
     )
 
 
@@ -155,7 +158,8 @@ def _scheduler(session: Session, profile: Profile, image: str) -> Body:
     return _pods.container(
         "scheduler",
         image,
-        ["dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", ":8787"],  # noqa: S104 -- a pod of its own
+        BY_ENTRYPOINT,
+        args=["dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", ":8787"],  # noqa: S104 -- a pod of its own
         env=_pods.env(settings) + _pods.user_env(session),
         ports=[_port("tcp-comm", 8786), _port("http-dashboard", 8787)],
         resources=_pods.resources(_choices.size(profile, None)),
@@ -216,7 +220,8 @@ def _worker(session: Session, profile: Profile, pool: DaskPool) -> Body:
     return _pods.container(
         "worker",
         _choices.image(session, profile),
-        list(_worker_command(size.cpu, size.memory, pool.gpus_per_worker)),
+        BY_ENTRYPOINT,
+        args=list(_worker_args(size.cpu, size.memory, pool.gpus_per_worker)),
         env=_pods.user_env(session),
         ports=[_port("http-dashboard", 8788)],
         resources=_pods.resources(size, gpus),
@@ -224,7 +229,7 @@ def _worker(session: Session, profile: Profile, pool: DaskPool) -> Body:
     )
 
 
-def _worker_command(cpu: str, memory: str, gpus: int) -> Iterator[str]:
+def _worker_args(cpu: str, memory: str, gpus: int) -> Iterator[str]:
     # The name is how the Dask operator finds the Deployment of a worker that it retires.
     yield from ("dask", "worker", "--name", "$(DASK_WORKER_NAME)")
     yield from ("--nthreads", str(math.ceil(_pods.parse_quantity(cpu))))

@@ -46,28 +46,26 @@ def test_a_restart_writes_nothing(tenant: Tenant) -> None:
 def test_a_session_costs_few_writes(tenant: Tenant) -> None:
     """From the session's creation to its recorded end, by the operator's account, failed requests included.
 
-    Children are the objects that the operator creates; they are written (created and edited) at most 1.5 times each,
-    and each that goes after the end is deleted once. Of the session itself: two Events, and a status for the answer,
-    for Ready, for the end, and in between one in each two seconds in which something changed.
+    Children are the objects that the operator creates. What is created, edited and told (children, status, Events)
+    is at most 1.5 writes for each; the deletion of each that goes after the end comes on top, once.
     """
     with Audit() as audit:
         tenant.apply("full", FULL)
         tenant.wait_condition("full", "RunComplete", reason="Succeeded", seconds=180)
-        poll(lambda: _events(audit, tenant) == 2, "an Event for Ready, and one for the end")
+        poll(lambda: _deleted(audit, tenant) == 6, "cluster, two groups, and the cache's three are deleted")
         written = audit.writes(OPERATOR, namespace=tenant.namespace)
         created = audit.created(OPERATOR, namespace=tenant.namespace)
     statuses = [w for w in written if w.resource == "analysissessions/status"]
-    deleted = [w for w in written if w.verb == "delete"]
-    to_children = len(written) - len(statuses) - len(deleted) - 2
-    print(f"{to_children} writes to {len(created)} children, {len(statuses)} statuses\n{_listed(written)}")
+    writes = [w for w in written if w.verb != "delete"]
+    print(f"{len(writes)} writes for {len(created)} children, {len(statuses)} of them statuses\n{_listed(written)}")
     assert len(created) == len(set(created)) == 9
-    assert to_children <= 1.5 * len(created)
-    assert len(statuses) <= 3 + (statuses[-1].received - statuses[0].received).total_seconds() / 2
-    assert len(deleted) == 6, "cluster, two groups, and the cache's three"
+    # A start that is slow (a cold cluster) is told of every 8 s: progress that a user waits for, not a cost per child.
+    slow = int((statuses[-1].received - statuses[0].received).total_seconds() // 16)
+    assert len(writes) - slow <= 1.5 * len(created)
 
 
-def _events(audit: Audit, tenant: Tenant) -> int:
-    return sum(w.resource == "events" for w in audit.writes(OPERATOR, namespace=tenant.namespace))
+def _deleted(audit: Audit, tenant: Tenant) -> int:
+    return sum(w.verb == "delete" for w in audit.writes(OPERATOR, namespace=tenant.namespace))
 
 
 def _settled(tenant: Tenant, uid: str) -> bool:

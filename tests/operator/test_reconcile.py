@@ -11,6 +11,7 @@ import pytest
 
 from af_operator import names
 from af_operator.errors import OurBug, Refused, Unavailable
+from af_operator.reconcile import QUIET
 from tests.support.bench import NOW, SPEC, Bench
 
 
@@ -297,7 +298,7 @@ async def test_transition_times_change_only_on_a_flip() -> None:
     assert after["lastTransitionTime"] == before["lastTransitionTime"]
 
 
-async def test_what_changes_within_two_seconds_is_told_once() -> None:
+async def test_what_changes_within_a_quiet_time_is_told_once() -> None:
     bench = Bench()
     await bench.reconcile(bench.key)
     bench.deliver()
@@ -308,7 +309,7 @@ async def test_what_changes_within_two_seconds_is_told_once() -> None:
         bench.deliver()
         again = await bench.reconcile(bench.key)
         assert bench.cluster.writes == []
-    assert again == bench.now + timedelta(seconds=2)
+    assert again == bench.now + QUIET
     bench.now = again
     await bench.reconcile(bench.key)
     assert [verb for verb, _ in bench.cluster.writes] == ["status"]

@@ -94,7 +94,7 @@ def test_transition_times_change_only_on_a_flip() -> None:
     assert times["RunReady"] == times["Ready"] == "2026-11-21T12:01:00Z"
 
 
-def test_events_are_few_and_on_flips() -> None:
+def test_events_are_few_on_flips_and_of_trouble() -> None:
     def told(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
         return [(n.kind, n.reason) for n in status.events(before, after)]
 
@@ -103,10 +103,23 @@ def test_events_are_few_and_on_flips() -> None:
     ended = status.compute(session(running), plan(finished=END), [], NOW)
     failed = status.compute(session(running), plan(finished=replace(END, reason="Failed")), [], NOW)
     assert told({}, starting) == []
-    assert told(starting, running) == [("Normal", "Ready")]
+    assert told(starting, running) == []
     assert told(running, running) == []
-    assert told(running, ended) == [("Normal", "Succeeded")]
+    assert told(running, ended) == []
     assert told(running, failed) == [("Warning", "Failed")]
+    refused = status.compute(session(), Plan(rejected=("UnknownImage", "choose from []")), [], NOW)
+    assert told({}, refused) == [("Warning", "UnknownImage")]
+
+
+def test_what_somebody_waits_for_is_urgent_and_progress_is_not() -> None:
+    starting = status.compute(session(), plan(dask=STARTING), [], NOW)
+    further = status.compute(session(starting), plan(dask=replace(STARTING, message="1 of 2")), [], NOW)
+    running = status.compute(session(further), plan(), [], NOW)
+    ended = status.compute(session(running), plan(finished=END), [], NOW)
+    assert status.urgent({}, starting)
+    assert not status.urgent(starting, further)
+    assert status.urgent(further, running)
+    assert status.urgent(running, ended)
 
 
 def test_messages_are_cut_to_what_people_read() -> None:
