@@ -76,7 +76,12 @@ class KubernetesCluster:
     async def overwrite(self, body: Body) -> Body:
         """See ``Cluster.overwrite``."""
         query = [("fieldManager", names.MANAGER), ("fieldValidation", "Strict")]
-        return await self._json("PATCH", self._path(body), query, body, "application/merge-patch+json")
+        try:
+            return await self._json("PATCH", self._path(body), query, body, "application/merge-patch+json")
+        except Refused as error:
+            if "metadata.uid" in str(error):  # another object has the name by now: the next pass will see it
+                raise Unavailable(str(error)) from error
+            raise
 
     async def delete(self, body: Body) -> None:
         """See ``Cluster.delete``."""

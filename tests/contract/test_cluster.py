@@ -116,6 +116,17 @@ async def test_apply_changes_what_differs(bed: Bed) -> None:
     assert stored["data"] == {"a": "2"}
 
 
+async def test_overwrite_is_of_this_very_object(bed: Bed) -> None:
+    body = bed.config_map(bed.session(), "c", a="1")
+    made = await bed.cluster.apply(body, create=True)
+    for uid, error in (("00000000-0000-0000-0000-000000000000", Unavailable), (made["metadata"]["uid"], None)):
+        wanted = {**body, "metadata": {**body["metadata"], "uid": uid}, "data": {"a": "2"}}
+        if error:
+            await fails(error, bed.cluster.overwrite(wanted))
+        else:
+            assert (await bed.cluster.overwrite(wanted))["data"] == {"a": "2"}
+
+
 async def test_creating_again_what_is_ours_is_no_conflict(bed: Bed) -> None:
     body = bed.config_map(bed.session(), "c", a="1")
     await bed.cluster.apply(body, create=True)
