@@ -34,7 +34,7 @@ def pool(**changes: Any) -> Body:
 SESSIONS: dict[str, Body] = {
     "exit3": program(FAILS),
     "oom": program(EATS, size="tiny"),
-    "overdue": program(TALKS, activeDeadlineSeconds=20),
+    "overdue": program(TALKS, activeDeadlineSeconds=40),
     "again": program(FAILS, backoffLimit=1),
     "nopull": program("print('never')") | {"image": "missing"},
     "noprogram": program("print('never')") | {"image": "foreign"},
@@ -103,14 +103,6 @@ def test_a_program_that_needs_more_memory(broken: Tenant) -> None:
     assert log.splitlines()[:1] == ["hungry"]
 
 
-def test_a_program_that_takes_too_long(broken: Tenant) -> None:
-    session, found, log = ended(broken, "overdue")
-    assert found["reason"] == session["status"]["run"]["reason"] == "DeadlineExceeded"
-    assert "activeDeadlineSeconds (20)" in found["message"]
-    assert "begun" in log
-    poll(lambda: not pods(broken, "overdue"), "its pod is gone")
-
-
 def test_a_program_that_is_tried_again(broken: Tenant) -> None:
     session, found, _ = ended(broken, "again")
     assert found["reason"] == "Failed"
@@ -162,6 +154,14 @@ def test_a_scheduler_that_crashes_keeps_one_reason(broken: Tenant) -> None:
     found = condition(broken.session("crashes"), "DaskReady")
     assert seen == {"CrashLoopBackOff"}
     assert found["message"].startswith("scheduler: container scheduler ended with exit code 1: ")
+
+
+def test_a_program_that_takes_too_long(broken: Tenant) -> None:
+    session, found, log = ended(broken, "overdue")
+    assert found["reason"] == session["status"]["run"]["reason"] == "DeadlineExceeded"
+    assert "activeDeadlineSeconds (40)" in found["message"]
+    assert "begun" in log
+    poll(lambda: not pods(broken, "overdue"), "its pod is gone")
 
 
 @pytest.mark.parametrize("name", REFUSED)

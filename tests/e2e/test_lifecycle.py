@@ -1,8 +1,9 @@
-"""What a session's user changes or lets happen: suspend, resume, lifetimes, pools. All at once, like users do."""
+"""What a session's user changes or lets happen: suspend, resume, lifetimes, pools."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,18 +20,11 @@ def run(text: str, **more: Any) -> Body:
     return {**HEADLESS, "run": {"command": ["python", "-c", text]}, **more}
 
 
-SESSIONS: dict[str, Body] = {
-    "brief": run("print('done')", ttlSecondsAfterFinished=3),
-    "mortal": run(TALKS, lifetimeSeconds=30, dask=DASK),
-    "idle": {"user": "admin", "mode": "Interactive", "dask": DASK},
-}
-
-
 @pytest.fixture(scope="module")
 def living(shared_tenant: Tenant) -> Tenant:
-    """The sessions of the table."""
-    for name, spec in SESSIONS.items():
-        shared_tenant.apply(name, spec)
+    """A namespace with a bare cluster and a run that does not end; they come up while the first test runs."""
+    shared_tenant.apply("idle", {"user": "admin", "mode": "Interactive", "dask": DASK})
+    shared_tenant.apply("mortal", run(TALKS, dask=DASK))
     return shared_tenant
 
 
@@ -47,15 +41,19 @@ def workers(tenant: Tenant, pool: str) -> dict[str, str]:
 
 
 def test_a_finished_session_goes_after_its_ttl(living: Tenant) -> None:
-    session = living.wait("brief", lambda s: "status" in s)
-    gone = "analysissession/brief"
-    living.kubectl("wait", "--for=delete", gone, "--timeout=90s")
-    poll(lambda: not living.children(session["metadata"]["uid"]), "everything of it is gone", 30)
+    uid = living.apply("brief", run("print('done')", ttlSecondsAfterFinished=3))["metadata"]["uid"]
+    living.wait_condition("brief", "RunComplete", reason="Succeeded")
+    poll(lambda: "NotFound" in living.kubectl("get", "afs", "brief", check=False), "it is gone", 30)
+    poll(lambda: not living.children(uid), "everything of it is gone", 30)
 
 
 def test_a_session_whose_lifetime_is_over(living: Tenant) -> None:
+    living.wait_condition("mortal", "RunReady", reason="Running")
+    created = datetime.fromisoformat(living.session("mortal")["metadata"]["creationTimestamp"])
+    seconds = int((datetime.now(UTC) - created).total_seconds()) + 5
+    living.patch("mortal", lifetimeSeconds=seconds)
     found = living.wait_condition("mortal", "RunComplete", reason="LifetimeExceeded")
-    assert "lifetime of 30 s is over" in found["message"]
+    assert f"lifetime of {seconds} s is over" in found["message"]
     session = living.session("mortal")
     assert session["status"]["phase"] == "Failed"
     assert session["status"]["run"]["reason"] == "LifetimeExceeded"
