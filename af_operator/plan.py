@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from af_operator import names
-from af_operator.api import API_VERSION
+from af_operator.api import API_VERSION, ProfileSpec
+from af_operator.api.profile import Image, Size
 from af_operator.components import Component, all_components
 from af_operator.errors import InvalidSession
 from af_operator.model import (
@@ -27,6 +28,9 @@ from af_operator.model import (
     ref_of,
 )
 
+NOTHING = ProfileSpec(images=[Image(name="none", image="none")], sizes=[Size(name="none", cpu="1", memory="1Mi")])
+"""Stands for the catalogue when it is gone."""
+
 
 def build(session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
     """Return the plan for one session."""
@@ -34,8 +38,10 @@ def build(session: Session, profile: Profile | None, observed: Observed, now: da
     try:
         profile = check(session, profile, enabled)
     except InvalidSession as error:
-        # Nothing is created, and nothing that runs is taken away: a profile edited by mistake stops no session.
-        return Plan(rejected=(error.reason, error.message))
+        if not any(c.finish(session, observed) for c in enabled):
+            return _rejected(session, observed, enabled, error)
+        # An end stays what it was, and takes the compute with it. Nothing is made from the catalogue after it.
+        profile = profile or Profile(session.spec.profile, NOTHING)
     end = _finish(session, profile, observed, enabled, now)
     observed = replace(observed, finished=end)
     active = [c for c in enabled if _lives(c, session, end)]
@@ -61,6 +67,19 @@ def build(session: Session, profile: Profile | None, observed: Observed, now: da
         look_again=_earliest(
             now, gone_at, _lifetime_end(session, profile), *(c.deadline(session, observed) for c in active)
         ),
+    )
+
+
+def _rejected(session: Session, observed: Observed, enabled: list[Component], error: InvalidSession) -> Plan:
+    # Nothing is created, and nothing that runs is taken away: a profile edited by mistake stops no session.
+    rejected = (error.reason, error.message)
+    if not any(ours(session, child, observed) for child in observed.children):
+        return Plan(rejected=rejected)
+    return Plan(
+        rejected=rejected,
+        active=frozenset(c.NAME for c in enabled),
+        health={c.NAME: c.health(session, observed) for c in enabled},
+        report=_report(session, observed, enabled),
     )
 
 

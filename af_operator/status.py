@@ -56,7 +56,7 @@ def unreadable(body: Body, message: str, now: datetime) -> dict[str, Any]:
 
 def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
     """Return one word for people, made from the conditions; nothing ever reads it back."""
-    if plan.rejected:
+    if plan.rejected and not plan.health:
         return "Refused"
     if plan.finished:
         return "Succeeded" if plan.finished.reason == "Succeeded" else "Failed"
@@ -95,9 +95,11 @@ def stamp(time: datetime) -> str:
 def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> Iterator[tuple[str, bool, str, str]]:
     if plan.rejected:
         yield "Accepted", False, *plan.rejected
-        yield "Ready", False, *plan.rejected
-        return
-    yield "Accepted", True, "Accepted", f"the spec fits profile {session.spec.profile}"
+        if not plan.health:
+            yield "Ready", False, *plan.rejected
+            return
+    else:
+        yield "Accepted", True, "Accepted", f"the spec fits profile {session.spec.profile}"
     parts = [(c.TITLE, _component(c.NAME, session, plan, refusals)) for c in all_components() if c.NAME in plan.health]
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
@@ -129,6 +131,8 @@ def _summary(session: Session, plan: Plan, parts: Iterable[tuple[str, Health]]) 
     behind = [(title, health) for title, health in parts if not health.ready]
     if not behind:
         return True, "Ready", "everything that the session asked for is ready"
+    if plan.rejected:
+        return False, *plan.rejected
     # The first one that has something to say beside "I wait for the others".
     title, health = next(((t, h) for t, h in behind if h.reason != "WaitingForOthers"), behind[0])
     return False, health.reason, f"{title}: {health.message}"

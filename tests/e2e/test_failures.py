@@ -18,7 +18,7 @@ from tests.support.tenant import DASK, HEADLESS, Body, Tenant, condition, kubect
 SECONDS = 150
 TALKS = "print('begun', flush=True); import time; time.sleep(600)"
 EATS = "print('hungry', flush=True); x = b'x' * 2**30; print('fed', len(x))"
-FAILS = "import sys; print('begun'); print('no muons in this file', file=sys.stderr); sys.exit(3)"
+FAILS = "import sys; print('begun'); print('no muons in this file'); sys.exit(3)"
 
 
 def program(text: str, **run: Any) -> Body:
@@ -133,9 +133,9 @@ def test_workers_that_no_node_takes(broken: Tenant) -> None:
 
 
 def test_an_image_without_dask(broken: Tenant) -> None:
-    found = broken.wait_condition("nodask", "DaskReady", "False", SECONDS, reason="CrashLoopBackOff")
     words = 'exit code 128: exec: "dask": executable file not found in $PATH (again and again)'
-    assert found["message"] == f"scheduler: container scheduler ended with {words}"
+    message = f"scheduler: container scheduler ended with {words}"
+    broken.wait_condition("nodask", "DaskReady", "False", SECONDS, reason="CrashLoopBackOff", message=message)
 
 
 def test_a_scheduler_that_crashes_keeps_one_reason(broken: Tenant) -> None:
@@ -191,6 +191,18 @@ def test_a_profile_that_comes_later(tenant: Tenant) -> None:
     with catalogue.profile(name):
         tenant.wait_condition("early", "Accepted", seconds=20)
         tenant.wait_condition("early", "RunComplete", reason="Succeeded")
+
+
+def test_a_profile_that_goes(tenant: Tenant) -> None:
+    """What runs goes on to its end, which is told as ever."""
+    with catalogue.profile() as name:
+        tenant.apply("late", program("import time; time.sleep(12)") | {"profile": name, "dask": DASK})
+        tenant.wait_condition("late", "RunReady", reason="Running")
+    tenant.wait_condition("late", "Accepted", "False", reason="ProfileNotFound", seconds=10)
+    assert tenant.session("late")["status"]["phase"] == "Running"
+    tenant.wait_condition("late", "RunComplete", reason="Succeeded")
+    assert tenant.session("late")["status"]["run"]["exitCode"] == 0
+    poll(lambda: len(pods(tenant, "late")) == 1, "the compute is gone, and the pod of the run is there")
 
 
 def pods(tenant: Tenant, name: str) -> list[str]:

@@ -358,3 +358,27 @@ async def test_what_was_added_to_a_list_is_taken_away(refused: bool, monkeypatch
     monkeypatch.setattr(bench.cluster, "overwrite", overwrite)
     await bench.settle()
     assert bench.cluster.objects["Service", "physics", service["metadata"]["name"]]["spec"] == service["spec"]
+
+
+async def test_a_profile_that_goes_stops_nothing_and_forgets_no_end() -> None:
+    bench = Bench()
+    await bench.settle()
+    before = children(bench)
+    bench.change(dask={"pools": [{"name": "a", "nodePool": "tpu", "workers": {"max": 1}}]})
+    await bench.settle()
+    assert children(bench) == before
+    assert bench.condition("Accepted")["reason"] == bench.condition("Ready")["reason"] == "UnknownNodePool"
+    assert bench.condition("DaskReady")
+    assert bench.status["phase"] == "Starting"
+
+    job = copy.deepcopy(next(b for (kind, _), b in before.items() if kind == "Job"))
+    time = "2026-11-21T12:00:00Z"
+    job["status"] = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": time}]}
+    bench.cluster._put("MODIFIED", job)
+    for profile in (*bench.profiles.values(),):
+        profile.clear()
+    bench.deliver()
+    await bench.settle()
+    assert bench.status["phase"] == "Succeeded"
+    assert bench.condition("RunComplete")["reason"] == "Succeeded"
+    assert {kind for kind, _ in children(bench)} == {"Job", "ConfigMap"}
