@@ -51,7 +51,7 @@ check: lint ## Everything that needs no cluster (under a minute)
 e2e: cluster ## End-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
 	@$(BIN)/pytest -m cluster $(ARGS)
 
-test: check ## Everything: check, the cluster's own life, contract and end-to-end tests
+test: cluster check ## Everything: check, the cluster's own life, contract and end-to-end tests
 	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
 	@$(BIN)/python -m local_cluster up
 	@$(BIN)/pytest -m cluster $(ARGS)
