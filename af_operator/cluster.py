@@ -215,6 +215,8 @@ def error_of(code: int, data: bytes, retry_after: str | None = None) -> ClusterE
         return Gone(message)
     if "field not declared in schema" in message or (code == 400 and "strict decoding" in message):
         return OurBug(message)  # the server says 500 to the first: kubernetes/kubernetes#139253
+    if code == 403 and "cannot find RESTMapping" in message:
+        return Unavailable(message)  # our CRDs are some seconds old, and an admission plugin has not heard of them yet
     if code == 429 or code >= 500 or code in (401, 408, 409):
         return Unavailable(f"{code}: {message}", float(retry_after) if retry_after and retry_after.isdigit() else None)
     if code in (403, 422):

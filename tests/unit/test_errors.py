@@ -16,6 +16,7 @@ from af_operator.errors import Gone, OurBug, Refused, Unavailable
         (403, 'pods "x" is forbidden: exceeded quota: q, requested: pods=1', Refused),
         (403, "violates PodSecurity", Refused),
         (422, "spec.template: field is immutable", Refused),
+        (403, "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion", Unavailable),
         (404, 'namespaces "x" not found', Gone),
         (410, "gone", Gone),
         (409, "the object has been modified", Unavailable),
