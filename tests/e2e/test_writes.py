@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
+from af_operator.reconcile import QUIET
 from tests.support import operator_pod
 from tests.support.audit import OPERATOR, Audit, Write
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
@@ -25,6 +27,7 @@ FULL = {
 def test_a_restart_writes_nothing(tenant: Tenant) -> None:
     """Sessions that run, have finished and are suspended are all as they should be: there is nothing to write."""
     waits = {"command": ["sleep", "300"]}
+    before = Audit()
     uids = [
         tenant.apply("runs", {**HEADLESS, "run": waits, "dask": DASK})["metadata"]["uid"],
         tenant.apply("finished", HEADLESS)["metadata"]["uid"],
@@ -36,6 +39,8 @@ def test_a_restart_writes_nothing(tenant: Tenant) -> None:
     tenant.wait_condition("suspended", "Suspended")
     tenant.wait_condition("refused", "Accepted", "False")
     poll(lambda: all(_settled(tenant, uid) for uid in uids), "all pods of ended sessions are gone")
+    with before:
+        poll(lambda: _all_told(before, tenant), "no status is held back any more")
     with Audit() as audit:
         pod = operator_pod.replace()
         poll(lambda: _looked_at(pod, 4), "a pass over each session")
@@ -62,6 +67,11 @@ def test_a_session_costs_few_writes(tenant: Tenant) -> None:
     # A start that is slow (a cold cluster) is told of every 8 s: progress that a user waits for, not a cost per child.
     slow = int((statuses[-1].received - statuses[0].received).total_seconds() // 16)
     assert len(writes) - slow <= 1.5 * len(created)
+
+
+def _all_told(audit: Audit, tenant: Tenant) -> bool:
+    last = max(w.received for w in audit.writes(OPERATOR, namespace=tenant.namespace))
+    return datetime.now(UTC) - last > QUIET + timedelta(seconds=2)
 
 
 def _deleted(audit: Audit, tenant: Tenant) -> int:
