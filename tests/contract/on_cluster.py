@@ -24,8 +24,17 @@ def create(kubectl: Kubectl, who: tuple[str, ...], body: dict[str, Any]) -> None
     kubectl("create", "--dry-run=server", "--filename=-", *who, stdin=yaml.safe_dump(body))
 
 
+def answer(ask: Callable[[], object]) -> str:
+    """Return the server's words if it refuses, else nothing: for what is refused only after a while."""
+    try:
+        ask()
+    except ClusterError as error:
+        return str(error)
+    return ""
+
+
 def refused(ask: Callable[[], object]) -> str:
-    """Return the server's words."""
+    """Return the server's words; it must refuse."""
     with pytest.raises(ClusterError) as refusal:
         ask()
     return str(refusal.value)

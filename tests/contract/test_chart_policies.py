@@ -12,7 +12,7 @@ from local_cluster import facility
 from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
 from local_cluster.settings import KUBECONFIG, LOCAL
-from tests.contract.on_cluster import LABEL, account, create, refused, restricted_pod, until
+from tests.contract.on_cluster import LABEL, account, answer, create, refused, restricted_pod, until
 
 SYSTEM = facility.SYSTEM_NAMESPACE
 ADMIN: tuple[str, ...] = ()
@@ -39,9 +39,9 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
         kubectl("create", "rolebinding", user, f"--clusterrole={role}", f"--serviceaccount={name}:{user}", f"-n={name}")
     editor, stranger = account(name, "editor"), session(name, "bob")
     until("edit includes sessions", lambda: can(kubectl, editor, name, "create", "analysissessions"))
-    until("the policies are in force", lambda: "denied" in refused(lambda: create(kubectl, editor, stranger)))
+    until("the policies are in force", lambda: "denied" in answer(lambda: create(kubectl, editor, stranger)))
     labelled = marked(configmap(name))
-    until("the policies are in force", lambda: "denied" in refused(lambda: create(kubectl, editor, labelled)))
+    until("the policies are in force", lambda: "denied" in answer(lambda: create(kubectl, editor, labelled)))
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
 
@@ -101,8 +101,8 @@ def can(kubectl: Kubectl, who: tuple[str, ...], namespace: str, *what: str) -> b
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes(namespace, *what)},
     }
-    answer = kubectl("create", "--validate=false", "--filename=-", "--output=yaml", *who, stdin=yaml.safe_dump(body))
-    return bool(yaml.safe_load(answer)["status"]["allowed"])
+    review = kubectl("create", "--validate=false", "--filename=-", "--output=yaml", *who, stdin=yaml.safe_dump(body))
+    return bool(yaml.safe_load(review)["status"]["allowed"])
 
 
 def attributes(namespace: str, verb: str, resource: str) -> dict[str, str]:
