@@ -61,6 +61,7 @@ def upload(root: Path, url: str, exit_code: int) -> list[StoredFile]:
         kept = stored_name(name)
         if kept != name:
             print(f"af-run: {name!r} is stored as {kept!r}", file=sys.stderr)
+        # The default binds this turn's path; mypy has no type for a lambda with a default.
         stored.append(storage.put(kept, lambda path=path: path.open("rb")))  # type: ignore[misc]
     manifest = {
         "url": storage.url,

@@ -12,7 +12,7 @@ from typing import Any
 from af_operator import names
 from af_operator.api import API_VERSION, ProfileSpec
 from af_operator.api.profile import Image, Size
-from af_operator.components import Component, all_components
+from af_operator.components import Component, _choices, all_components
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     Body,
@@ -97,12 +97,7 @@ def check(session: Session, profile: Profile | None, enabled: Iterable[Component
             f"there is no AnalysisProfile {session.spec.profile!r}: "
             "`kubectl get analysisprofiles` lists those that there are",
         )
-    known = sorted(i.name for i in profile.spec.images)
-    if session.spec.image is not None and session.spec.image not in known:
-        raise InvalidSession(
-            "UnknownImage",
-            f"image {session.spec.image!r} is not in profile {profile.name!r}: choose one of: {', '.join(known)}",
-        )
+    _choices.image(session, profile)
     longest, asked = profile.spec.limits.lifetime_seconds, session.spec.lifetime_seconds
     if longest is not None and asked is not None and asked > longest:
         raise InvalidSession(
