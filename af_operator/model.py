@@ -141,6 +141,38 @@ class Finish:
     time: datetime
 
 
+class HubServer(NamedTuple):
+    """One server of one user, as JupyterHub names them; an empty `server` is the user's default one."""
+
+    user: str
+    server: str
+
+
+@dataclass(frozen=True)
+class HubView:
+    """What is known of JupyterHub when a pass begins.
+
+    Attributes
+    ----------
+    api_url
+        URL of its API, as pods reach it: ``http://hub.af-system.svc.cluster.local:8081/hub/api``.
+    base_url
+        Path under which it is shown: ``/``.
+    servers
+        Every server that it counts as started or starting; None while it does not answer.
+    refused
+        Servers that it would not start, and why, in words for people.
+    trouble
+        Why `servers` is None.
+    """
+
+    api_url: str
+    base_url: str = "/"
+    servers: frozenset[HubServer] | None = None
+    refused: Mapping[HubServer, str] = field(default_factory=dict)
+    trouble: str = ""
+
+
 @dataclass(frozen=True)
 class Observed:
     """The world as the indexes know it, for one session. No API read is behind any of this.
@@ -155,12 +187,21 @@ class Observed:
         Names of the components that the run must wait for; filled in by ``plan``.
     finished
         Set by ``plan`` when the run has ended or the lifetime is over: the compute goes.
+    shared
+        Objects of the session's user in its namespace that outlive sessions: the home volume.
+    hub
+        JupyterHub, or None where the facility has none that the operator knows.
+    nonce
+        64 random hex digits, others in each pass: for what must be secret when it is created.
     """
 
     children: tuple[Body, ...] = ()
     log_tail: str | None = None
     waiting_for: tuple[str, ...] = ()
     finished: Finish | None = None
+    shared: tuple[Body, ...] = ()
+    hub: HubView | None = None
+    nonce: str = field(default="", repr=False)
 
     def of(self, kind: Kind) -> Iterator[Body]:
         """Yield the children of one kind."""

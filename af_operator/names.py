@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from af_operator.api import GROUP
 from af_operator.model import Session
@@ -132,3 +133,42 @@ def run_log(session: Session) -> str:
 def results_url(session: Session, base: str) -> str:
     """Return where the run's results go: unique per session, also after delete and create under one name."""
     return f"{base.rstrip('/')}/{session.namespace}/{session.name}-{session.uid}"
+
+
+# Notebook.
+NOTEBOOK_PORT = 8888
+NOTEBOOK_CONTAINER = "notebook"
+USER = f"{GROUP}/user"
+"""Label of what belongs to a user and outlives their sessions: the home volume."""
+
+
+def notebook(session: Session) -> str:
+    """Return the name of the notebook's StatefulSet, Service, Secret, Role and RoleBinding; its pod is <name>-0."""
+    return child(session, "notebook", 52)  # a StatefulSet's pods carry <name>-<10 characters> as a label
+
+
+def notebook_hub_secret(session: Session) -> str:
+    """Return the name of the Secret in which JupyterHub's spawner puts the environment; made by it, never by us."""
+    return child(session, "hub")
+
+
+def home(user: str) -> str:
+    """Return the name of a user's home volume."""
+    return fit(f"home-{user}")
+
+
+def hub_server(session: Session) -> str:
+    """Return the name of the JupyterHub server that shows the session; empty is the user's default one."""
+    notebook = session.spec.notebook
+    return session.name if notebook is None or notebook.server_name is None else notebook.server_name
+
+
+def hub_path(session: Session, base: str = "/") -> str:
+    """Return the path of the notebook server, as JupyterHub under `base` has it: ``/user/alice/zmumu/``."""
+    parts = ["user", quote(session.spec.user, safe="@~"), hub_server(session)]
+    return base.rstrip("/") + "/" + "".join(f"{part}/" for part in parts if part)
+
+
+def notebook_url(session: Session) -> str:
+    """Return the URL of the notebook's Service, without the path."""
+    return f"http://{notebook(session)}.{session.namespace}.svc.cluster.local:{NOTEBOOK_PORT}"

@@ -125,6 +125,32 @@ class Results(ApiModel):
     )
 
 
+class Home(ApiModel):
+    """The volume of a user's files: one per user and namespace, made once, and never deleted by the operator."""
+
+    storage_class_name: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
+            Format("write the name of a StorageClass (`kubectl get storageclasses`)"),
+        ]
+        | None
+    ) = Field(default=None, description="StorageClass of the volume; the cluster's default if left out.")
+    size: Bytes = Field(default="10Gi", description="Size of the volume, at least.")
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
+        default="ReadWriteOnce",
+        description="ReadWriteMany where the storage can: else the sessions of one user share one node.",
+    )
+
+
+class Storage(ApiModel):
+    """Where users' files live."""
+
+    home: Home | None = Field(
+        default=None, description="Home of notebooks. If left out it is empty at each start, and lost with the pod."
+    )
+
+
 class Limits(ApiModel):
     """What one session may have in all."""
 
@@ -176,6 +202,7 @@ class ProfileSpec(ApiModel):
         json_schema_extra=BY_NAME,
     )
     xcache: ProfileXCache | None = Field(default=None, description="Sessions have no cache if left out.")
+    storage: Storage = Field(default_factory=Storage)
     results: Results | None = Field(default=None, description="Nothing is kept of a run's files if left out.")
     limits: Limits = Field(default_factory=Limits)
     defaults: Defaults = Field(default_factory=Defaults)

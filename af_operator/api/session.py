@@ -23,9 +23,12 @@ ConfigMapName = Annotated[
     Format("write the name of a ConfigMap in the session's namespace; no path, no other namespace"),
 ]
 
-# A user is what the API server calls them: alice, system:serviceaccount:physics:alice, an e-mail address, or
-# with a prefix of an identity provider such as https://iam.example.org#alice.
-USER = r"^[A-Za-z0-9]([-A-Za-z0-9_.@:+/#=, |]*[A-Za-z0-9])?$"
+# A user is what the API server or JupyterHub calls them, and identity providers call them anything: an e-mail address,
+# https://iam.example.org#alice, ../admin. So only what would break a line or hide in one is refused.
+USER = r"^[^\s\x00-\x1f\x7f<>]([^\x00-\x1f\x7f<>]*[^\s\x00-\x1f\x7f<>])?$"
+
+# Part of the path at which JupyterHub shows the server: what every proxy on the way leaves as it is.
+SERVER_NAME = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
 # The container runtime refuses a NUL byte long after the API server has accepted the object.
 NO_NUL = Rule(r"!self.contains('\u0000')", "remove the NUL characters: a process cannot be given them")
@@ -151,6 +154,24 @@ class Dask(ApiModel):
     )
 
 
+class Notebook(ApiModel):
+    """A JupyterLab server of one's own, with the user's home and the session's Dask and cache at hand."""
+
+    size: Name | None = Field(default=None, description="A size of the profile; the profile's default if left out.")
+    server_name: (
+        Annotated[
+            str,
+            Field(max_length=100, pattern=SERVER_NAME),
+            Format("write letters, digits, '-', '_' and '.', beginning and ending with a letter or digit; or nothing"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Name of the JupyterHub server that shows this session, and so a part of its URL; the session's "
+        "own name if left out. Empty is the user's default server.",
+    )
+
+
 class XCache(ApiModel):
     """An XRootD cache that the session's `root://` reads go through, without a change in user code."""
 
@@ -170,8 +191,8 @@ class EnvVar(ApiModel):
         Format("write the name of an environment variable: letters, digits and '_', not first a digit"),
         # What these say is how the session's parts find each other; LD_PRELOAD would reach into the runner.
         Rule(
-            "!self.matches(r'^(AF_|DASK_|XRD_|XROOT_|KUBERNETES_|LD_|HOME$|PATH$)')",
-            "HOME, PATH and names that begin with AF_, DASK_, XRD_, XROOT_, KUBERNETES_ or LD_ are set by the "
+            "!self.matches(r'^(AF_|DASK_|JUPYTER|XRD_|XROOT_|KUBERNETES_|LD_|HOME$|PATH$)')",
+            "HOME, PATH and names that begin with AF_, DASK_, JUPYTER, XRD_, XROOT_, KUBERNETES_ or LD_ are set by the "
             "session itself: choose another name",
         ),
     ] = Field(min_length=1, description="Name of the variable.")
@@ -197,6 +218,12 @@ class SessionSpec(ApiModel):
             immutable("mode"),
             immutable("image", optional=True),
             immutable("run", optional=True),
+            forbidden(
+                "self.mode == 'Interactive' || !has(self.notebook)",
+                "notebook",
+                "notebook needs mode: Interactive; a Headless session has a run",
+            ),
+            immutable("notebook", optional=True),
             immutable("xcache", optional=True),
             immutable("env", optional=True),
             # Its pools may be edited. Whether there is a scheduler is in the environment of running pods.
@@ -217,7 +244,8 @@ class SessionSpec(ApiModel):
         description="Who the session belongs to, as the API server knows them (`kubectl auth whoami`). Immutable.",
     )
     mode: Literal["Interactive", "Headless"] = Field(
-        description="Headless: runs `run` and finishes. Interactive: stays until it is deleted. Immutable.",
+        description="Headless: runs `run` and finishes. Interactive: stays until it is deleted, with a `notebook` or as "
+        "a bare Dask cluster. Immutable.",
     )
     suspend: bool = Field(
         default=False, description="true: the compute goes; spec, cache of placement Session and results stay."
@@ -228,6 +256,7 @@ class SessionSpec(ApiModel):
         "The profile's default if left out. Immutable.",
     )
     run: Run | None = Field(default=None, description="Only and always with mode Headless. Immutable.")
+    notebook: Notebook | None = Field(default=None, description="Only with mode Interactive. Immutable.")
     dask: Dask | None = None
     xcache: XCache | None = Field(default=None, description="Immutable.")
     env: list[EnvVar] | None = Field(

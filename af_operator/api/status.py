@@ -20,8 +20,8 @@ class Condition(ApiModel):
 
     type: str = Field(
         max_length=63,
-        description="Ready (the summary), Accepted (the spec fits the profile), <Component>Ready, RunComplete or "
-        "Suspended.",
+        description="Ready (the summary), Accepted (the spec fits the profile), <Component>Ready, RunComplete, "
+        "Suspended or HubRegistered.",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     reason: str = Field(max_length=100, description="CamelCase constant for programs.")
@@ -81,6 +81,9 @@ class RunStatus(ApiModel):
 class Endpoints(ApiModel):
     """Addresses inside the cluster."""
 
+    notebook: str | None = Field(
+        default=None, max_length=1000, description="URL of the notebook server, with its path."
+    )
     dask: str | None = Field(default=None, max_length=500, description="The Dask scheduler, for Client(...).")
     dashboard: str | None = Field(default=None, max_length=500, description="URL of the Dask dashboard.")
     xcache: str | None = Field(default=None, max_length=500, description="host:port of the session's cache.")

@@ -78,7 +78,7 @@ def test_exactly_what_is_described_as_immutable_is_guarded() -> None:
     schema = structural(SessionSpec)
     described = {name for name, prop in schema["properties"].items() if "Immutable." in prop["description"]}
     guarded = {r["fieldPath"][1:] for r in schema[VALIDATIONS] if "cannot be changed" in r["message"]}
-    assert described == guarded == {"profile", "user", "mode", "image", "run", "xcache", "env"}
+    assert described == guarded == {"profile", "user", "mode", "image", "run", "notebook", "xcache", "env"}
 
 
 def test_no_transition_rule_is_on_an_optional_field() -> None:
