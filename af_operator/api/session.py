@@ -244,7 +244,7 @@ class SessionSpec(ApiModel):
         description="Who the session belongs to, as the API server knows them (`kubectl auth whoami`). Immutable.",
     )
     mode: Literal["Interactive", "Headless"] = Field(
-        description="Headless: runs `run` and finishes. Interactive: stays until it is deleted, with a `notebook` or as "
+        description="Headless: runs `run` and finishes. Interactive: stays until it is deleted, with `notebook` or as "
         "a bare Dask cluster. Immutable.",
     )
     suspend: bool = Field(
