@@ -1,8 +1,8 @@
-"""Debian packages the embedded cluster stands on."""
+"""Debian packages the embedded cluster stands on, and those of the tests with a browser."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,32 +31,32 @@ NEEDED = {
     "mmdebstrap": "mmdebstrap",
     "fuse-overlayfs": "fuse-overlayfs",
 }
+BROWSER = {"chromium": "chromium", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core"}
+"""What the tests of JupyterHub's pages use; the cluster does not, so it comes when they run."""
 
 
-def missing() -> list[str]:
-    """Return the Debian packages that are needed and not there."""
-    return sorted(package for program, package in NEEDED.items() if not _present(program))
+def missing(needed: Mapping[str, str] | None = None) -> list[str]:
+    """Return the Debian packages that are needed (for the cluster, if not said) and not there."""
+    return sorted(package for program, package in (needed or NEEDED).items() if not _present(program))
 
 
 def _present(program: str) -> bool:
     return Path(program).exists() if program.startswith("/") else shutil.which(program) is not None
 
 
-def ensure(progress: Progress) -> None:
+def ensure(progress: Progress, needed: Mapping[str, str] | None = None) -> None:
     """Install what is missing; nothing is started by the installation."""
-    if not (packages := missing()):
+    if not (packages := missing(needed)):
         return
     if shutil.which("apt-get") is None:
-        raise ClusterError(
-            f"The embedded cluster needs {', '.join(packages)}, and there is no apt-get to install them."
-        )
+        raise ClusterError(f"Needed, and there is no apt-get to install it: {', '.join(packages)}.")
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     logs = cache_dir() / "logs"
     with _no_services():
         progress.run("reading Debian's package lists", ["apt-get", "update"], logs / "apt-update.log", env)
         install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
         progress.run(f"installing {', '.join(packages)}", install, logs / "apt-install.log", env)
-    if still := missing():
+    if still := missing(needed):
         raise ClusterError(f"Installed, and still not found: {', '.join(still)}. See {logs / 'apt-install.log'}.")
 
 
