@@ -14,7 +14,7 @@ Body = Mapping[str, Any]
 
 
 class Key(NamedTuple):
-    """What the queue carries: which session to look at again."""
+    """What the queue carries: which session to look at again; without a namespace, which profile."""
 
     namespace: str
     name: str
@@ -84,9 +84,13 @@ class Profile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One object that should exist, without the stamps that ``plan`` adds (namespace, labels, owner, hash)."""
+    """One object that should exist, without the stamps that ``plan`` adds (namespace, labels, owner, hash).
+
+    A `shared` one is the user's, not the session's: made once, owned by nobody, never changed and never deleted.
+    """
 
     body: Body
+    shared: bool = False
 
     @property
     def ref(self) -> ObjectRef:

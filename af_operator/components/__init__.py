@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from af_operator.model import (
     Finish,
     Health,
+    HubServer,
     Keep,
     Kind,
     LogRequest,
@@ -42,6 +43,8 @@ class Component(Protocol):
     """Kinds that it creates: watched, pruned, and granted to the operator by the generated RBAC."""
     WATCHED: tuple[Kind, ...]
     """Kinds that others make for it and that it judges by: watched, never written."""
+    SHARED: tuple[Kind, ...]
+    """Kinds of what it makes for a user and not for a session (``Manifest.shared``): watched, never deleted."""
     LIFETIME: Lifetime
 
     @staticmethod
@@ -79,6 +82,10 @@ class Component(Protocol):
     @staticmethod
     def deadline(session: Session, observed: Observed) -> datetime | None:
         """Return when the session must be looked at again though nothing may happen, or None."""
+
+    @staticmethod
+    def registration(session: Session, observed: Observed) -> HubServer | None:
+        """Return the JupyterHub server that shows this component, or None; whether it is ready is not asked here."""
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from af_operator.model import Finish, LogRequest, Observed, Session
+from af_operator.model import Finish, HubServer, LogRequest, Observed, Session
 
 
 def finish(session: Session, observed: Observed) -> Finish | None:
@@ -26,4 +26,9 @@ def log_wanted(session: Session, observed: Observed) -> LogRequest | None:
 
 def deadline(session: Session, observed: Observed) -> datetime | None:
     """Nothing happens by the clock alone."""
+    return None
+
+
+def registration(session: Session, observed: Observed) -> HubServer | None:
+    """Nothing for JupyterHub to show."""
     return None

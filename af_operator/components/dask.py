@@ -16,7 +16,7 @@ from af_operator import names
 from af_operator.api.session import Dask, DaskPool
 from af_operator.components import _choices, _pods
 from af_operator.components._dask_health import health, is_scheduler
-from af_operator.components._defaults import deadline, finish, log_wanted, report
+from af_operator.components._defaults import deadline, finish, log_wanted, registration, report
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     POD,
@@ -32,7 +32,7 @@ from af_operator.model import (
 )
 from af_operator.render import render
 
-__all__ = ["deadline", "finish", "health", "log_wanted", "report"]
+__all__ = ["deadline", "finish", "health", "log_wanted", "registration", "report"]
 
 NAME = "dask"
 TITLE = "Dask"
@@ -42,6 +42,7 @@ DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 SERVICE = Kind("v1", "Service", "services")
 KINDS = (CLUSTER, GROUP)
 WATCHED = (POD, DEPLOYMENT, SERVICE)
+SHARED = ()
 LIFETIME = "compute"
 
 WORKER_GROUP = "dask.org/workergroup-name"
