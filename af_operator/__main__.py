@@ -18,9 +18,11 @@ from prometheus_client import REGISTRY, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from af_operator import handlers, serving, settings
+from af_operator.catalogue import Catalogue
 from af_operator.cluster import KubernetesCluster
 from af_operator.errors import Unavailable
 from af_operator.lease import Lease
+from af_operator.model import Key
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import Reconciler
 from af_operator.worker import work
@@ -96,7 +98,12 @@ class Operator:
 
     async def _start_workers(self) -> None:
         assert self._world is not None  # noqa: S101 - _synced is set after it
-        reconcile = Reconciler(self._world, self._cluster, _now)
+        sessions = Reconciler(self._world, self._cluster, _now)
+        profiles = Catalogue(self._world, self._cluster, _now)
+
+        async def reconcile(key: Key) -> datetime | None:
+            return await (sessions(key) if key.namespace else profiles(key))
+
         self._workers += [asyncio.create_task(work(self._queue, reconcile, _now)) for _ in range(self._config.workers)]
 
     def _started(self, world: World) -> None:

@@ -42,6 +42,9 @@ class Cluster(Protocol):
     async def write_status(self, session: SessionRef, status: Mapping[str, Any]) -> Body:
         """Replace the session's status. Returns the stored object."""
 
+    async def write_profile_status(self, name: str, uid: str, status: Mapping[str, Any]) -> Body:
+        """Replace the status of this very profile. Returns the stored object."""
+
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         """Return the last lines of a container's log."""
 
@@ -95,21 +98,11 @@ class KubernetesCluster:
 
     async def write_status(self, session: SessionRef, status: Mapping[str, Any]) -> Body:
         """See ``Cluster.write_status``."""
-        # Whole, and only if it is this very session: one that came later under the same name has another status.
-        patch = [
-            {"op": "test", "path": "/metadata/uid", "value": session.uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]
-        path = f"{_session_path(session)}/status"
-        try:
-            return await self._json(
-                "PATCH", path, [("fieldManager", names.MANAGER)], patch, "application/json-patch+json"
-            )
-        except Refused as error:
-            # A failed test is a 422 that names nothing; one about the schema names the field.
-            if str(error) == TEST_FAILED:
-                raise Gone("another session has this name now") from error
-            raise OurBug(str(error)) from error
+        return await self._replace_status(_session_path(session), session.uid, status)
+
+    async def write_profile_status(self, name: str, uid: str, status: Mapping[str, Any]) -> Body:
+        """See ``Cluster.write_profile_status``."""
+        return await self._replace_status(f"/apis/{GROUP}/{VERSION}/analysisprofiles/{name}", uid, status)
 
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         """See ``Cluster.read_log``."""
@@ -167,6 +160,22 @@ class KubernetesCluster:
         if names.controller(found).get("uid") != names.controller(body).get("uid"):
             kind, name = body["kind"], body["metadata"]["name"]
             raise NameConflict(f"{kind} {name!r} exists and is not this session's: rename the session or delete it")
+
+    async def _replace_status(self, path: str, uid: str, status: Mapping[str, Any]) -> Body:
+        # Whole, and only of this very object: one that came later under the same name has another status.
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        try:
+            return await self._json(
+                "PATCH", f"{path}/status", [("fieldManager", names.MANAGER)], patch, "application/json-patch+json"
+            )
+        except Refused as error:
+            # A failed test is a 422 that names nothing; one about the schema names the field.
+            if str(error) == TEST_FAILED:
+                raise Gone("another object has this name now") from error
+            raise OurBug(str(error)) from error
 
     async def _delete(self, path: str, options: Body) -> None:
         try:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import yaml
 
-from af_operator.api import GROUP, VERSION, ApiModel, ProfileSpec, SessionSpec, SessionStatus
+from af_operator.api import GROUP, VERSION, ApiModel, ProfileSpec, ProfileStatus, SessionSpec, SessionStatus
 from af_operator.api.common import NAME, VALIDATIONS, rule
 from af_operator.components import all_components
 from af_operator.model import Kind
@@ -57,7 +57,7 @@ class CustomKind:
     scope: str
     description: str
     spec: type[ApiModel]
-    status: type[ApiModel] | None
+    status: type[ApiModel]
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
 
@@ -95,11 +95,12 @@ PROFILE = CustomKind(
     description="AnalysisProfile is a facility's catalogue: the images, sizes, node pools, caches and limits that "
     "AnalysisSessions choose from by name. Its name is what sessions give as `profile`.",
     spec=ProfileSpec,
-    status=None,
+    status=ProfileStatus,
     columns=(
         Column("Origin", ".spec.xcache.origin"),
         Column("Workers", ".spec.limits.workers", "integer"),
         Column("GPUs", ".spec.limits.gpus", "integer"),
+        Column("GPUs free", ".status.nodePools[*].gpusFree", wide=True),
         Column("Results", ".spec.results.url", wide=True),
         AGE,
     ),
@@ -176,9 +177,8 @@ def _root_schema(kind: CustomKind) -> Schema:
         # The bound is what keeps the rule below within the server's cost limit.
         "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 40}}},
         "spec": structural(kind.spec),
+        "status": structural(kind.status),
     }
-    if kind.status:
-        properties["status"] = structural(kind.status)
     message = (
         "metadata.name is made part of other names: write lower-case letters, digits and '-', starting with a letter, "
         "at most 40 characters"
@@ -200,11 +200,10 @@ def custom_resource_definition(kind: CustomKind) -> Schema:
         "storage": True,
         "additionalPrinterColumns": [column.manifest() for column in kind.columns],
         "schema": {"openAPIV3Schema": _root_schema(kind)},
+        "subresources": {"status": {}},
     }
     if kind.selectable:
         version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
-    if kind.status:
-        version["subresources"] = {"status": {}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -231,15 +230,20 @@ CHILD = (*WATCHED, "get", "create", "patch", "delete")
 
 OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, PROFILE.plural): WATCHED,
+    (GROUP, f"{PROFILE.plural}/status"): ("patch",),
     # delete: a finished session whose time is over.
     (GROUP, SESSION.plural): (*WATCHED, "delete"),
     (GROUP, f"{SESSION.plural}/status"): ("patch",),
     # Owner references with blockOwnerDeletion need it where OwnerReferencesPermissionEnforcement is on.
     (GROUP, f"{SESSION.plural}/finalizers"): ("update",),
+    # How many GPUs are free.
+    ("", "nodes"): WATCHED,
     ("", "pods"): WATCHED,
     ("", "pods/log"): ("get",),
     ("events.k8s.io", "events"): ("create",),
 }
+
+CLUSTER_SCOPED = {"nodes", PROFILE.plural, f"{PROFILE.plural}/status"}
 
 
 def operator_rules(kinds: Iterable[Kind]) -> list[Schema]:
@@ -247,12 +251,13 @@ def operator_rules(kinds: Iterable[Kind]) -> list[Schema]:
     granted = {where: set(verbs) for where, verbs in OWN_RULES.items()}
     for kind in kinds:
         granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(CHILD)
-    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    alike: dict[tuple[str, tuple[str, ...], bool], list[str]] = {}
     for (group, resource), verbs in sorted(granted.items()):
-        alike.setdefault((group, tuple(sorted(verbs))), []).append(resource)
+        # Apart: where the operator watches a few namespaces, the rest is granted in these alone.
+        alike.setdefault((group, tuple(sorted(verbs)), resource in CLUSTER_SCOPED), []).append(resource)
     return [
         {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
-        for (group, verbs), resources in alike.items()
+        for (group, verbs, _), resources in alike.items()
     ]
 
 

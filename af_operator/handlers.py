@@ -14,6 +14,7 @@ import kopf
 
 from af_operator import names
 from af_operator.api import GROUP, VERSION
+from af_operator.capacity import Node, extended_of, parse_node
 from af_operator.components import all_components
 from af_operator.model import POD, Key, Kind
 from af_operator.queue import WorkQueue
@@ -22,9 +23,12 @@ from af_operator.world import World, trim
 
 COALESCE = 0.05
 """Seconds in which the events of many children become one pass."""
+FREE_AFTER = 1.0
+"""Seconds in which the comings and goings of GPU workers become one count of what is free."""
 DEAF_AFTER = 90.0
 SESSIONS = (GROUP, VERSION, "analysissessions")
 PROFILES = (GROUP, VERSION, "analysisprofiles")
+NODES = ("", "v1", "nodes")
 LEASES = ("coordination.k8s.io", "v1", "leases")
 
 
@@ -91,6 +95,8 @@ class Transport:
         self._queue = queue
         self._started = started
         self._fresh = fresh
+        self._generations: dict[str, int] = {}
+        self._counted: dict[str, Node] = {}
 
     def registry(self) -> kopf.OperatorRegistry:
         """Return a registry with our indexes and event handlers."""
@@ -100,8 +106,10 @@ class Transport:
         kopf.index(*SESSIONS, id="sessions", registry=registry)(_by_key)
         kopf.index(*SESSIONS, id="uids", registry=registry)(_key_by_uid)
         kopf.index(*PROFILES, id="profiles", registry=registry)(_by_name)
+        kopf.index(*NODES, id="nodes", registry=registry)(_node_by_name)
         kopf.on.event(*SESSIONS, registry=registry)(self._session)
         kopf.on.event(*PROFILES, registry=registry)(self._profile)
+        kopf.on.event(*NODES, registry=registry)(self._node)
         kopf.on.event(*LEASES, registry=registry)(self._lease)
         for kind in child_kinds():
             kopf.index(*_selector(kind), id="children", registry=registry)(_by_session_uid)
@@ -109,7 +117,7 @@ class Transport:
         return registry
 
     async def _start(self, **indexes: Any) -> None:
-        self._world = World(indexes["sessions"], indexes["profiles"], indexes["children"])
+        self._world = World(indexes["sessions"], indexes["profiles"], indexes["children"], indexes["nodes"])
         self._keys = indexes["uids"]
         self._started(self._world)
 
@@ -117,9 +125,26 @@ class Transport:
         self._world.saw(event["type"], event["object"])
         self._queue.add(Key(str(namespace), name))
 
-    async def _profile(self, *, name: str, **_: Any) -> None:
-        for key in self._world.sessions_of_profile(name):
-            self._queue.add(key)
+    async def _profile(self, *, event: Any, name: str, **_: Any) -> None:
+        self._world.saw(event["type"], event["object"])
+        self._queue.add(Key("", name))
+        # Its status is written often, and says nothing to its sessions; the generation counts changes of its spec.
+        generation = 0 if event["type"] == "DELETED" else event["object"]["metadata"].get("generation", 1)
+        if self._generations.get(name) != generation:
+            self._generations[name] = generation
+            for key in self._world.sessions_of_profile(name):
+                self._queue.add(key)
+
+    async def _node(self, *, name: str, **_: Any) -> None:
+        # Every few minutes a node tells that it lives: only what is counted deserves a pass.
+        node = self._world.node(name)
+        if node != self._counted.get(name):
+            self._counted.pop(name) if node is None else self._counted.update({name: node})
+            self._count_again()
+
+    def _count_again(self) -> None:
+        for name in self._world.profile_names():
+            self._queue.add(Key("", name), FREE_AFTER)
 
     async def _lease(self, **_: Any) -> None:
         self._fresh.saw()
@@ -128,6 +153,8 @@ class Transport:
         self._world.saw(event["type"], event["object"])
         for key in self._keys.get(labels.get(names.SESSION_UID), ()):
             self._queue.add(key, COALESCE)
+        if event["object"]["kind"] == POD.kind and extended_of(event["object"]):
+            self._count_again()
 
 
 async def _by_key(*, body: kopf.Body, namespace: str | None, name: str, **_: Any) -> dict[Key, Any]:
@@ -140,6 +167,10 @@ async def _key_by_uid(*, namespace: str | None, name: str, uid: str, **_: Any) -
 
 async def _by_name(*, body: kopf.Body, name: str, **_: Any) -> dict[str, Any]:
     return {name: trim(dict(body))}
+
+
+async def _node_by_name(*, body: kopf.Body, name: str, **_: Any) -> dict[str, Node]:
+    return {name: parse_node(body)}
 
 
 async def _by_session_uid(*, body: kopf.Body, labels: Any, **_: Any) -> dict[str, Any]:

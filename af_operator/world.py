@@ -6,13 +6,14 @@ Nothing here reads the API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from af_operator import names
 from af_operator.api import ProfileSpec, SessionSpec
-from af_operator.model import Body, Key, Observed, Profile, Session
+from af_operator.capacity import Node
+from af_operator.model import POD, Body, Key, Observed, Profile, Session
 
 ObjectKey = tuple[str, str, str]
 """(kind, namespace, name)"""
@@ -59,12 +60,15 @@ class World:
         Name to the profile's body.
     children
         Session uid to the bodies of all objects that carry it as a label.
+    nodes
+        Name to the ``Node``.
     """
 
-    def __init__(self, sessions: Index, profiles: Index, children: Index) -> None:
+    def __init__(self, sessions: Index, profiles: Index, children: Index, nodes: Index) -> None:
         self._sessions = sessions
         self._profiles = profiles
         self._children = children
+        self._nodes = nodes
         self._written: dict[ObjectKey, Body] = {}
         self._deleted: dict[ObjectKey, str] = {}
 
@@ -88,8 +92,29 @@ class World:
 
     def profile(self, name: str) -> Profile | None:
         """Return a profile, or None."""
-        body = _first(self._profiles, name)
+        body = self.profile_body(name)
         return Profile(name, ProfileSpec.model_validate(body["spec"])) if body else None
+
+    def profile_body(self, name: str) -> Body | None:
+        """Return a profile as the API server sent it."""
+        body = _first(self._profiles, name)
+        return self._newest(body) if body else None
+
+    def profile_names(self) -> list[str]:
+        """Return all profiles."""
+        return list(self._profiles)
+
+    def node(self, name: str) -> Node | None:
+        """Return a node, or None."""
+        return next(iter(self._nodes.get(name, ())), None)
+
+    def nodes(self) -> list[Node]:
+        """Return all nodes."""
+        return [node for name in self._nodes for node in self._nodes[name]]
+
+    def session_pods(self) -> Iterator[Body]:
+        """Yield the pods of all sessions."""
+        return (b for uid in self._children for b in self._children[uid] if b["kind"] == POD.kind)
 
     def observed(self, session: Session) -> Observed:
         """Return everything that carries the session's uid, as of the newest that watch and writes know."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from af_operator.api.common import ApiModel
+from af_operator.api.common import BY_NAME, ApiModel
 
 Phase = Literal["Pending", "Starting", "Ready", "Running", "Suspended", "Succeeded", "Failed", "Refused"]
 
@@ -87,6 +87,29 @@ class Endpoints(ApiModel):
     dask: str | None = Field(default=None, max_length=500, description="The Dask scheduler, for Client(...).")
     dashboard: str | None = Field(default=None, max_length=500, description="URL of the Dask dashboard.")
     xcache: str | None = Field(default=None, max_length=500, description="host:port of the session's cache.")
+
+
+class PoolCapacity(ApiModel):
+    """GPUs of one node pool."""
+
+    name: str = Field(max_length=63, description="The node pool.")
+    gpus: int = Field(ge=0, le=1_000_000, description="GPUs of its nodes that take pods.")
+    gpus_free: int = Field(
+        ge=0,
+        le=1_000_000,
+        description="Those that no session uses or waits for; other pods are not counted.",
+    )
+
+
+class ProfileStatus(ApiModel):
+    """What is free right now. Written by the operator alone."""
+
+    node_pools: list[PoolCapacity] = Field(
+        default_factory=list,
+        max_length=64,
+        description="The node pools that have a gpuResource.",
+        json_schema_extra=BY_NAME,
+    )
 
 
 class SessionStatus(ApiModel):

@@ -8,6 +8,7 @@ import kopf
 import pytest
 
 from af_operator import handlers, names, settings
+from af_operator.capacity import Node
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
 from af_operator.world import World
@@ -32,15 +33,28 @@ POD = {
 }
 
 
+def profile_body(generation: int) -> dict[str, Any]:
+    metadata = {"name": "default", "uid": "f-1", "generation": generation, "resourceVersion": str(generation)}
+    return {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "AnalysisProfile", "metadata": metadata}
+
+
 class Bed:
     def __init__(self) -> None:
         self.queue = WorkQueue()
         self.fresh = handlers.Freshness()
         self.worlds: list[World] = []
         self.transport = handlers.Transport(self.queue, self.worlds.append, self.fresh)
+        self.nodes: dict[str, list[Any]] = {}
+        self.indexes = {
+            "sessions": {KEY: [SESSION]},
+            "uids": {"s-1": [KEY]},
+            "profiles": {"default": [profile_body(1)]},
+            "children": {},
+            "nodes": self.nodes,
+        }
 
     async def start(self) -> None:
-        await self.transport._start(sessions={KEY: [SESSION]}, uids={"s-1": [KEY]}, profiles={}, children={})
+        await self.transport._start(**self.indexes)
 
 
 @pytest.fixture
@@ -55,11 +69,59 @@ async def test_a_session_event_is_a_key(bed: Bed) -> None:
     assert await bed.queue.get() == KEY
 
 
-async def test_a_profile_event_is_the_keys_of_its_sessions(bed: Bed) -> None:
-    await bed.transport._profile(name="other")
+async def keys(bed: Bed) -> set[Key]:
+    return {await bed.queue.get() for _ in range(len(bed.queue))}
+
+
+async def test_a_profile_event_is_its_own_key_and_those_of_its_sessions(bed: Bed) -> None:
+    await bed.transport._profile(event={"type": "ADDED", "object": profile_body(1)}, name="other")
+    assert await keys(bed) == {Key("", "other")}
+    await bed.transport._profile(event={"type": "ADDED", "object": profile_body(1)}, name="default")
+    assert await keys(bed) == {Key("", "default"), KEY}
+
+
+async def test_a_profiles_status_wakes_no_session(bed: Bed) -> None:
+    for generation, woken in ((1, True), (1, False), (2, True)):
+        event = {"type": "MODIFIED", "object": profile_body(generation)}
+        await bed.transport._profile(event=event, name="default")
+        found = await keys(bed)
+        assert (KEY in found) is woken
+        for key in found:
+            bed.queue.done(key)
+
+
+async def test_a_profile_that_goes_and_comes_again_wakes_its_sessions_both_times(bed: Bed) -> None:
+    for kind in ("ADDED", "DELETED", "ADDED"):
+        await bed.transport._profile(event={"type": kind, "object": profile_body(1)}, name="default")
+        found = await keys(bed)
+        assert KEY in found, kind
+        for key in found:
+            bed.queue.done(key)
+
+
+def node(**more: Any) -> Node:
+    return Node(**{"name": "n", "labels": {}, "extended": {"nvidia.com/gpu": 2}, "usable": True, **more})
+
+
+async def test_a_node_that_only_tells_that_it_lives_costs_no_pass(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "FREE_AFTER", 0.0)
+    for value, passes in ((node(), 1), (node(), 0), (node(usable=False), 1), (node(usable=False), 0), (None, 1)):
+        bed.nodes.update(n=[value]) if value else bed.nodes.clear()
+        await bed.transport._node(name="n")
+        assert len(bed.queue) == passes, value
+        for key in await keys(bed):
+            assert key == Key("", "default")
+            bed.queue.done(key)
+
+
+async def test_only_pods_with_gpus_are_counted_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "FREE_AFTER", 0.0)
+    labels = {names.SESSION_UID: "s-0"}
+    await bed.transport._child(event={"type": "MODIFIED", "object": POD}, labels=labels)
     assert len(bed.queue) == 0
-    await bed.transport._profile(name="default")
-    assert await bed.queue.get() == KEY
+    gpu = {"containers": [{"name": "worker", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
+    await bed.transport._child(event={"type": "DELETED", "object": POD | {"spec": gpu}}, labels=labels)
+    assert await keys(bed) == {Key("", "default")}
 
 
 async def test_a_childs_event_is_the_key_of_its_session_a_moment_later(bed: Bed) -> None:

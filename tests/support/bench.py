@@ -50,7 +50,8 @@ class Bench:
         self.sessions: dict[Key, list[Any]] = {}
         self.profiles: dict[str, list[Any]] = {}
         self.children: dict[str, list[Any]] = {}
-        self.world = World(self.sessions, self.profiles, self.children)
+        self.nodes: dict[str, list[Any]] = {}
+        self.world = World(self.sessions, self.profiles, self.children, self.nodes)
         self.now = NOW
         self.key = Key("physics", "zmumu")
         self.reconcile = Reconciler(self.world, self.cluster, lambda: self.now)

@@ -70,10 +70,15 @@ class FakeCluster:
             await self.delete({**body, "metadata": {**body["metadata"], "uid": session.uid}})
 
     async def write_status(self, session: SessionRef, status: Mapping[str, Any]) -> Body:
+        return self._status(("AnalysisSession", session.namespace, session.name), session.uid, status)
+
+    async def write_profile_status(self, name: str, uid: str, status: Mapping[str, Any]) -> Body:
+        return self._status(("AnalysisProfile", "", name), uid, status)
+
+    def _status(self, key: ObjectKey, uid: str, status: Mapping[str, Any]) -> Body:
         self._fail("status")
-        key = ("AnalysisSession", session.namespace, session.name)
-        if key not in self.objects or self.objects[key]["metadata"]["uid"] != session.uid:
-            raise Gone("no such session")
+        if key not in self.objects or self.objects[key]["metadata"]["uid"] != uid:
+            raise Gone("no such object")
         self.writes.append(("status", key))
         return copy.deepcopy(self._put("MODIFIED", {**self.objects[key], "status": copy.deepcopy(dict(status))}))
 

@@ -73,7 +73,7 @@ The generated rules in two parts, as {"cluster": [...], "sessions": [...]}: what
 whole cluster, and what can be granted in a few namespaces.
 */}}
 {{- define "af-operator.rules" -}}
-{{- $clusterScoped := list "analysisprofiles" "analysisprofiles/status" "customresourcedefinitions" "namespaces" }}
+{{- $clusterScoped := list "analysisprofiles" "analysisprofiles/status" "customresourcedefinitions" "namespaces" "nodes" }}
 {{- $cluster := list }}
 {{- $sessions := list }}
 {{- range (.Files.Get "generated/operator-rules.yaml" | fromYamlArray) }}
