@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter as Count
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import kopf
@@ -21,6 +22,7 @@ from af_operator import handlers, serving, settings
 from af_operator.catalogue import Catalogue
 from af_operator.cluster import KubernetesCluster
 from af_operator.errors import Unavailable
+from af_operator.hub import Hub, JupyterHub, NoHub
 from af_operator.lease import Lease
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
@@ -29,6 +31,8 @@ from af_operator.worker import work
 from af_operator.world import World
 
 log = structlog.get_logger()
+HUB_FIRST = 5.0
+"""Seconds that the first pass waits for JupyterHub's first answer, at most."""
 DEPTH = Gauge("af_operator_queue_depth", "Sessions that wait for a pass")
 
 
@@ -98,13 +102,28 @@ class Operator:
 
     async def _start_workers(self) -> None:
         assert self._world is not None  # noqa: S101 - _synced is set after it
-        sessions = Reconciler(self._world, self._cluster, _now)
+        sessions = Reconciler(self._world, self._cluster, await self._hub(self._world), _now)
         profiles = Catalogue(self._world, self._cluster, _now)
 
         async def reconcile(key: Key) -> datetime | None:
             return await (sessions(key) if key.namespace else profiles(key))
 
         self._workers += [asyncio.create_task(work(self._queue, reconcile, _now)) for _ in range(self._config.workers)]
+
+    async def _hub(self, world: World) -> Hub:
+        if not self._config.hub_api_url:
+            return NoHub()
+
+        def changed(users: frozenset[str] | None) -> None:
+            for key in world.notebooks(users):
+                self._queue.add(key)
+
+        hub = JupyterHub(self._config, changed, world.runs)
+        self._workers.append(asyncio.create_task(hub.run()))
+        # Without a first view every session would be told that JupyterHub is away, and then that it is not.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(hub.polled.wait(), HUB_FIRST)
+        return hub
 
     def _started(self, world: World) -> None:
         self._world = world
@@ -113,7 +132,7 @@ class Operator:
 
     def _wrong(self) -> str | None:
         ended = [t for t in self._workers if t.done()]
-        return f"{len(ended)} workers have ended" if ended else self._fresh.deaf()
+        return f"{len(ended)} tasks have ended" if ended else self._fresh.deaf()
 
     def _not_ready(self) -> str | None:
         # Events arrive only when all indexes are filled; the Lease has one every two seconds.

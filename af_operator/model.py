@@ -152,6 +152,13 @@ class HubServer(NamedTuple):
     server: str
 
 
+class HubRefusal(NamedTuple):
+    """Why JupyterHub does not show a session now, in words for people."""
+
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True)
 class HubView:
     """What is known of JupyterHub when a pass begins.
@@ -165,15 +172,15 @@ class HubView:
     servers
         Every server that it counts as started or starting; None while it does not answer.
     refused
-        Servers that it would not start, and why, in words for people.
+        Servers that it would not start, or that have just stopped: nobody asks for them for a while.
     trouble
-        Why `servers` is None.
+        Why `servers` is None, in words for people.
     """
 
     api_url: str
     base_url: str = "/"
     servers: frozenset[HubServer] | None = None
-    refused: Mapping[HubServer, str] = field(default_factory=dict)
+    refused: Mapping[HubServer, HubRefusal] = field(default_factory=dict)
     trouble: str = ""
 
 
@@ -195,6 +202,8 @@ class Observed:
         Objects of the session's user in its namespace that outlive sessions: the home volume.
     hub
         JupyterHub, or None where the facility has none that the operator knows.
+    namesake
+        An older session that JupyterHub shows as the same server of the same user.
     nonce
         64 random hex digits, others in each pass: for what must be secret when it is created.
     """
@@ -205,6 +214,7 @@ class Observed:
     finished: Finish | None = None
     shared: tuple[Body, ...] = ()
     hub: HubView | None = None
+    namesake: Key | None = None
     nonce: str = field(default="", repr=False)
 
     def of(self, kind: Kind) -> Iterator[Body]:
@@ -260,6 +270,18 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Registration:
+    """How a session stands with JupyterHub; becomes the condition ``HubRegistered``."""
+
+    server: HubServer
+    shown: bool
+    reason: str
+    message: str
+    wanted: bool = False
+    """JupyterHub is to be asked to start the server."""
+
+
+@dataclass(frozen=True)
 class Refusal:
     """What the API server would not take, in its own words."""
 
@@ -288,6 +310,8 @@ class Plan:
         Names of the components whose objects are planned.
     health
         By component name, for every enabled component.
+    registration
+        How the session stands with JupyterHub; None where there is nothing to show, or no JupyterHub.
     report
         What components add to the status at its top level, e.g. ``{"run": {…}}``.
     log_wanted
@@ -304,6 +328,7 @@ class Plan:
     delete: tuple[Body, ...] = ()
     active: frozenset[str] = frozenset()
     health: Mapping[str, Health] = field(default_factory=dict)
+    registration: Registration | None = None
     report: Body = field(default_factory=dict)
     finished: Finish | None = None
     log_wanted: LogRequest | None = None

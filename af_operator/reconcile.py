@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 import structlog
 from pydantic import ValidationError
 
-from af_operator import names, plan, status
+from af_operator import names, plan, registration, status
 from af_operator.cluster import Cluster
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused
+from af_operator.hub import Hub
 from af_operator.model import (
     Body,
     Key,
@@ -56,13 +57,16 @@ class Reconciler:
         Snapshots; never the API.
     cluster
         The port that writes.
+    hub
+        The port to JupyterHub; no pass waits for it.
     clock
         The only clock; everything below gets `now` as a value.
     """
 
-    def __init__(self, world: World, cluster: Cluster, clock: Callable[[], datetime]) -> None:
+    def __init__(self, world: World, cluster: Cluster, hub: Hub, clock: Callable[[], datetime]) -> None:
         self._world = world
         self._cluster = cluster
+        self._hub = hub
         self._clock = clock
         self._refused: dict[Key, dict[ObjectRef, Remembered]] = {}
         self._untold: dict[Key, datetime] = {}
@@ -85,10 +89,15 @@ class Reconciler:
             self._untold.pop(key, None)
             return None
         try:
-            return await self._pass(session, self._world.profile(session.spec.profile), self._world.observed(session))
+            return await self._pass(session, self._world.profile(session.spec.profile), self._observe(session))
         except Gone:
             log.info("the session went away during its pass")
             return None
+
+    def _observe(self, session: Session) -> Observed:
+        hub = self._hub.view()
+        namesake = self._world.namesake(session) if hub else None
+        return replace(self._world.observed(session), hub=hub, namesake=namesake)
 
     async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
         now = self._clock()
@@ -99,7 +108,10 @@ class Reconciler:
         if todo.log_wanted:
             observed = replace(observed, log_tail=await self._read_log(session, todo.log_wanted))
             todo = plan.build(session, profile, observed, now)
+        todo = replace(todo, registration=registration.decide(session, todo, observed))
         refusals = await self._carry_out(session, todo, now)
+        if todo.registration and todo.registration.wanted:
+            self._hub.start(todo.registration.server)
         held = await self._write_status(session, todo, refusals, now)
         again = now + REFUSED_RETRY if refusals else None
         return min((t for t in (todo.look_again, again, held) if t), default=None)

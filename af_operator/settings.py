@@ -6,9 +6,10 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 PREFIX = "AF_OPERATOR_"
 
@@ -24,6 +25,13 @@ class Settings(BaseModel):
         Namespaces to serve; empty means all.
     workers
         Passes that run at the same time.
+    hub_api_url, hub_base_url
+        JupyterHub's API, as pods and the operator reach it (``http://hub:8081/hub/api``), and the path under which
+        people see it (``/``). An empty URL: no JupyterHub.
+    hub_token_file
+        Holds the operator's token for that API.
+    hub_poll_seconds
+        Time between two looks at which servers JupyterHub shows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +42,10 @@ class Settings(BaseModel):
     watch_namespaces: tuple[str, ...] = ()
     workers: int = Field(default=10, ge=1, le=200)
     port: int = Field(default=8080, ge=0, le=65535)
+    hub_api_url: str = Field(default="", pattern=r"^(https?://[^/\s]+(/\S*)?)?$")
+    hub_base_url: str = Field(default="/", pattern=r"^/(\S*/)?$")
+    hub_token_file: Path | None = Field(default=None, validate_default=True)
+    hub_poll_seconds: float = Field(default=15, ge=0.1, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
@@ -42,6 +54,13 @@ class Settings(BaseModel):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part for part in re.split(r"[,\s]+", value) if part)
+        return value
+
+    @field_validator("hub_token_file")
+    @classmethod
+    def _needed(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if info.data.get("hub_api_url") and value is None:
+            raise ValueError("needed with AF_OPERATOR_HUB_API_URL: JupyterHub answers nobody without a token")
         return value
 
 

@@ -104,6 +104,9 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message
+    if plan.registration:
+        # No part of Ready: a session works without JupyterHub.
+        yield "HubRegistered", plan.registration.shown, plan.registration.reason, plan.registration.message
     if session.spec.suspend or any(c["type"] == "Suspended" for c in session.status.get("conditions", ())):
         word = "the compute is gone; `suspend: false` brings it back" if session.spec.suspend else "not suspended"
         yield "Suspended", session.spec.suspend, "Suspended" if session.spec.suspend else "Resumed", word

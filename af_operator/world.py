@@ -7,14 +7,18 @@ Nothing here reads the API.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
+
+from pydantic import ValidationError
 
 from af_operator import names
 from af_operator.api import ProfileSpec, SessionSpec
 from af_operator.capacity import Node
-from af_operator.model import POD, Body, Key, Observed, Profile, Session
+from af_operator.model import POD, Body, HubServer, Key, Observed, Profile, Session
 
+ENDED = ("Succeeded", "Failed", "Refused")
 ObjectKey = tuple[str, str, str]
 """(kind, namespace, name)"""
 
@@ -86,6 +90,33 @@ class World:
         """Return the sessions that choose from a profile."""
         return [k for k in self._sessions if (_first(self._sessions, k) or {}).get("spec", {}).get("profile") == name]
 
+    def notebooks(self, users: frozenset[str] | None = None) -> list[Key]:
+        """Return the sessions with a notebook, of these users or of all."""
+        specs = ((k, (_first(self._sessions, k) or {}).get("spec", {})) for k in self._sessions)
+        return [k for k, s in specs if s.get("notebook") is not None and (users is None or s.get("user") in users)]
+
+    def sessions_of(self, server: HubServer) -> list[Session]:
+        """Return the sessions that JupyterHub can show as this server; it shows the first."""
+        found = (self._readable(k) for k in self.notebooks(frozenset({server.user})))
+        return sorted((s for s in found if s and not s.deleting and names.hub_server(s) == server.server), key=_age)
+
+    def runs(self, server: HubServer) -> bool:
+        """Return whether the session that JupyterHub shows as this server is neither suspended nor over."""
+        shown = self.sessions_of(server)[:1]
+        return any(not s.spec.suspend and s.status.get("phase") not in ENDED for s in shown)
+
+    def namesake(self, session: Session) -> Key | None:
+        """Return the other session that JupyterHub shows where it could show this one."""
+        if session.spec.notebook is None:
+            return None
+        first = next(iter(self.sessions_of(HubServer(session.spec.user, names.hub_server(session)))), session)
+        return None if first.uid == session.uid else first.key
+
+    def _readable(self, key: Key) -> Session | None:
+        with suppress(ValidationError):  # its own pass says so
+            return self.session(key)
+        return None
+
     def session_keys(self) -> list[Key]:
         """Return all sessions."""
         return list(self._sessions)
@@ -149,6 +180,11 @@ class World:
     def _newest(self, seen: Body) -> Body:
         written = self._written.get(_key(seen))
         return written if written is not None and _newer(written, seen) else seen
+
+
+def _age(session: Session) -> tuple[bool, datetime, Key]:
+    # The spawner has the same order. What has ended gives its name to what has not.
+    return session.status.get("phase") in ENDED, session.created, session.key
 
 
 def _key(body: Body) -> ObjectKey:

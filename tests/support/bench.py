@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from af_operator.hub import Hub, NoHub
 from af_operator.model import Key
 from af_operator.names import SESSION_UID
 from af_operator.reconcile import QUIET, Reconciler
@@ -45,7 +46,9 @@ SPEC: dict[str, Any] = {
 class Bench:
     """One fake cluster, one world, and passes at a time that the test sets."""
 
-    def __init__(self, spec: dict[str, Any] | None = None, profile: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, spec: dict[str, Any] | None = None, profile: dict[str, Any] | None = None, hub: Hub | None = None
+    ) -> None:
         self.cluster = FakeCluster()
         self.sessions: dict[Key, list[Any]] = {}
         self.profiles: dict[str, list[Any]] = {}
@@ -54,7 +57,7 @@ class Bench:
         self.world = World(self.sessions, self.profiles, self.children, self.nodes)
         self.now = NOW
         self.key = Key("physics", "zmumu")
-        self.reconcile = Reconciler(self.world, self.cluster, lambda: self.now)
+        self.reconcile = Reconciler(self.world, self.cluster, hub or NoHub(), lambda: self.now)
         self.cluster.store(
             {
                 "apiVersion": "analysisfacility.io/v1alpha1",

@@ -1,0 +1,296 @@
+"""The port to JupyterHub's REST API: which servers it shows, and a request to show one more.
+
+A pass never waits for JupyterHub: it gets a value (``view``) that a poll keeps, and leaves a wish (``start``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from af_operator.model import HubRefusal, HubServer, HubView
+from af_operator.settings import Settings
+
+RETRY = 60.0
+"""Seconds until a server that JupyterHub refused, or started and lost, is asked for again."""
+STOPPED = 30.0
+"""Seconds in which nobody asks for a server that has just stopped: the watch may still have to tell us that its
+user suspended the session, and to start the server then would resume it."""
+SOON = 5.0
+"""Seconds to the next poll after one that failed."""
+PAUSE = 0.5
+"""Seconds between rounds at least: what many passes want goes into one."""
+BATCH = 10
+"""Servers that are asked for at once: JupyterHub answers when a server is up, or after ten seconds."""
+PAGE = 200
+"""Users per page; JupyterHub's own upper limit unless it was changed."""
+PAGINATED = "application/jupyterhub-pagination+json"
+
+SCOPES = ("list:users", "read:servers", "start:servers")
+"""What the operator's token must be allowed, and nothing else."""
+
+Changed = Callable[[frozenset[str] | None], None]
+"""Told which users' sessions look different now; None is everybody's."""
+Runs = Callable[[HubServer], bool]
+"""Says whether there is, now, a session that runs and is shown as this server."""
+
+log = structlog.get_logger()
+
+
+class Hub(Protocol):
+    """What passes ask of JupyterHub."""
+
+    def view(self) -> HubView | None:
+        """Return what is known of it, or None where the facility has none that the operator knows."""
+
+    def start(self, server: HubServer) -> None:
+        """Have it asked to start a server, soon; its spawner adopts the session."""
+
+
+class NoHub:
+    """A facility without JupyterHub, or with one that shall know nothing of sessions that it did not start."""
+
+    def view(self) -> None:
+        """Return None."""
+
+    def start(self, server: HubServer) -> None:
+        """Never happens: who sees no JupyterHub asks nothing of it."""
+
+
+class Away(Exception):
+    """JupyterHub cannot be asked; the text is the same as long as the cause is, since it goes into conditions."""
+
+
+class JupyterHub:
+    """Polls JupyterHub, and starts servers in it.
+
+    Parameters
+    ----------
+    config
+        Where it is; the token's file is read for each request.
+    changed
+        Called when the view has changed.
+    runs
+        Asked before a server is started: a session that was suspended or deleted meanwhile must not come back.
+    """
+
+    def __init__(self, config: Settings, changed: Changed, runs: Runs) -> None:
+        self.polled = asyncio.Event()
+        """Set after the first poll: before it, every session would look as if JupyterHub were away."""
+        self._config = config
+        self._changed = changed
+        self._runs = runs
+        self._wanted: dict[HubServer, None] = {}
+        self._refused: dict[HubServer, _Until] = {}
+        self._wake = asyncio.Event()
+        self._failures = 0
+        nothing = "JupyterHub has not been asked yet"
+        self._view = HubView(config.hub_api_url, config.hub_base_url, trouble=nothing)
+
+    def view(self) -> HubView:
+        """Return what the last poll found."""
+        return self._view
+
+    def start(self, server: HubServer) -> None:
+        """Start a server in the next round."""
+        self._wanted[server] = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Poll and start for ever."""
+        timeout = aiohttp.ClientTimeout(total=10, connect=3)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            api = Api(http, self._config)
+            while True:
+                self._wake.clear()
+                if await self._round(api):
+                    self._wake.set()
+                self.polled.set()
+                await asyncio.sleep(PAUSE)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._pause())
+
+    async def _round(self, api: Api) -> bool:
+        """Poll, ask for some of the servers that are wanted, poll again; return whether there are more."""
+        # Polled before: what the Hub itself began to start since the last poll needs no word of ours.
+        if not await self._poll(api):
+            return False
+        missing = [s for s in self._wanted if s not in (self._view.servers or ()) and s not in self._refused]
+        batch = [s for s in missing[:BATCH] if self._runs(s)]
+        self._wanted = dict.fromkeys(missing[BATCH:])
+        if batch:
+            answers = await asyncio.gather(*(self._ask(api, server) for server in batch))
+            now = time.monotonic()
+            self._refused |= {s: _Until(r, now + RETRY) for s, r in zip(batch, answers, strict=True)}
+            await self._poll(api)
+        return bool(self._wanted)
+
+    async def _ask(self, api: Api, server: HubServer) -> HubRefusal:
+        """Start a server; return what is to be said of it should it not be there afterwards."""
+        try:
+            refusal = await api.start(server)
+        except Away as error:
+            refusal = HubRefusal("Refused", str(error))
+        log.info("asked JupyterHub for a server", user=server.user, server=server.server, refused=refusal)
+        return refusal or _LOST
+
+    async def _poll(self, api: Api) -> bool:
+        try:
+            servers = await api.servers()
+        except Away as error:
+            self._failures += 1
+            # One request that is lost is no reason to tell everybody; what is wrong at the start is.
+            if self._failures > 1 or self._view.servers is None:
+                self._refused.clear()  # a Hub that comes back may have forgotten all, and knows new users
+                self._publish(None, str(error))
+            return False
+        self._failures = 0
+        until = time.monotonic() + STOPPED
+        for server in (self._view.servers or frozenset()) - servers:
+            self._refused.setdefault(server, _Until(_LOST, until))
+        self._publish(servers)
+        return True
+
+    def _publish(self, servers: frozenset[HubServer] | None, trouble: str = "") -> None:
+        now = time.monotonic()
+        shown = servers or frozenset()
+        self._refused = {s: r for s, r in self._refused.items() if now < r.time}
+        refused = {s: r.refusal for s, r in self._refused.items() if s not in shown}
+        before, self._view = self._view, replace(self._view, servers=servers, refused=refused, trouble=trouble)
+        if before.trouble != trouble:
+            log.info("JupyterHub answers") if not trouble else log.warning("JupyterHub is away", error=trouble)
+        if before != self._view:
+            self._changed(_concerned(before, self._view))
+
+    def _pause(self) -> float:
+        every = self._config.hub_poll_seconds
+        return (min(SOON, every) if self._failures == 1 else every) * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+
+
+@dataclass(frozen=True)
+class _Until:
+    refusal: HubRefusal
+    time: float
+
+
+_LOST = HubRefusal(
+    "Stopped", "JupyterHub has stopped its server; if the session goes on, it is asked again within two minutes"
+)
+
+
+def _concerned(before: HubView, after: HubView) -> frozenset[str] | None:
+    if before.servers is None or after.servers is None:
+        return None
+    refused = {s for s in {*before.refused, *after.refused} if before.refused.get(s) != after.refused.get(s)}
+    return frozenset(s.user for s in (before.servers ^ after.servers) | refused)
+
+
+class Api:
+    """The two requests, with the token of the moment."""
+
+    def __init__(self, http: aiohttp.ClientSession, config: Settings) -> None:
+        self._http = http
+        self._url = config.hub_api_url.rstrip("/")
+        self._file = config.hub_token_file
+
+    async def servers(self) -> frozenset[HubServer]:
+        """Return every server that is up or on its way up or down.
+
+        Raises
+        ------
+        Away
+            With words for a condition.
+        """
+        found: set[HubServer] = set()
+        offset: int | None = 0
+        while offset is not None:
+            status, body = await self._request("GET", f"/users?state=active&offset={offset}&limit={PAGE}")
+            if status != 200:
+                raise Away(self._wrong(status, body))
+            try:
+                found |= set(_active(body["items"]))
+                following = body["_pagination"]["next"]
+                offset = following and max(offset + 1, int(following["offset"]))
+            except (KeyError, TypeError, AttributeError):
+                raise Away(self._not_the_api()) from None
+        return frozenset(found)
+
+    async def start(self, server: HubServer) -> HubRefusal | None:
+        """Start a server; return None if it is started, starting or up, else why it is not.
+
+        Without a body: the spawner finds the session by its name, so there is no option to be forged.
+        """
+        user, name = quote(server.user, safe=""), quote(server.server, safe="")
+        path = f"/users/{user}/servers/{name}" if name else f"/users/{user}/server"
+        status, body = await self._request("POST", path, timeout=aiohttp.ClientTimeout(total=30, connect=3))
+        said = _message(body)
+        if status in (201, 202) or (status == 400 and ("already running" in said or "is pending" in said)):
+            return None
+        if status == 404:
+            return HubRefusal(
+                "UnknownUser",
+                f"JupyterHub does not know a user {server.user!r}: they must have logged in there once, and spec.user "
+                "must be their name there",
+            )
+        return HubRefusal("Refused", f"JupyterHub does not start the server: {said or status}{_hint(status, said)}")
+
+    async def _request(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
+        headers = {"Authorization": f"token {self._token()}", "Accept": PAGINATED}
+        url = URL(self._url + path, encoded=True)  # what is quoted stays quoted: a user may be called ../admin
+        try:
+            # Never after a redirect: the token is for the Hub alone.
+            answer = self._http.request(method, url, headers=headers, allow_redirects=False, **more)
+            async with answer as response:
+                with suppress(ValueError, aiohttp.ContentTypeError):
+                    return response.status, await response.json(content_type=None)
+                return response.status, None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.debug("no answer from JupyterHub", error=type(error).__name__)
+            raise Away(f"JupyterHub's API at {self._url} does not answer") from None
+
+    def _token(self) -> str:
+        # At each use: a Secret that is changed reaches the file, and needs no restart.
+        try:
+            token = self._file.read_text().strip() if self._file else ""
+        except OSError as error:
+            raise Away(f"the operator cannot read its token for JupyterHub: {error.strerror}") from None
+        if not token or not token.isprintable():
+            raise Away("the operator's token for JupyterHub is empty or not a token")
+        return token
+
+    def _wrong(self, status: int, body: Any) -> str:
+        if status in (401, 403):
+            said = _message(body)
+            return f"JupyterHub does not accept the operator's token: {said or status}{_hint(status, said)}"
+        return f"JupyterHub's API at {self._url} answers {status}" if body else self._not_the_api()
+
+    def _not_the_api(self) -> str:
+        return f"what answers at {self._url} is not JupyterHub's API"
+
+
+def _active(users: list[dict[str, Any]]) -> Iterator[HubServer]:
+    for user in users:
+        if "servers" not in user:
+            # Without it every server would look as if it were missing.
+            raise Away(f"JupyterHub does not show servers to the operator{_hint(403, 'scopes')}")
+        for name, server in user["servers"].items():
+            if server["ready"] or server["pending"]:
+                yield HubServer(user["name"], name)
+
+
+def _message(body: Any) -> str:
+    return str(body.get("message", "")) if isinstance(body, dict) else ""
+
+
+def _hint(status: int, said: str) -> str:
+    return f" (its role needs the scopes {', '.join(SCOPES)})" if status == 403 and "scope" in said else ""
