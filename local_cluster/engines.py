@@ -14,10 +14,12 @@ from local_cluster.progress import Progress
 from local_cluster.settings import NODE_ADDRESS, Paths, cache_dir
 
 DEBIAN = "docker.io/library/debian:bookworm-slim"
-EXPECTED = {"python": "20 s", "operator": "30 s", "analysis": "1 min", "xcache": "15 s", "origin": "30 s"}
+EXPECTED = {"python": "20 s", "operator": "30 s", "analysis": "1 min", "xcache": "15 s", "hub": "40 s", "origin": "30 s"}
 # Certificates that the machine trusts; builds see them, images do not keep them.
 MACHINE_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BUILD_CERTIFICATES = "/run/ca-certificates.crt"
+# As uv, pip and npm are told.
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
 
 
 def _describe(image: Image) -> str:
@@ -90,7 +92,7 @@ class Buildah:
         argv = self._buildah("bud", "--layers", "--network=host", "--pull-never", *_arguments(image, self.base))
         if MACHINE_CERTIFICATES.exists():
             argv.append(f"--volume={MACHINE_CERTIFICATES}:{BUILD_CERTIFICATES}:ro")
-            argv += [f"--build-arg={variable}={BUILD_CERTIFICATES}" for variable in ("SSL_CERT_FILE", "PIP_CERT")]
+            argv += [f"--build-arg={variable}={BUILD_CERTIFICATES}" for variable in CERTIFICATE_VARIABLES]
         progress.run(_describe(image), [*argv, str(image.checkout)], _log(image.name), self._environment())
 
     def push(self, progress: Progress, image: Image) -> None:
