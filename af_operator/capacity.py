@@ -57,10 +57,12 @@ def extended_of(pod: Body) -> dict[str, int]:
 
 
 def status(spec: ProfileSpec, nodes: Iterable[Node], pods: Iterable[Body]) -> dict[str, Any]:
-    """Return the status that a profile should have; its list is empty where no node pool has GPUs."""
+    """Return the status that a profile should have; an empty one where no node pool has GPUs."""
     usable = [node for node in nodes if node.usable]
     asking = [pod for pod in pods if extended_of(pod) and pod.get("status", {}).get("phase") not in OVER]
-    return {"nodePools": [_pool(p, p.gpu_resource, usable, asking) for p in spec.node_pools if p.gpu_resource]}
+    pools = [_pool(pool, pool.gpu_resource, usable, asking) for pool in spec.node_pools if pool.gpu_resource]
+    said = ", ".join(f"{p['name']} {p['gpusFree']} of {p['gpus']} free" for p in pools)
+    return {"nodePools": pools, "gpus": said} if pools else {}
 
 
 def _pool(pool: NodePool, resource: str, nodes: Iterable[Node], pods: Iterable[Body]) -> dict[str, Any]:

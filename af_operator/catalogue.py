@@ -56,7 +56,7 @@ class Catalogue:
             self._told.pop(key.name, None)
             return None
         wanted = capacity.status(profile.spec, self._world.nodes(), self._world.session_pods())
-        if wanted["nodePools"] == body.get("status", {}).get("nodePools", []):
+        if wanted == body.get("status", {}):
             return None
         due = self._told.get(key.name, datetime.min.replace(tzinfo=self._clock().tzinfo)) + QUIET
         if self._clock() < due:

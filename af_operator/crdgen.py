@@ -100,7 +100,8 @@ PROFILE = CustomKind(
         Column("Origin", ".spec.xcache.origin"),
         Column("Workers", ".spec.limits.workers", "integer"),
         Column("GPUs", ".spec.limits.gpus", "integer"),
-        Column("GPUs free", ".status.nodePools[*].gpusFree", wide=True),
+        # Not a path into the list: the server shows the first match only.
+        Column("Free GPUs", ".status.gpus", wide=True),
         Column("Results", ".spec.results.url", wide=True),
         AGE,
     ),
@@ -227,6 +228,8 @@ def custom_resource_definition(kind: CustomKind) -> Schema:
 WATCHED = ("list", "watch")
 CHILD = (*WATCHED, "get", "create", "patch", "delete")
 """get: before a creation, whether the name is free. No update: all writes are server-side applies."""
+SHARED = tuple(verb for verb in CHILD if verb != "delete")
+"""Of what outlives sessions, users' files above all: what cannot be deleted cannot be lost through us."""
 
 OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, PROFILE.plural): WATCHED,
@@ -240,17 +243,19 @@ OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "nodes"): WATCHED,
     ("", "pods"): WATCHED,
     ("", "pods/log"): ("get",),
+    # For nothing but that the API server lets nobody grant a right that they do not have: users reach their notebook.
+    ("", "pods/portforward"): ("get", "create"),
     ("events.k8s.io", "events"): ("create",),
 }
 
 CLUSTER_SCOPED = {"nodes", PROFILE.plural, f"{PROFILE.plural}/status"}
 
 
-def operator_rules(kinds: Iterable[Kind]) -> list[Schema]:
+def operator_rules(kinds: Iterable[Kind], shared: Iterable[Kind] = ()) -> list[Schema]:
     """Return the PolicyRules that the operator needs when its components make objects of these kinds."""
     granted = {where: set(verbs) for where, verbs in OWN_RULES.items()}
-    for kind in kinds:
-        granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(CHILD)
+    for kind, verbs in [*((k, CHILD) for k in kinds), *((k, SHARED) for k in shared)]:
+        granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(verbs)
     alike: dict[tuple[str, tuple[str, ...], bool], list[str]] = {}
     for (group, resource), verbs in sorted(granted.items()):
         # Apart: where the operator watches a few namespaces, the rest is granted in these alone.
@@ -278,11 +283,12 @@ def generated() -> dict[Path, str]:
     ours = {f"{GROUP}_{kind.plural}.yaml": _yaml(custom_resource_definition(kind)) for kind in KINDS}
     vendor = vendor_crds()
     kinds = (kind for component in all_components() for kind in component.KINDS)
+    shared = (kind for component in all_components() for kind in component.SHARED)
     return {
         **{CRDS / name: text for name, text in ours.items()},
         **{CRDS / "vendor" / name: text for name, text in vendor.items()},
         **{CHART / "crds" / name: text for name, text in (ours | vendor).items()},
-        CHART / "generated" / "operator-rules.yaml": _yaml(operator_rules(kinds)),
+        CHART / "generated" / "operator-rules.yaml": _yaml(operator_rules(kinds, shared)),
     }
 
 

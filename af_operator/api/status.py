@@ -110,6 +110,9 @@ class ProfileStatus(ApiModel):
         description="The node pools that have a gpuResource.",
         json_schema_extra=BY_NAME,
     )
+    gpus: str | None = Field(
+        default=None, max_length=6400, description="The same in words, for people: gpu 1 of 2 free, big 0 of 8 free."
+    )
 
 
 class SessionStatus(ApiModel):

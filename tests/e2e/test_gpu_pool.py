@@ -9,7 +9,7 @@ import pytest
 
 from local_cluster import facility as demo
 from tests.support import catalogue
-from tests.support.tenant import HEADLESS, Body, Tenant, condition
+from tests.support.tenant import HEADLESS, Body, Tenant, condition, kubectl, poll
 
 PROGRAM = """
 from dask.distributed import Client
@@ -63,6 +63,22 @@ def test_more_gpus_than_there_are(shared_tenant: Tenant, generous: str) -> None:
     assert found["message"].startswith("pool gpu: 2 of 3 workers")
     assert "Insufficient nvidia.com/gpu" in found["message"]
     shared_tenant.kubectl("delete", "analysissession", "greedy")
+
+
+def test_the_profile_says_how_many_are_free(shared_tenant: Tenant) -> None:
+    poll(lambda: free() == (2, 2), "all GPUs of the profile's pool are free")
+    shared_tenant.apply("one", {"user": "admin", "mode": "Interactive", "dask": gpus(1, 1)})
+    poll(lambda: free() == (2, 1), "one GPU is taken")
+    assert "gpu 1 of 2 free" in kubectl("get", "analysisprofiles", "--output=wide")
+    shared_tenant.kubectl("delete", "analysissession", "one")
+    poll(lambda: free() == (2, 2), "the GPU is free again")
+
+
+def free() -> tuple[int, int] | None:
+    """Return what the facility's profile says of its one pool with GPUs: how many, and how many are free."""
+    status = json.loads(kubectl("get", "analysisprofile", "default", "-o", "json")).get("status", {})
+    found = [(pool["gpus"], pool["gpusFree"]) for pool in status.get("nodePools", ())]
+    return found[0] if found else None
 
 
 def workers(tenant: Tenant, session: str) -> list[Body]:
