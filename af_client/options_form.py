@@ -1,0 +1,223 @@
+"""The choices of who starts a server in JupyterHub: the form, what it sends, and the session's spec made of it. Pure.
+
+Options are a plain dict, the same from the form, from a link and from the REST API::
+
+    {"profile": "default", "image": "analysis", "size": "small", "xcache": "Session",
+     "pools": {"cpu": {"workers": 4, "size": "medium"}, "gpu": {"workers": 1, "gpusPerWorker": 1}}}
+
+Everything may be left out. Fields of the form and of links: ``profile``, ``image``, ``size``, ``xcache``,
+``workers.<pool>`` and ``worker-size.<pool>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from af_client.errors import BadInput
+from af_client.model import Session
+from af_client.offers import Offer, Pool
+
+Options = Mapping[str, Any]
+Fields = Mapping[str, Sequence[str]]
+PLACEMENTS = ("Session", "Sidecar")
+KEYS = frozenset({"profile", "image", "size", "xcache", "pools"})
+POOL_KEYS = frozenset({"workers", "size", "gpusPerWorker"})
+POOL_FIELDS = {"workers": "workers", "worker-size": "size"}
+NUMBERS = frozenset({"workers"})
+PREFIX = ":"
+"""Between a profile's name and a field that is of this profile only."""
+MAX_SHOWN = 60
+MAX_POOLS = 8
+
+
+class BadOption(BadInput):
+    """A choice that is not offered; the message names the field and what is allowed."""
+
+
+def from_fields(fields: Fields, offers: Sequence[Offer], default: str) -> dict[str, Any]:
+    """Return the options that the fields of a form or of a link stand for.
+
+    Raises
+    ------
+    BadOption
+        An unknown field, or a number that is none.
+    """
+    values = {name: each[-1].strip() for name, each in fields.items() if each and not name.startswith("_")}
+    profile = values.get("profile") or default
+    chosen = {n: v for n, v in values.items() if PREFIX not in n}
+    prefix = f"{profile}{PREFIX}"
+    chosen |= {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+    options: dict[str, Any] = {"profile": profile}
+    for name, value in chosen.items():
+        if value:
+            _put(options, name, value)
+    return options
+
+
+def _put(options: dict[str, Any], name: str, value: str) -> None:
+    kind, _, pool = name.partition(".")
+    if pool and kind in POOL_FIELDS:
+        key = POOL_FIELDS[kind]
+        found = _number(name, value) if key in NUMBERS else value
+        options.setdefault("pools", {}).setdefault(pool, {})[key] = found
+    elif name in KEYS - {"pools"}:
+        options[name] = value
+    else:
+        known = sorted(KEYS - {"pools"}) + [f"{field}.<pool>" for field in POOL_FIELDS]
+        raise BadOption(f"unknown field {_shown(name)}: there are {', '.join(known)}")
+
+
+def _number(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 7):
+        raise BadOption(f"{_shown(name)}: {_shown(value)} is not a number: write 0, 1, 2, ...")
+    return int(value)
+
+
+def spec(options: Any, offers: Sequence[Offer], default: str) -> dict[str, Any]:
+    """Return the part of a session's spec that the options choose.
+
+    Raises
+    ------
+    BadOption
+        Something is not offered, or over a limit.
+    """
+    _known("options", options, KEYS)
+    offer = _offer(options.get("profile", default), offers)
+    chosen: dict[str, Any] = {"profile": offer.profile, "mode": "Interactive", "notebook": {}}
+    if (image := options.get("image")) is not None:
+        chosen["image"] = _one_of("image", image, offer.images)
+    if (size := options.get("size")) is not None:
+        chosen["notebook"]["size"] = _one_of("size", size, [s.name for s in offer.sizes])
+    if pools := _pools(options.get("pools") or {}, offer):
+        chosen["dask"] = {"pools": pools}
+    if cache := _xcache(options.get("xcache"), offer):
+        chosen["xcache"] = cache
+    return chosen
+
+
+def _offer(profile: Any, offers: Sequence[Offer]) -> Offer:
+    if not offers:
+        raise BadOption("the facility offers no profile yet: ask its admin to apply an AnalysisProfile")
+    name = _one_of("profile", profile, [offer.profile for offer in offers])
+    return next(offer for offer in offers if offer.profile == name)
+
+
+def _pools(chosen: Any, offer: Offer) -> list[dict[str, Any]]:
+    _known("pools", chosen, frozenset(pool.name for pool in offer.pools))
+    pools = [
+        _pool(pool, chosen[pool.name], offer) for pool in offer.pools if chosen.get(pool.name)
+    ]  # in the profile's order: the first one is where the scheduler runs
+    pools = [pool for pool in pools if pool["workers"]["max"]]
+    workers = sum(pool["workers"]["max"] for pool in pools)
+    gpus = sum(pool["workers"]["max"] * pool.get("gpusPerWorker", 0) for pool in pools)
+    _at_most("pools: workers over all pools", workers, offer.workers)
+    _at_most("pools: GPUs over all pools", gpus, offer.gpus)
+    _at_most("pools: number of pools with workers", len(pools), MAX_POOLS)
+    return pools
+
+
+def _pool(pool: Pool, chosen: Any, offer: Offer) -> dict[str, Any]:
+    where = f"pools.{pool.name}"
+    _known(where, chosen, POOL_KEYS)
+    workers = _count(f"{where}.workers", chosen.get("workers", 0), pool.most)
+    found: dict[str, Any] = {
+        "name": pool.name,
+        "nodePool": pool.name,
+        # One is enough to begin with: the others join when there is room for them.
+        "workers": {"min": min(workers, 1), "max": workers},
+    }
+    if (size := chosen.get("size")) is not None:
+        found["size"] = _one_of(f"{where}.size", size, [s.name for s in offer.sizes])
+    gpus = _count(f"{where}.gpusPerWorker", chosen.get("gpusPerWorker", int(pool.gpu)), 16 if pool.gpu else 0)
+    return found | ({"gpusPerWorker": gpus} if gpus else {})
+
+
+def _xcache(chosen: Any, offer: Offer) -> dict[str, str] | None:
+    if chosen is None or chosen is False or chosen in ("", "none"):
+        return None
+    if not offer.xcache:
+        raise BadOption(f"xcache: profile {offer.profile!r} has no cache: leave it out")
+    placement = PLACEMENTS[0] if chosen is True else _one_of("xcache", chosen, [*PLACEMENTS, "none"])
+    return {"placement": placement} | ({"size": offer.cache_size} if offer.cache_size else {})
+
+
+def _known(where: str, given: Any, keys: Iterable[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise BadOption(f"{where}: {_shown(given)} is not an object with any of {_listed(keys)}")
+    for key in given:
+        if key not in keys:
+            raise BadOption(f"{where}: {_shown(key)} is unknown: allowed: {_listed(keys)}")
+
+
+def _one_of(field: str, value: Any, allowed: Iterable[str]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise BadOption(f"{field}: {_shown(value)} is not offered: allowed: {_listed(allowed)}")
+    return value
+
+
+def _count(field: str, value: Any, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadOption(f"{field}: {_shown(value)} is not a number of them: allowed: 0 to {most}")
+    _at_most(field, value, most)
+    return value
+
+
+def _at_most(field: str, value: int, most: int) -> None:
+    if value > most:
+        raise BadOption(f"{field}: {value} is over the limit: allowed: at most {most}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def render(offers: Sequence[Offer], default: str, chosen: Options) -> str:
+    """Return the form, filled in with `chosen`, whatever that is: what does not fit counts as not chosen."""
+    profile = chosen.get("profile")
+    names = [offer.profile for offer in offers]
+    selected = next((name for name in (profile, default, *names) if name in names), "")
+    return _template("options.html").render(
+        offers=offers, selected=selected, chosen=chosen, single=len(offers) == 1, prefix=PREFIX
+    )
+
+
+def render_existing(session: Session) -> str:
+    """Return what stands in the form's place for a server that exists: its session comes back as it was."""
+    body = session.body["spec"]
+    pools: list[dict[str, Any]] = (body.get("dask") or {}).get("pools", [])
+    lines: list[tuple[str, str]] = [
+        ("Profile", body.get("profile", "")),
+        ("Image", body.get("image", "")),
+        ("Notebook", (body.get("notebook") or {}).get("size", "")),
+        *(
+            (f"Dask workers on {p['nodePool']}", f"{p['workers'].get('min', 1)} to {p['workers']['max']}")
+            for p in pools
+        ),
+        ("Data cache", (body.get("xcache") or {}).get("placement", "")),
+    ]
+    shown = [(term, value or "default") for term, value in lines if value or term in ("Image", "Notebook")]
+    return _template("existing.html").render(session=session, lines=shown)
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("af_client"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.globals["pool_choice"] = _pool_choice
+    return environment.get_template(name)
+
+
+def _pool_choice(chosen: Options, pool: str) -> Options:
+    pools = chosen.get("pools")
+    found = pools.get(pool) if isinstance(pools, Mapping) else None
+    return found if isinstance(found, Mapping) else {}

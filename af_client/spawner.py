@@ -1,0 +1,453 @@
+"""JupyterHub's spawner: a server of the Hub is an ``AnalysisSession``.
+
+``c.JupyterHub.spawner_class = "af_client.spawner.AnalysisSessionSpawner"``. It creates, watches, suspends and deletes
+sessions, and writes one Secret for each; pods, volumes and services are the operator's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar
+
+from jupyterhub.spawner import Spawner
+from traitlets import Callable, List, Unicode, Union, default
+
+from af_client import hub_names, hub_progress, options_form
+from af_client.async_transport import AsyncCluster, AsyncTransport
+from af_client.errors import ClientError, NameTaken, NotFound
+from af_client.hub_errors import NotStarted, bad_option, from_client
+from af_client.hub_sessions import HubSessions, NotSuspended, Ref
+from af_client.model import Session
+from af_client.offers import Offer
+from af_client.options_form import BadOption
+
+ATTEMPTS = 4
+OPERATOR_SECONDS = 10.0
+"""So long an operator that runs may take to look at a session."""
+LATE_SECONDS = 3.0
+"""We say ourselves why a start takes too long, before JupyterHub's own time-out, which would count as a crash."""
+MIN_TOKEN = 8
+"""JupyterHub takes no shorter one."""
+FAILED = 1
+
+
+class LinkShown(Exception):
+    """A link's choices are shown in the form, and nothing has been started."""
+
+    jupyterhub_message = None
+
+
+class AnalysisSessionSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
+    """Starts, finds, suspends and deletes the session of one server of one user."""
+
+    namespace_template = Union(
+        [Unicode(), Callable()],
+        default_value="{username}",
+        help="Namespace of a new session: text with {username} and {group} (the first of the user's groups, by name), "
+        "made safe; or a function of the spawner that returns the namespace. The namespaces must exist.",
+    ).tag(config=True)
+    namespaces = List(
+        Unicode(),
+        help="Namespaces whose sessions are shown; every namespace if empty, which needs the right to list and watch "
+        "sessions in the whole cluster.",
+    ).tag(config=True)
+    profiles = List(Unicode(), help="Profiles that are offered; all if empty.").tag(config=True)
+    default_profile = Unicode("default", help="Profile of who does not choose.").tag(config=True)
+
+    _shared: ClassVar[dict[tuple[str, ...], HubSessions]] = {}
+    _starting = False
+    _up = False
+    _ref: Ref | None = None
+    _began = 0.0
+    _made: Ref | None = None
+    _oauth_scopes: tuple[str, ...] = ()
+
+    @default("ip")
+    def _default_ip(self) -> str:
+        return "0.0.0.0"  # noqa: S104 - of the pod
+
+    @default("port")
+    def _default_port(self) -> int:
+        return hub_names.NOTEBOOK_PORT
+
+    @default("start_timeout")
+    def _default_start_timeout(self) -> int:
+        return 600
+
+    @default("env_keep")
+    def _default_env_keep(self) -> list[str]:
+        return []  # the Hub's PATH is not the image's
+
+    @default("options_form")
+    def _default_options_form(self) -> Any:
+        return AnalysisSessionSpawner.form
+
+    @default("options_from_form")
+    def _default_options_from_form(self) -> Any:
+        return self.from_form
+
+    @default("apply_user_options")
+    def _default_apply_user_options(self) -> Any:
+        return AnalysisSessionSpawner.check_options
+
+    @property
+    def sessions(self) -> HubSessions:
+        """The sessions of the whole Hub: one watch for all servers."""
+        key = tuple(sorted(self.namespaces))
+        if key not in self._shared:
+            self._shared[key] = HubSessions(self.transport(), self.namespaces)
+        return self._shared[key]
+
+    @staticmethod
+    def transport() -> AsyncTransport:
+        """Return a new connection to the API server."""
+        return AsyncCluster()
+
+    # The form, links, and the REST API.
+
+    async def offers(self) -> list[Offer]:
+        """Return the profiles that are offered, by name, the default one first."""
+        profiles = self.sessions.profiles
+        if not await profiles.ready() and not profiles.objects:
+            raise from_client(profiles.failure or ClientError("no answer within 5 s"), "")
+        found = [Offer.parse(body) for body in profiles.objects.values()]
+        found = [offer for offer in found if not self.profiles or offer.profile in self.profiles]
+        return sorted(found, key=lambda offer: (offer.profile != self.default_profile, offer.profile))
+
+    async def form(self) -> str:
+        """Return the form; for a server that exists, what it is."""
+        await self.sessions.ready()
+        session = self._find()
+        if session is not None and not session.ended:
+            return options_form.render_existing(session)
+        offers = await self.offers()
+        return options_form.render(offers, self._default_of(offers), self._prefilled(offers))
+
+    async def from_form(self, fields: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Return the options that a form's fields stand for."""
+        offers = await self.offers()
+        try:
+            return options_form.from_fields(fields, offers, self._default_of(offers))
+        except BadOption as error:
+            raise bad_option(str(error)) from error
+
+    async def options_from_query(self, query_data: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Never start a server by a link alone: what it says is checked, and stands in the form.
+
+        Raises
+        ------
+        NotStarted
+            A choice that is not offered.
+        LinkShown
+            Always else: JupyterHub then shows the form.
+        """
+        options = await self.from_form(query_data)
+        await self.check_options(options)
+        raise LinkShown("the link's choices are shown in the form; nothing was started")
+
+    async def check_options(self, options: Any) -> None:
+        """Refuse options that cannot be had, before anything is started."""
+        await self.sessions.ready()
+        session = self._find()
+        if session is None or session.ended:  # else it comes back as it was, whatever the profile offers by now
+            await self._spec(options)
+
+    async def _spec(self, options: Any) -> dict[str, Any]:
+        offers = await self.offers()
+        try:
+            return options_form.spec(options, offers, self._default_of(offers))
+        except BadOption as error:
+            raise bad_option(str(error)) from error
+
+    def _default_of(self, offers: list[Offer]) -> str:
+        return offers[0].profile if offers else self.default_profile
+
+    def _prefilled(self, offers: list[Offer]) -> Mapping[str, Any]:
+        arguments = self.handler.request.query_arguments if getattr(self, "handler", None) else {}
+        fields = {
+            name.removeprefix("opt-"): [value.decode("utf-8", "replace") for value in values]
+            for name, values in arguments.items()
+            if name not in ("next", "display_name")
+        }
+        if fields and not all(name.startswith("_") for name in fields):
+            try:
+                return options_form.from_fields(fields, offers, self._default_of(offers))
+            except BadOption:
+                return {}  # the page says why
+        last = self.orm_spawner.user_options if self.orm_spawner else None
+        return last if isinstance(last, Mapping) else {}
+
+    # The life of a server.
+
+    async def start(self) -> str:
+        """Create, resume or adopt the session; return the server's address when it is ready."""
+        self._starting, self._up, self._made, self._began = True, False, None, time.monotonic()
+        try:
+            self._oauth_scopes = tuple(await self._get_oauth_client_allowed_scopes())
+            await self._bring_up()
+            ref = await self._until_ready()
+            return hub_names.notebook_url(ref.namespace, ref.name)
+        except ClientError as error:
+            namespace = self._ref.namespace if self._ref else self._namespace()
+            raise from_client(error, namespace) from error
+        finally:
+            self._starting = False
+
+    async def _bring_up(self) -> None:
+        if not hub_names.SERVER_NAME.fullmatch(self.name) or len(self.name) > hub_names.MAX_SERVER_NAME:
+            raise NotStarted(
+                f"a server cannot be called {self.name[:120]!r}",
+                "use letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, "
+                f"at most {hub_names.MAX_SERVER_NAME} of them",
+                reason="bad-name",
+            )
+        if not await self.sessions.ready(10):
+            raise self.sessions.failure or ClientError("no answer within 10 s")
+        for _ in range(ATTEMPTS):
+            session = self._find()
+            try:
+                await self._one_attempt(session)
+            except NotFound:
+                # Deleted a moment ago. What the API server says of a namespace that is missing is an error for good.
+                if session is None:
+                    raise
+                self.sessions.lost(Ref.of(session.body))
+            except NotSuspended:
+                if self._ref:
+                    await self.sessions.changed(self._ref, 1)
+            else:
+                return
+        raise NotStarted("the session changes all the time", "try again in a moment", reason="conflict")
+
+    async def _one_attempt(self, session: Session | None) -> None:
+        if session is not None and session.ended:
+            await self._make_room(session)
+            session = None
+        if session is None:
+            session = await self._create()
+            self._made = Ref.of(session.body)
+        self._ref = Ref.of(session.body)
+        if session.suspended:
+            await self.sessions.write_environment(self._ref, self._environment())
+            await self.sessions.resume(self._ref)
+        else:
+            self.log.info("Session %s/%s runs already: adopting it", session.namespace, session.name)
+            self.api_token = ""  # of the running server; known when it is ready
+
+    async def _make_room(self, ended: Session) -> None:
+        if ended.name not in hub_names.session_names(self.user.name, self.name):
+            raise NotStarted(
+                f"session {ended.name} has ended: {_end_of(ended)}",
+                f"delete this server (or `kubectl delete analysissession {ended.name} -n {ended.namespace}`) "
+                "and start a new one; home stays",
+                reason="ended",
+            )
+        await self.sessions.delete(Ref.of(ended.body))
+
+    async def _create(self) -> Session:
+        namespace = self._namespace()
+        if not self.sessions.watches(namespace):
+            raise NotStarted(
+                f"JupyterHub does not watch namespace {namespace!r}",
+                "ask your facility's admin to add it to c.AnalysisSessionSpawner.namespaces",
+                reason="no-namespace",
+                status_code=503,
+            )
+        spec = await self._spec(self.user_options)
+        spec["notebook"]["serverName"] = self.name
+        # Suspended, so that its server does not start before its environment is there.
+        spec |= {"user": self.user.name, "suspend": True}
+        *nicer, last = hub_names.session_names(self.user.name, self.name)
+        for name in nicer:
+            try:
+                return await self.sessions.create(namespace, name, spec)
+            except NameTaken:
+                self.log.info("There is another session called %s/%s", namespace, name)
+        return await self.sessions.create(namespace, last, spec)
+
+    def _environment(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self.get_env().items()}
+
+    async def _until_ready(self) -> Ref:
+        deadline = self._began + self.start_timeout - LATE_SECONDS
+        assert self._ref is not None  # noqa: S101 - set by _bring_up
+        ref = self._ref
+        while True:
+            session = self.sessions.get(ref)
+            if session is None:
+                raise NotStarted(f"session {ref.name} was deleted meanwhile", "start again", reason="deleted")
+            await self._raise_if_over(session, ref)
+            ready = session.condition("Ready")
+            if ready and ready.status:
+                await self._adopt_token(ref)
+                return ref
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._late(session)
+            await self.sessions.changed(ref, min(left, 5.0))
+
+    async def _raise_if_over(self, session: Session, ref: Ref) -> None:
+        accepted = session.condition("Accepted")
+        if accepted and accepted.status is False:
+            if self._made == ref:
+                await self.sessions.delete(ref)  # so that nothing is left to trip over
+            raise NotStarted(accepted.message, "choose again", reason=accepted.reason)
+        if session.ended:
+            raise NotStarted(f"the session has ended: {_end_of(session)}", "start again", reason="ended")
+        if session.suspended:
+            raise NotStarted("the session was suspended meanwhile", "start again", reason="suspended")
+
+    def _late(self, session: Session) -> NotStarted:
+        return NotStarted(
+            f"the server is not ready after {self.start_timeout} s: {hub_progress.waiting_for(session)}",
+            "look here again in some minutes: it goes on starting, and start finds it; delete the server to give up",
+            reason="late",
+            status_code=503,
+        )
+
+    async def _adopt_token(self, ref: Ref) -> None:
+        if self.api_token:
+            return
+        token = await self.sessions.token(ref)
+        if token is None or len(token) < MIN_TOKEN:
+            raise NotStarted(
+                f"session {ref.name} runs without a token for JupyterHub",
+                f"suspend it (af suspend {ref.name} -n {ref.namespace}) and start again; if that does not help, "
+                "ask your facility's admin whether the operator knows this JupyterHub (hub.enabled)",
+                reason="no-token",
+            )
+        self.api_token = token
+
+    async def stop(self, now: bool = False) -> None:
+        """Suspend the session. Not one whose start went wrong: it may be late, and is found again when it is ready."""
+        if self._ref is None or not self._meant():
+            self.log.info("%s: its session is left as it is", self._log_name)
+            return
+        try:
+            await self.sessions.suspend(self._ref)
+        except NotFound:
+            self.sessions.lost(self._ref)
+
+    def _meant(self) -> bool:
+        """Whether somebody wants the server stopped, and not JupyterHub, which could not reach it."""
+        if self.user.name in getattr(self.authenticator, "blocked_users", ()):
+            return True
+        return self._up and not (self._waiting_for_response or self._proxy_pending)
+
+    async def delete_forever(self) -> None:
+        """Delete the session: the server was removed from JupyterHub."""
+        await self.sessions.ready()
+        session = self._find()
+        if session is not None:
+            await self.sessions.delete(Ref.of(session.body))
+        self._ref = None
+
+    async def poll(self) -> int | None:
+        """Return None while the server runs, starts or cannot be seen; else an exit code. Costs no request."""
+        if self._starting:
+            return None
+        if self._ref is None:
+            return 0
+        if not await self.sessions.ready():
+            return None  # what cannot be seen is not gone
+        session = self.sessions.get(self._ref)
+        if session is None or session.suspended:
+            return 0
+        return FAILED if session.ended else None
+
+    async def poll_and_notify(self) -> int | None:
+        """See ``Spawner.poll_and_notify``; without it, who stops in the very moment of the start is never noticed."""
+        if not self._callbacks:
+            return None
+        status: int | None = await super().poll_and_notify()
+        return status
+
+    def start_polling(self) -> None:
+        """Called when a server is up: after its start, and when JupyterHub has found it again."""
+        super().start_polling()
+        self._up = True
+        self.sessions.listen(self._changed)
+        if self._oauth_scopes and self.orm_spawner.oauth_client is not None:
+            # JupyterHub forgets them when a server has brought its own token.
+            self.orm_spawner.oauth_client.allowed_scopes = list(self._oauth_scopes)
+
+    def stop_polling(self) -> None:
+        """Called when a server is stopped, or has been seen stopped."""
+        super().stop_polling()
+        self.sessions.ignore(self._changed)
+
+    def _changed(self, key: tuple[str, str]) -> None:
+        if self._ref is not None and key == self._ref.key:
+            task = asyncio.get_running_loop().create_task(self.poll_and_notify())
+            _TASKS.add(task)
+            task.add_done_callback(_TASKS.discard)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what finds the session again after a restart of JupyterHub."""
+        state: dict[str, Any] = super().get_state()
+        if self._ref is not None:
+            state |= {"namespace": self._ref.namespace, "name": self._ref.name, "uid": self._ref.uid}
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        super().load_state(state)
+        if {"namespace", "name", "uid"} <= state.keys():
+            self._ref = Ref(state["namespace"], state["name"], state["uid"])
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the session says, as it says it; JupyterHub's page escapes it."""
+        told: set[str] = set()
+        done = 0
+        while self._starting:
+            session = self.sessions.get(self._ref) if self._ref else None
+            lines = hub_progress.sentences(session) if session else []
+            if not (session and session.phase) and time.monotonic() - self._began > OPERATOR_SECONDS:
+                lines = [_capital(hub_progress.OPERATOR_AWAY)]
+            done = max(done, hub_progress.percent(session) if session else 0)
+            for line in lines:
+                if line not in told:
+                    told.add(line)
+                    yield {"progress": done, "message": line}
+            await self._news()
+
+    async def _news(self) -> None:
+        if self._ref is not None:
+            await self.sessions.changed(self._ref, 1.0)
+        else:
+            await asyncio.sleep(0.2)
+
+    # Names.
+
+    def _find(self) -> Session | None:
+        if self._ref is not None and (mine := self.sessions.get(self._ref)) is not None and not mine.ended:
+            return mine
+        return self.sessions.find(self.user.name, self.name)
+
+    def _namespace(self) -> str:
+        if callable(self.namespace_template):
+            return str(self.namespace_template(self))
+        groups = sorted(group.name for group in self.user.groups)
+        if "{group}" in self.namespace_template and not groups:
+            raise NotStarted(
+                f"you ({self.user.name}) are in no group, and the namespace of a session here is its user's group",
+                "ask your facility's admin to put you into a group",
+                reason="no-group",
+                status_code=403,
+            )
+        return hub_names.namespace(self.namespace_template, self.user.name, groups[0] if groups else "")
+
+
+_TASKS: set[asyncio.Task[Any]] = set()
+"""The event loop itself does not keep them."""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _end_of(session: Session) -> str:
+    ready = session.condition("Ready")
+    return ready.message if ready and ready.message else session.phase.lower()
