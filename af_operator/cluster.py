@@ -28,7 +28,10 @@ class Cluster(Protocol):
     """What a pass may do. Every method raises the errors of ``errors.py`` and nothing else."""
 
     async def apply(self, body: Body, *, create: bool) -> Body:
-        """Server-side apply; with `create`, the name must be free. Returns the stored object."""
+        """Server-side apply; with `create`, the name must be free. Returns the stored object.
+
+        Of what a user shares between sessions the name is free, too, when another session has just made it.
+        """
 
     async def overwrite(self, body: Body) -> Body:
         """Set what the body says in this very object (by uid), lists as a whole. Returns the stored object."""
@@ -66,13 +69,13 @@ class KubernetesCluster:
     def __init__(self, client: k8s.ApiClient, fence: Callable[[], None] = lambda: None) -> None:
         self._client = client
         self._fence = fence
-        self._plurals = {k.kind: k for c in all_components() for k in c.KINDS}
+        self._plurals = {k.kind: k for c in all_components() for k in (*c.KINDS, *c.SHARED)}
 
     async def apply(self, body: Body, *, create: bool) -> Body:
         """See ``Cluster.apply``."""
         path = self._path(body)
-        if create:
-            await self._must_be_free(path, body)
+        if create and (there := await self._own(path, body)) and not names.controller(body):
+            return there  # made for another session of the user a moment ago, and never changed
         query = [("fieldManager", names.MANAGER), ("force", "true"), ("fieldValidation", "Strict")]
         return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
 
@@ -150,16 +153,16 @@ class KubernetesCluster:
             served[version] = {r["name"] for r in found["resources"]}
         return sorted(f"{k.plural}.{k.api_version}" for k in kinds if k.plural not in served[k.api_version])
 
-    async def _must_be_free(self, path: str, body: Body) -> None:
+    async def _own(self, path: str, body: Body) -> Body | None:
         # Apply would silently merge our fields into somebody else's object of that name. One read for each
         # creation is the price of never adopting; the watch sees only objects that carry our label.
         try:
             found = await self._json("GET", path, [])
         except Gone:
-            return
-        if names.controller(found).get("uid") != names.controller(body).get("uid"):
-            kind, name = body["kind"], body["metadata"]["name"]
-            raise NameConflict(f"{kind} {name!r} exists and is not this session's: rename the session or delete it")
+            return None
+        if names.same_owner(found, body):
+            return found
+        raise NameConflict(_conflict(body))
 
     async def _replace_status(self, path: str, uid: str, status: Mapping[str, Any]) -> Body:
         # Whole, and only of this very object: one that came later under the same name has another status.
@@ -238,6 +241,14 @@ def _message(data: bytes) -> str:
         return str(json.loads(data)["message"])
     except (ValueError, KeyError, TypeError):
         return data.decode(errors="replace")[:500]
+
+
+def _conflict(body: Body) -> str:
+    kind, name = body["kind"], body["metadata"]["name"]
+    if names.controller(body):
+        return f"{kind} {name!r} exists and is not this session's: rename the session or delete it"
+    user = body["metadata"]["annotations"][names.USER]
+    return f"{kind} {name!r} exists, and this operator has not made it for user {user!r}: rename it or delete it"
 
 
 def _session_path(session: SessionRef) -> str:

@@ -254,8 +254,8 @@ CLUSTER_SCOPED = {"nodes", PROFILE.plural, f"{PROFILE.plural}/status"}
 def operator_rules(kinds: Iterable[Kind], shared: Iterable[Kind] = ()) -> list[Schema]:
     """Return the PolicyRules that the operator needs when its components make objects of these kinds."""
     granted = {where: set(verbs) for where, verbs in OWN_RULES.items()}
-    for kind, verbs in [*((k, CHILD) for k in kinds), *((k, SHARED) for k in shared)]:
-        granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(verbs)
+    for kind, more in [*((k, CHILD) for k in kinds), *((k, SHARED) for k in shared)]:
+        granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(more)
     alike: dict[tuple[str, tuple[str, ...], bool], list[str]] = {}
     for (group, resource), verbs in sorted(granted.items()):
         # Apart: where the operator watches a few namespaces, the rest is granted in these alone.

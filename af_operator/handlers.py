@@ -35,7 +35,7 @@ LEASES = ("coordination.k8s.io", "v1", "leases")
 def watched_kinds() -> list[Kind]:
     """Return every kind that must exist before the operator starts: a watch on an unknown kind is silently deaf."""
     own = [Kind(f"{group}/{version}", "", plural) for group, version, plural in (SESSIONS, PROFILES)]
-    return [*own, *child_kinds()]
+    return [*own, *child_kinds(), *shared_kinds()]
 
 
 class Freshness:
@@ -74,12 +74,19 @@ def configure(settings: kopf.OperatorSettings, operator: Settings) -> None:
     settings.process.ultimate_exiting_timeout = 10
     for kind in child_kinds():
         settings.watching.label_selectors[_selector(kind)] = names.SESSION_UID
+    for kind in shared_kinds():
+        settings.watching.label_selectors[_selector(kind)] = names.USER
     settings.watching.field_selectors[LEASES] = f"metadata.name={operator.lease_name}"
 
 
 def child_kinds() -> list[Kind]:
     """Return every kind that components create or look at, and pods."""
     return sorted({k for c in all_components() for k in (*c.KINDS, *c.WATCHED)} | {POD})
+
+
+def shared_kinds() -> list[Kind]:
+    """Return every kind of what components make for users, and not for one session."""
+    return sorted({k for c in all_components() for k in c.SHARED})
 
 
 class Transport:
@@ -114,10 +121,13 @@ class Transport:
         for kind in child_kinds():
             kopf.index(*_selector(kind), id="children", registry=registry)(_by_session_uid)
             kopf.on.event(*_selector(kind), id=f"event-{kind.plural}", registry=registry)(self._child)
+        for kind in shared_kinds():
+            kopf.index(*_selector(kind), id="shared", registry=registry)(_by_user)
+            kopf.on.event(*_selector(kind), id=f"event-{kind.plural}", registry=registry)(self._of_user)
         return registry
 
     async def _start(self, **indexes: Any) -> None:
-        self._world = World(indexes["sessions"], indexes["profiles"], indexes["children"], indexes["nodes"])
+        self._world = World(*(indexes[name] for name in ("sessions", "profiles", "children", "nodes", "shared")))
         self._keys = indexes["uids"]
         self._started(self._world)
 
@@ -156,6 +166,11 @@ class Transport:
         if event["object"]["kind"] == POD.kind and extended_of(event["object"]):
             self._count_again()
 
+    async def _of_user(self, *, event: Any, namespace: str | None, labels: Any, **_: Any) -> None:
+        self._world.saw(event["type"], event["object"])
+        for key in self._world.sessions_of_user(str(namespace), labels.get(names.USER, "")):
+            self._queue.add(key, COALESCE)
+
 
 async def _by_key(*, body: kopf.Body, namespace: str | None, name: str, **_: Any) -> dict[Key, Any]:
     return {Key(str(namespace), name): trim(dict(body))}
@@ -175,6 +190,10 @@ async def _node_by_name(*, body: kopf.Body, name: str, **_: Any) -> dict[str, No
 
 async def _by_session_uid(*, body: kopf.Body, labels: Any, **_: Any) -> dict[str, Any]:
     return {labels[names.SESSION_UID]: trim(dict(body))}
+
+
+async def _by_user(*, body: kopf.Body, namespace: str | None, labels: Any, **_: Any) -> dict[tuple[str, str], Any]:
+    return {(str(namespace), labels[names.USER]): trim(dict(body))}
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -22,6 +22,9 @@ SESSION_UID = f"{GROUP}/session-uid"
 SESSION_NAME = f"{GROUP}/session"
 COMPONENT = f"{GROUP}/component"
 POOL = f"{GROUP}/pool"
+USER = f"{GROUP}/user"
+"""Label of what belongs to a user and outlives their sessions: the home volume. Also the annotation with the name as
+it is: two users may have the same label value."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 APPLIED_HASH = f"{GROUP}/applied-hash"
 """Annotation on children: hash of what we last applied."""
@@ -58,10 +61,34 @@ def labels(session: Session, component: str, pool: str | None = None) -> dict[st
     return found | ({POOL: pool} if pool else {})
 
 
+def shared_labels(session: Session, component: str) -> dict[str, str]:
+    """Return the labels of what belongs to the session's user and outlives the session."""
+    return {USER: label_value(session.spec.user), COMPONENT: component, MANAGED_BY: MANAGER}
+
+
 def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the controller ownerReference of an object, or an empty mapping."""
     owners = body["metadata"].get("ownerReferences", ())
     return next((o for o in owners if o.get("controller")), {})
+
+
+def applied_by_us(body: Mapping[str, Any]) -> bool:
+    """Return whether the operator has applied this object."""
+    applied = {"manager": MANAGER, "operation": "Apply"}
+    return any(applied.items() <= f.items() for f in body["metadata"].get("managedFields", ()))
+
+
+def is_shared(body: Mapping[str, Any], user: str) -> bool:
+    """Return whether the operator has made this object for a user, to outlive their sessions."""
+    annotations = body["metadata"].get("annotations", {})
+    return applied_by_us(body) and bool(annotations.get(USER) == user)
+
+
+def same_owner(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether an object is there for whom we want it: a session or, where it outlives these, a user."""
+    if controller(wanted):
+        return bool(controller(found).get("uid") == controller(wanted)["uid"])
+    return is_shared(found, wanted["metadata"].get("annotations", {}).get(USER, ""))
 
 
 def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
@@ -138,13 +165,16 @@ def results_url(session: Session, base: str) -> str:
 # Notebook.
 NOTEBOOK_PORT = 8888
 NOTEBOOK_CONTAINER = "notebook"
-USER = f"{GROUP}/user"
-"""Label of what belongs to a user and outlives their sessions: the home volume."""
 
 
 def notebook(session: Session) -> str:
     """Return the name of the notebook's StatefulSet, Service, Secret, Role and RoleBinding; its pod is <name>-0."""
     return child(session, "notebook", 52)  # a StatefulSet's pods carry <name>-<10 characters> as a label
+
+
+def notebook_pod(session: Session) -> str:
+    """Return the name of the notebook's one pod."""
+    return f"{notebook(session)}-0"
 
 
 def notebook_hub_secret(session: Session) -> str:

@@ -34,6 +34,8 @@ NOTHING = ProfileSpec(images=[Image(name="none", image="none")], sizes=[Size(nam
 
 def build(session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
     """Return the plan for one session."""
+    # Anybody can put a label on an object: one that is not ours is nothing that a component may use.
+    observed = replace(observed, shared=tuple(b for b in observed.shared if names.is_shared(b, session.spec.user)))
     enabled = [c for c in all_components() if c.enabled(session)]
     try:
         profile = check(session, profile, enabled)
@@ -56,7 +58,7 @@ def build(session: Session, profile: Profile | None, observed: Observed, now: da
     gone_at = end.time + timedelta(seconds=ttl) if end else None
     return Plan(
         desired=desired,
-        apply=tuple(m for m in desired if needs_apply(m.body, observed.get(m.ref))),
+        apply=tuple(m for m in desired if _to_apply(m, observed)),
         delete=tuple(_surplus(session, observed, wanted)),
         active=frozenset(c.NAME for c in active),
         health=health,
@@ -111,15 +113,17 @@ def check(session: Session, profile: Profile | None, enabled: Iterable[Component
 def stamp(session: Session, component: str, manifest: Manifest, observed: Observed) -> Manifest:
     """Return the manifest with namespace, labels, owner, and the hash of all that."""
     metadata = dict(manifest.body.get("metadata", {}))
-    live = observed.get(manifest.ref)
+    labels = names.shared_labels if manifest.shared else names.labels
     metadata["namespace"] = session.namespace
-    metadata["labels"] = metadata.get("labels", {}) | names.labels(session, component)
+    metadata["labels"] = metadata.get("labels", {}) | labels(session, component)
     body = {**manifest.body, "metadata": metadata}
     # Without the owner: dask-kubernetes makes its DaskCluster the owner of groups, which is no change of ours.
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
-    metadata["ownerReferences"] = [_owner(session, live, observed)]
-    metadata["annotations"] = metadata.get("annotations", {}) | {names.APPLIED_HASH: digest}
-    return Manifest(body)
+    annotations = {names.USER: session.spec.user} if manifest.shared else {}
+    if not manifest.shared:
+        metadata["ownerReferences"] = [_owner(session, observed.get(manifest.ref), observed)]
+    metadata["annotations"] = metadata.get("annotations", {}) | annotations | {names.APPLIED_HASH: digest}
+    return replace(manifest, body=body)
 
 
 def needs_apply(desired: Body, live: Body | None) -> bool:
@@ -137,7 +141,7 @@ def ours(session: Session, body: Body, observed: Observed) -> bool:
     Its owner is the session, or a child of the session: dask-kubernetes makes its DaskCluster the owner
     of worker groups. Labels and annotations prove nothing: anybody can write them, and others copy ours.
     """
-    return _applied_by_us(body) and names.controller(body).get("uid") in _family(session, observed)
+    return names.applied_by_us(body) and names.controller(body).get("uid") in _family(session, observed)
 
 
 def _subset(want: Any, have: Any) -> bool:
@@ -146,6 +150,12 @@ def _subset(want: Any, have: Any) -> bool:
     if isinstance(want, list):
         return isinstance(have, list) and len(want) == len(have) and all(map(_subset, want, have))
     return bool(want == have)
+
+
+def _to_apply(desired: Manifest, observed: Observed) -> bool:
+    if desired.shared:  # made once: a volume cannot be changed, and is not lost for an edit of the catalogue
+        return not any(ref_of(body) == desired.ref for body in observed.shared)
+    return needs_apply(desired.body, observed.get(desired.ref))
 
 
 def _owner(session: Session, live: Body | None, observed: Observed) -> Body:
@@ -165,13 +175,6 @@ def _owner(session: Session, live: Body | None, observed: Observed) -> Body:
 def _family(session: Session, observed: Observed) -> set[str]:
     direct = {c["metadata"]["uid"] for c in observed.children if names.controller(c).get("uid") == session.uid}
     return direct | {session.uid}
-
-
-def _applied_by_us(body: Body) -> bool:
-    return any(
-        f.get("manager") == names.MANAGER and f.get("operation") == "Apply"
-        for f in body["metadata"].get("managedFields", ())
-    )
 
 
 def _surplus(session: Session, observed: Observed, wanted: set[ObjectRef]) -> Iterable[Body]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -97,7 +98,8 @@ class Reconciler:
     def _observe(self, session: Session) -> Observed:
         hub = self._hub.view()
         namesake = self._world.namesake(session) if hub else None
-        return replace(self._world.observed(session), hub=hub, namesake=namesake)
+        # Drawn here: a plan is a function of what it is given.
+        return replace(self._world.observed(session), hub=hub, namesake=namesake, nonce=secrets.token_hex(32))
 
     async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
         now = self._clock()

@@ -66,13 +66,16 @@ class World:
         Session uid to the bodies of all objects that carry it as a label.
     nodes
         Name to the ``Node``.
+    shared
+        (namespace, label value of a user) to the bodies of what outlives that user's sessions.
     """
 
-    def __init__(self, sessions: Index, profiles: Index, children: Index, nodes: Index) -> None:
+    def __init__(self, sessions: Index, profiles: Index, children: Index, nodes: Index, shared: Index) -> None:
         self._sessions = sessions
         self._profiles = profiles
         self._children = children
         self._nodes = nodes
+        self._shared = shared
         self._written: dict[ObjectKey, Body] = {}
         self._deleted: dict[ObjectKey, str] = {}
 
@@ -89,6 +92,11 @@ class World:
     def sessions_of_profile(self, name: str) -> list[Key]:
         """Return the sessions that choose from a profile."""
         return [k for k in self._sessions if (_first(self._sessions, k) or {}).get("spec", {}).get("profile") == name]
+
+    def sessions_of_user(self, namespace: str, label: str) -> list[Key]:
+        """Return the sessions in a namespace of the users with this label value."""
+        specs = ((k, (_first(self._sessions, k) or {}).get("spec", {})) for k in self._sessions)
+        return [k for k, s in specs if k.namespace == namespace and names.label_value(s.get("user", "")) == label]
 
     def notebooks(self, users: frozenset[str] | None = None) -> list[Key]:
         """Return the sessions with a notebook, of these users or of all."""
@@ -148,16 +156,19 @@ class World:
         return (b for uid in self._children for b in self._children[uid] if b["kind"] == POD.kind)
 
     def observed(self, session: Session) -> Observed:
-        """Return everything that carries the session's uid, as of the newest that watch and writes know."""
-        seen = {_key(b): b for b in self._children.get(session.uid, ())}
-        mine = {
-            k: b
-            for k, b in self._written.items()
-            if b["metadata"].get("labels", {}).get(names.SESSION_UID) == session.uid
-        }
-        merged = mine | {k: self._newest(b) for k, b in seen.items()}
-        now = (_terminating(b) if self._deleted.get(k) == b["metadata"]["uid"] else b for k, b in merged.items())
-        return Observed(children=tuple(sorted(now, key=_key)))
+        """Return what is the session's and what is its user's, as of the newest that watch and writes know."""
+        user = names.label_value(session.spec.user)
+        children = self._merged(self._children.get(session.uid, ()), {names.SESSION_UID: session.uid})
+        shared = self._merged(self._shared.get((session.namespace, user), ()), {names.USER: user})
+        here = (body for body in shared if body["metadata"]["namespace"] == session.namespace)
+        return Observed(children=tuple(children), shared=tuple(here))
+
+    def _merged(self, bodies: Iterable[Body], label: Mapping[str, str]) -> Iterator[Body]:
+        """Yield the bodies and what we wrote with this label, by kind and name."""
+        seen = {_key(b): self._newest(b) for b in bodies}
+        mine = {k: b for k, b in self._written.items() if label.items() <= b["metadata"].get("labels", {}).items()}
+        for key, body in sorted((mine | seen).items()):
+            yield _terminating(body) if self._deleted.get(key) == body["metadata"]["uid"] else body
 
     def wrote(self, body: Body) -> None:
         """Remember the server's answer to a write of ours until the watch has caught up."""

@@ -16,7 +16,7 @@ import yaml
 
 from af_operator import plan
 from af_operator.api import ProfileSpec
-from af_operator.model import Observed, Profile
+from af_operator.model import HubView, Observed, Profile
 from af_operator.world import parse_session
 
 HERE = Path(__file__).parent
@@ -38,9 +38,15 @@ def planned(case: str) -> list[dict[str, Any]]:
     common = yaml.safe_load((HERE / "profile.yaml").read_text())
     profile = load(case, "profile.yaml", common)
     session = parse_session(load(case, "session.yaml"))
-    observed = Observed(children=tuple(load(case, "observed.yaml", [])))
+    hub = load(case, "hub.yaml")
+    observed = Observed(
+        children=tuple(load(case, "observed.yaml", [])),
+        shared=tuple(load(case, "shared.yaml", [])),
+        hub=HubView(**hub) if hub else None,
+        nonce="0" * 64,
+    )
     found = plan.build(session, Profile("default", ProfileSpec.model_validate(profile["spec"])), observed, NOW)
-    assert found.rejected is None
+    assert found.rejected is None or session.spec.suspend
     return [json.loads(json.dumps(manifest.body)) for manifest in found.desired]
 
 
@@ -77,7 +83,8 @@ def empties(value: Any, path: str = "") -> list[str]:
         )
     if isinstance(value, list):
         return [found for i, v in enumerate(value) for found in empties(v, f"{path}[{i}]")] or ([] if value else [path])
-    return [path] if value in (None, "") and ".data." not in path else []
+    # "" is an API group, too.
+    return [path] if value in (None, "") and ".data." not in path and ".apiGroups[" not in path else []
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -88,7 +95,11 @@ def test_pods_fit_pod_security_restricted(case: str) -> None:
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(spec)
-        assert {next(k for k in v if k != "name") for v in spec.get("volumes", ())} <= {"configMap", "emptyDir"}
+        assert {next(k for k in v if k != "name") for v in spec.get("volumes", ())} <= {
+            "configMap",
+            "emptyDir",
+            "persistentVolumeClaim",
+        }
         for container in [*spec["containers"], *spec.get("initContainers", ())]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}

@@ -45,12 +45,14 @@ class Bed:
         self.worlds: list[World] = []
         self.transport = handlers.Transport(self.queue, self.worlds.append, self.fresh)
         self.nodes: dict[str, list[Any]] = {}
+        self.shared: dict[tuple[str, str], list[Any]] = {}
         self.indexes = {
             "sessions": {KEY: [SESSION]},
             "uids": {"s-1": [KEY]},
             "profiles": {"default": [profile_body(1)]},
             "children": {},
             "nodes": self.nodes,
+            "shared": self.shared,
         }
 
     async def start(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from af_operator.hub import Hub, NoHub
 from af_operator.model import Key
-from af_operator.names import SESSION_UID
+from af_operator.names import SESSION_UID, USER
 from af_operator.reconcile import QUIET, Reconciler
 from af_operator.world import World, trim
 from tests.support.fake_cluster import FakeCluster
@@ -54,7 +54,8 @@ class Bench:
         self.profiles: dict[str, list[Any]] = {}
         self.children: dict[str, list[Any]] = {}
         self.nodes: dict[str, list[Any]] = {}
-        self.world = World(self.sessions, self.profiles, self.children, self.nodes)
+        self.shared: dict[tuple[str, str], list[Any]] = {}
+        self.world = World(self.sessions, self.profiles, self.children, self.nodes, self.shared)
         self.now = NOW
         self.key = Key("physics", "zmumu")
         self.reconcile = Reconciler(self.world, self.cluster, hub or NoHub(), lambda: self.now)
@@ -128,6 +129,8 @@ class Bench:
             index, at = self.sessions, Key(metadata["namespace"], metadata["name"])
         elif body["kind"] == "AnalysisProfile":
             index, at = self.profiles, metadata["name"]
+        elif body["kind"] == "PersistentVolumeClaim":
+            index, at = self.shared, (metadata["namespace"], metadata.get("labels", {}).get(USER))
         else:
             index, at = self.children, metadata.get("labels", {}).get(SESSION_UID)
         kept = [b for b in index.get(at, []) if (b["kind"], b["metadata"]["name"]) != (body["kind"], metadata["name"])]

@@ -38,8 +38,10 @@ class FakeCluster:
         key = key_of(body)
         self._fail(body["kind"])
         live = self.objects.get(key)
-        if live and create and _owner(live) != _owner(body):
+        if live and create and not names.same_owner(live, body):
             raise NameConflict(f"{key} exists and is not this session's")
+        if live and create and not names.controller(body):
+            return copy.deepcopy(live)
         self.writes.append(("apply", key))
         merged = _merge(live or {}, copy.deepcopy(dict(body)))
         merged["metadata"]["managedFields"] = [{"manager": names.MANAGER, "operation": "Apply"}]
@@ -101,10 +103,6 @@ class FakeCluster:
     def _fail(self, what: str) -> None:
         if what in self.errors:
             raise self.errors[what]
-
-
-def _owner(body: Body) -> Any:
-    return names.controller(body).get("uid")
 
 
 def _merge(live: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:

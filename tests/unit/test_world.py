@@ -31,7 +31,7 @@ class Bed:
     def __init__(self) -> None:
         self.children: dict[str, list[Any]] = {}
         self.sessions: dict[Key, list[Any]] = {Key("physics", "s"): [session(1)]}
-        self.world = World(self.sessions, {}, self.children, {})
+        self.world = World(self.sessions, {}, self.children, {}, {})
 
     def watch(self, event: str | None, body: dict[str, Any]) -> None:
         self.children["s-1"] = [] if event == "DELETED" else [body]
