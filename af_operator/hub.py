@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -155,9 +156,9 @@ class JupyterHub:
                 self._publish(None, str(error))
             return False
         self._failures = 0
-        until = time.monotonic() + STOPPED
+        quiet = _Until(_LOST, time.monotonic() + STOPPED)
         for server in (self._view.servers or frozenset()) - servers:
-            self._refused.setdefault(server, _Until(_LOST, until))
+            self._refused[server] = max(quiet, self._refused.get(server, quiet), key=lambda r: r.time)
         self._publish(servers)
         return True
 
@@ -234,7 +235,7 @@ class Api:
         path = f"/users/{user}/servers/{name}" if name else f"/users/{user}/server"
         status, body = await self._request("POST", path, timeout=aiohttp.ClientTimeout(total=30, connect=3))
         said = _message(body)
-        if status in (201, 202) or (status == 400 and ("already running" in said or "is pending" in said)):
+        if status in (201, 202) or (status == 400 and re.search(r" is (already running|pending \w+)$", said)):
             return None
         if status == 404:
             return HubRefusal(
