@@ -98,7 +98,7 @@ def arguments(settings: Path, env: Mapping[str, str]) -> list[str]:
     hosts = ["localhost", "127.0.0.1", *filter(None, [scheduler_host(env)])]
     traits = {
         "ServerApp.ip": "0.0.0.0",  # noqa: S104 (a pod's own addresses)
-        "ServerApp.port": PORT,
+        "ServerApp.port": urlsplit(env.get("JUPYTERHUB_SERVICE_URL", "")).port or PORT,
         "ServerApp.port_retries": 0,
         "ServerApp.base_url": base_url(env),
         "ServerApp.root_dir": env.get("HOME") or str(Path.cwd()),

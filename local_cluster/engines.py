@@ -14,7 +14,14 @@ from local_cluster.progress import Progress
 from local_cluster.settings import NODE_ADDRESS, Paths, cache_dir
 
 DEBIAN = "docker.io/library/debian:bookworm-slim"
-EXPECTED = {"python": "20 s", "operator": "30 s", "analysis": "1 min", "xcache": "15 s", "hub": "40 s", "origin": "30 s"}
+EXPECTED = {
+    "python": "20 s",
+    "operator": "30 s",
+    "analysis": "1 min",
+    "xcache": "15 s",
+    "hub": "40 s",
+    "origin": "30 s",
+}
 # Certificates that the machine trusts; builds see them, images do not keep them.
 MACHINE_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BUILD_CERTIFICATES = "/run/ca-certificates.crt"

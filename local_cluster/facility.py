@@ -1,9 +1,10 @@
 """A whole facility on the local cluster: chart, tenant, origin and catalogue; for the demo and the end-to-end tests."""
 
+import base64
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ STORAGE_NAMESPACE = "af-storage"
 TENANT = "physics"
 USER = "alice"
 ORIGIN_NODE_PORT = 31094
+HUB_NODE_PORT = 31080
 ROLLOUT_SECONDS = 180
 TOKEN_LIFETIME = "24h"  # noqa: S105 (a duration)
 
@@ -41,11 +43,17 @@ class Facility:
         The user's: namespace and token, mode 0600.
     origin
         ``root://`` URL of the origin server as users outside see it.
+    hub
+        URL of JupyterHub as users outside see it.
+    hub_password
+        Every user's, made by the chart.
     """
 
     kubectl: Kubectl
     user_kubeconfig: Path
     origin: str
+    hub: str
+    hub_password: str = field(repr=False)
 
 
 def environment() -> dict[str, str]:
@@ -65,13 +73,14 @@ def install(progress: Progress) -> Facility:
     images = image_references()
     kubectl = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
     address = node_address(kubectl)
-    install_chart(progress, kubectl, images["operator"])
+    install_chart(progress, kubectl, images)
     with progress.step("applying tenant, origin and catalogue"):
         kubectl.apply(yaml.safe_dump_all(facility_documents(images, address)))
     for namespace in (SYSTEM_NAMESPACE, STORAGE_NAMESPACE):
         await_rollout(progress, kubectl, namespace)
     user_kubeconfig = write_user_kubeconfig(kubectl, LOCAL / f"{USER}.kubeconfig")
-    return Facility(kubectl, user_kubeconfig, f"root://{address}:{ORIGIN_NODE_PORT}")
+    origin, hub = f"root://{address}:{ORIGIN_NODE_PORT}", f"http://{address}:{HUB_NODE_PORT}"
+    return Facility(kubectl, user_kubeconfig, origin, hub, hub_password(kubectl))
 
 
 def image_references(path: Path = REFERENCES) -> dict[str, str]:
@@ -90,13 +99,14 @@ def node_address(kubectl: Kubectl) -> str:
     return next(str(entry["address"]) for entry in addresses if entry["type"] == "InternalIP")
 
 
-def install_chart(progress: Progress, kubectl: Kubectl, image: str) -> None:
+def install_chart(progress: Progress, kubectl: Kubectl, images: Mapping[str, str]) -> None:
     """Install or upgrade the release; does not wait for it."""
     with progress.step("applying the definitions of the kinds"):
         # helm leaves crds/ alone on an upgrade.
         kubectl.apply("\n---\n".join(file.read_text() for file in sorted((CHART / "crds").glob("*.yaml"))))
     argv = ["helm", "upgrade", "--install", RELEASE, str(CHART), "--skip-crds"]
-    argv += ["--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--set", f"image.operator={image}"]
+    argv += ["--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--values", str(MANIFESTS / "values.yaml")]
+    argv += [f"--set=image.{name}={images[name]}" for name in ("operator", "hub")]
     progress.run("helm upgrade --install", argv, LOCAL / "logs" / "helm.log", environment())
 
 
@@ -120,6 +130,12 @@ def image_holders(document: Document) -> list[Document]:
     if document["kind"] == "Deployment":
         return list(document["spec"]["template"]["spec"]["containers"])
     return []
+
+
+def hub_password(kubectl: Kubectl) -> str:
+    """Return the password that the chart made for JupyterHub's users."""
+    secret = kubectl.get("secret", "hub", f"--namespace={SYSTEM_NAMESPACE}")
+    return base64.b64decode(secret["data"]["shared-password"]).decode()
 
 
 def await_rollout(progress: Progress, kubectl: Kubectl, namespace: str) -> None:

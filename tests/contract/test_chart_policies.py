@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def kubectl() -> Kubectl:
     found = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
-    facility.install_chart(Progress(), found, facility.image_references()["operator"])
+    facility.install_chart(Progress(), found, facility.image_references())
     return found
 
 

@@ -42,9 +42,9 @@ def image() -> str:
 
 
 @pytest.fixture(scope="module")
-def kubectl(image: str) -> Kubectl:
+def kubectl() -> Kubectl:
     found = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
-    facility.install_chart(Progress(), found, image)
+    facility.install_chart(Progress(), found, facility.image_references())
     facility.await_rollout(Progress(), found, facility.SYSTEM_NAMESPACE)
     return found
 

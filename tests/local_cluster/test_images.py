@@ -266,7 +266,7 @@ def test_locks_pin_every_package_by_hash_and_name_no_index(lock: Path) -> None:
     assert [line for line in requirements if line and not re.match(r"\S+==\S+.*--hash=sha256:", line)] == []
 
 
-@pytest.mark.parametrize("name", ["analysis", "origin"])
+@pytest.mark.parametrize("name", ["analysis", "hub", "origin"])
 def test_lock_has_what_was_asked_for(name: str) -> None:
     wanted = [
         line for line in (CHECKOUT / f"images/{name}/requirements.in").read_text().splitlines() if line[:1] != "#"

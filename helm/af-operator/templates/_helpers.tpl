@@ -47,12 +47,12 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{/*
-Binds the ClusterRole <name>-sessions to a service account: in the whole cluster, or in watchNamespaces only.
-Argument: dict "name" "account" "labels" "root".
+Binds the ClusterRole <name>-sessions to a service account: in the whole cluster, or in a few namespaces only.
+Argument: dict "name" "account" "labels" "namespaces" "root".
 */}}
 {{- define "af-operator.bindSessions" -}}
 {{- $argument := . }}
-{{- range (.root.Values.watchNamespaces | default (list "")) }}
+{{- range (.namespaces | default (list "")) }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ ternary "RoleBinding" "ClusterRoleBinding" (ne . "") }}

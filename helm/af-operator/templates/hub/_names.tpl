@@ -1,0 +1,23 @@
+{{/* What the Hub, its proxy and the sessions call each other by. */}}
+{{- define "af-operator.hubUrl" -}}
+http://hub.{{ .Release.Namespace }}.svc.cluster.local:8081
+{{- end }}
+
+{{- define "af-operator.hubSecret" -}}
+{{ .Values.hub.existingSecret | default "hub" }}
+{{- end }}
+
+{{- define "af-operator.hubImage" -}}
+{{ required "image.hub is needed with hub.enabled: the reference of the Hub's image, e.g. --set image.hub=registry.example.org/hub@sha256:..." .Values.image.hub }}
+{{- end }}
+
+{{/* What jupyterhub_config.py reads. It may hold a client's secret, so it lies in a Secret. */}}
+{{- define "af-operator.hubValues" -}}
+{{- $namespaces := .Values.hub.namespaces | default .Values.watchNamespaces }}
+{{- dict "baseUrl" .Values.hub.baseUrl
+         "hubUrl" (include "af-operator.hubUrl" .)
+         "proxyUrl" (printf "http://proxy-api.%s.svc.cluster.local:8001" .Release.Namespace)
+         "namespaces" $namespaces
+         "config" .Values.hub.config
+         "extraConfig" .Values.hub.extraConfig | toYaml }}
+{{- end }}
