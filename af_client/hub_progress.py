@@ -6,17 +6,21 @@ from af_client.model import Condition, Session
 from af_client.progress import WAITING_FOR_OTHERS, parts
 
 OPERATOR_AWAY = (
-    "the operator has not answered yet, so nothing starts for now; your request is kept, and it goes on by itself "
-    "when the operator is back. If this stays so, tell your facility's admin that af-operator does not run"
+    "The operator has not answered yet, so nothing starts for now. Your request is kept, and goes on by itself when "
+    "the operator is back; if this stays so, tell your facility's admin that af-operator does not run"
 )
 FIRST, LAST = 10, 95
 
 
-def sentences(session: Session) -> list[str]:
-    """Return what each part of the session has to say, one sentence each."""
+def sentences(session: Session, *, adopted: bool = False) -> list[str]:
+    """Return what is so, and what each part of the session has to say, one sentence each."""
+    where = f"session {session.name} in namespace {session.namespace}"
+    first = f"Found {where}, which is there already" if adopted else f"Asked for {where}"
     if not session.phase:
-        return []
-    return [_sentence(c) for c in _told(session) if c.reason != WAITING_FOR_OTHERS and (c.message or c.status)]
+        return [first]
+    return [first] + [
+        _sentence(c) for c in _told(session) if c.reason != WAITING_FOR_OTHERS and (c.message or c.status)
+    ]
 
 
 def percent(session: Session) -> int:

@@ -12,24 +12,20 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
-from traitlets import Callable, List, Unicode, Union, default
+from traitlets import Callable, List, TraitError, Unicode, Union, default, validate
 
 from af_client import hub_names, hub_progress, options_form
 from af_client.async_transport import AsyncCluster, AsyncTransport
-from af_client.errors import ClientError, NameTaken, NotFound
+from af_client.errors import ClientError, NotFound
 from af_client.hub_errors import NotStarted, bad_option, from_client
-from af_client.hub_sessions import HubSessions, NotSuspended, Ref
+from af_client.hub_sessions import HubSessions, Ref
+from af_client.hub_start import Order, Start
 from af_client.model import Session
 from af_client.offers import Offer
 from af_client.options_form import BadOption
 
-ATTEMPTS = 4
 OPERATOR_SECONDS = 10.0
 """So long an operator that runs may take to look at a session."""
-LATE_SECONDS = 3.0
-"""We say ourselves why a start takes too long, before JupyterHub's own time-out, which would count as a crash."""
-MIN_TOKEN = 8
-"""JupyterHub takes no shorter one."""
 FAILED = 1
 
 
@@ -39,7 +35,7 @@ class LinkShown(Exception):
     jupyterhub_message = None
 
 
-class AnalysisSessionSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
+class AnalysisSessionSpawner(Spawner):
     """Starts, finds, suspends and deletes the session of one server of one user."""
 
     namespace_template = Union(
@@ -60,9 +56,17 @@ class AnalysisSessionSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has n
     _starting = False
     _up = False
     _ref: Ref | None = None
-    _began = 0.0
-    _made: Ref | None = None
+    _start: Start | None = None
     _oauth_scopes: tuple[str, ...] = ()
+
+    @validate("namespace_template")
+    def _check_namespace_template(self, proposal: Any) -> Any:
+        if not callable(proposal.value):
+            try:
+                hub_names.namespace(proposal.value, "alice", "physics")
+            except (KeyError, ValueError, IndexError) as error:
+                raise TraitError(f"{proposal.value!r}: only {{username}} and {{group}} can be used in it") from error
+        return proposal.value
 
     @default("ip")
     def _default_ip(self) -> str:
@@ -183,142 +187,25 @@ class AnalysisSessionSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has n
 
     async def start(self) -> str:
         """Create, resume or adopt the session; return the server's address when it is ready."""
-        self._starting, self._up, self._made, self._began = True, False, None, time.monotonic()
+        order = Order(
+            self.user.name, self.name, self.namespace, self._chosen_spec, self._environment, self.start_timeout
+        )
+        self._up, self._start = False, Start(self.sessions, order)
+        self._starting = True
         try:
             self._oauth_scopes = tuple(await self._get_oauth_client_allowed_scopes())
-            await self._bring_up()
-            ref = await self._until_ready()
+            self._ref = ref = await self._start.until_ready()
+            if self._start.adopted:
+                self.api_token = await self._start.token()  # which JupyterHub takes over
             return hub_names.notebook_url(ref.namespace, ref.name)
-        except ClientError as error:
-            namespace = self._ref.namespace if self._ref else self._namespace()
-            raise from_client(error, namespace) from error
         finally:
-            self._starting = False
+            self._ref, self._starting = self._start.ref or self._ref, False
 
-    async def _bring_up(self) -> None:
-        if not hub_names.SERVER_NAME.fullmatch(self.name) or len(self.name) > hub_names.MAX_SERVER_NAME:
-            raise NotStarted(
-                f"a server cannot be called {self.name[:120]!r}",
-                "use letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, "
-                f"at most {hub_names.MAX_SERVER_NAME} of them",
-                reason="bad-name",
-            )
-        if not await self.sessions.ready(10):
-            raise self.sessions.failure or ClientError("no answer within 10 s")
-        for _ in range(ATTEMPTS):
-            session = self._find()
-            try:
-                await self._one_attempt(session)
-            except NotFound:
-                # Deleted a moment ago. What the API server says of a namespace that is missing is an error for good.
-                if session is None:
-                    raise
-                self.sessions.lost(Ref.of(session.body))
-            except NotSuspended:
-                if self._ref:
-                    await self.sessions.changed(self._ref, 1)
-            else:
-                return
-        raise NotStarted("the session changes all the time", "try again in a moment", reason="conflict")
-
-    async def _one_attempt(self, session: Session | None) -> None:
-        if session is not None and session.ended:
-            await self._make_room(session)
-            session = None
-        if session is None:
-            session = await self._create()
-            self._made = Ref.of(session.body)
-        self._ref = Ref.of(session.body)
-        if session.suspended:
-            await self.sessions.write_environment(self._ref, self._environment())
-            await self.sessions.resume(self._ref)
-        else:
-            self.log.info("Session %s/%s runs already: adopting it", session.namespace, session.name)
-            self.api_token = ""  # of the running server; known when it is ready
-
-    async def _make_room(self, ended: Session) -> None:
-        if ended.name not in hub_names.session_names(self.user.name, self.name):
-            raise NotStarted(
-                f"session {ended.name} has ended: {_end_of(ended)}",
-                f"delete this server (or `kubectl delete analysissession {ended.name} -n {ended.namespace}`) "
-                "and start a new one; home stays",
-                reason="ended",
-            )
-        await self.sessions.delete(Ref.of(ended.body))
-
-    async def _create(self) -> Session:
-        namespace = self._namespace()
-        if not self.sessions.watches(namespace):
-            raise NotStarted(
-                f"JupyterHub does not watch namespace {namespace!r}",
-                "ask your facility's admin to add it to c.AnalysisSessionSpawner.namespaces",
-                reason="no-namespace",
-                status_code=503,
-            )
-        spec = await self._spec(self.user_options)
-        spec["notebook"]["serverName"] = self.name
-        # Suspended, so that its server does not start before its environment is there.
-        spec |= {"user": self.user.name, "suspend": True}
-        *nicer, last = hub_names.session_names(self.user.name, self.name)
-        for name in nicer:
-            try:
-                return await self.sessions.create(namespace, name, spec)
-            except NameTaken:
-                self.log.info("There is another session called %s/%s", namespace, name)
-        return await self.sessions.create(namespace, last, spec)
+    async def _chosen_spec(self) -> dict[str, Any]:
+        return await self._spec(self.user_options)
 
     def _environment(self) -> dict[str, str]:
         return {name: str(value) for name, value in self.get_env().items()}
-
-    async def _until_ready(self) -> Ref:
-        deadline = self._began + self.start_timeout - LATE_SECONDS
-        assert self._ref is not None  # noqa: S101 - set by _bring_up
-        ref = self._ref
-        while True:
-            session = self.sessions.get(ref)
-            if session is None:
-                raise NotStarted(f"session {ref.name} was deleted meanwhile", "start again", reason="deleted")
-            await self._raise_if_over(session, ref)
-            ready = session.condition("Ready")
-            if ready and ready.status:
-                await self._adopt_token(ref)
-                return ref
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise self._late(session)
-            await self.sessions.changed(ref, min(left, 5.0))
-
-    async def _raise_if_over(self, session: Session, ref: Ref) -> None:
-        accepted = session.condition("Accepted")
-        if accepted and accepted.status is False:
-            if self._made == ref:
-                await self.sessions.delete(ref)  # so that nothing is left to trip over
-            raise NotStarted(accepted.message, "choose again", reason=accepted.reason)
-        if session.ended:
-            raise NotStarted(f"the session has ended: {_end_of(session)}", "start again", reason="ended")
-        if session.suspended:
-            raise NotStarted("the session was suspended meanwhile", "start again", reason="suspended")
-
-    def _late(self, session: Session) -> NotStarted:
-        return NotStarted(
-            f"the server is not ready after {self.start_timeout} s: {hub_progress.waiting_for(session)}",
-            "look here again in some minutes: it goes on starting, and start finds it; delete the server to give up",
-            reason="late",
-            status_code=503,
-        )
-
-    async def _adopt_token(self, ref: Ref) -> None:
-        if self.api_token:
-            return
-        token = await self.sessions.token(ref)
-        if token is None or len(token) < MIN_TOKEN:
-            raise NotStarted(
-                f"session {ref.name} runs without a token for JupyterHub",
-                f"suspend it (af suspend {ref.name} -n {ref.namespace}) and start again; if that does not help, "
-                "ask your facility's admin whether the operator knows this JupyterHub (hub.enabled)",
-                reason="no-token",
-            )
-        self.api_token = token
 
     async def stop(self, now: bool = False) -> None:
         """Suspend the session. Not one whose start went wrong: it may be late, and is found again when it is ready."""
@@ -401,32 +288,41 @@ class AnalysisSessionSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has n
         """Yield what the session says, as it says it; JupyterHub's page escapes it."""
         told: set[str] = set()
         done = 0
-        while self._starting:
-            session = self.sessions.get(self._ref) if self._ref else None
-            lines = hub_progress.sentences(session) if session else []
-            if not (session and session.phase) and time.monotonic() - self._began > OPERATOR_SECONDS:
-                lines = [_capital(hub_progress.OPERATOR_AWAY)]
+        while self._starting and self._start is not None:
+            session = self._start.session
             done = max(done, hub_progress.percent(session) if session else 0)
-            for line in lines:
+            for line in self._lines(self._start, session):
                 if line not in told:
                     told.add(line)
                     yield {"progress": done, "message": line}
-            await self._news()
+            if session is not None:
+                await self.sessions.changed(Ref.of(session.body), 1.0)
+            else:
+                await asyncio.sleep(0.2)
 
-    async def _news(self) -> None:
-        if self._ref is not None:
-            await self.sessions.changed(self._ref, 1.0)
-        else:
-            await asyncio.sleep(0.2)
+    @staticmethod
+    def _lines(start: Start, session: Session | None) -> list[str]:
+        lines = hub_progress.sentences(session, adopted=start.adopted) if session else []
+        answered = session is not None and session.phase
+        if not answered and time.monotonic() - start.began > OPERATOR_SECONDS:
+            lines.append(hub_progress.OPERATOR_AWAY)
+        return lines
+
+    async def rename(self, old_name: str, new_name: str) -> None:
+        """Refuse where there is a session: the name is part of its server's address."""
+        await self.sessions.ready()
+        if self._find() is not None:
+            raise NotStarted(
+                f"server {old_name!r} cannot be renamed: its name is part of its session's address",
+                "start a server with the new name, and delete this one; home stays",
+                reason="rename",
+                status_code=409,
+            )
 
     # Names.
 
-    def _find(self) -> Session | None:
-        if self._ref is not None and (mine := self.sessions.get(self._ref)) is not None and not mine.ended:
-            return mine
-        return self.sessions.find(self.user.name, self.name)
-
-    def _namespace(self) -> str:
+    def namespace(self) -> str:
+        """Return the namespace of a new session."""
         if callable(self.namespace_template):
             return str(self.namespace_template(self))
         groups = sorted(group.name for group in self.user.groups)
@@ -439,15 +335,9 @@ class AnalysisSessionSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has n
             )
         return hub_names.namespace(self.namespace_template, self.user.name, groups[0] if groups else "")
 
+    def _find(self) -> Session | None:
+        return self.sessions.find(self.user.name, self.name)
+
 
 _TASKS: set[asyncio.Task[Any]] = set()
 """The event loop itself does not keep them."""
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _end_of(session: Session) -> str:
-    ready = session.condition("Ready")
-    return ready.message if ready and ready.message else session.phase.lower()

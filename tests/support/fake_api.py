@@ -40,7 +40,7 @@ class FakeApi:
         meta, before = body.setdefault("metadata", {}), self.objects.get(path)
         meta |= {"name": path.rsplit("/", 1)[1], "resourceVersion": str(self.version)}
         if "/namespaces/" in path:
-            meta["namespace"] = path.split("/namespaces/")[1].split("/")[0]
+            meta["namespace"] = path.split("/namespaces/")[1].split("/", maxsplit=1)[0]
         meta.setdefault("uid", f"uid-{self.version}")
         meta.setdefault("creationTimestamp", f"2026-01-01T00:00:{self.version % 60:02d}Z")
         changed = before is None or before.get("spec") != body.get("spec")
@@ -112,7 +112,7 @@ class FakeApi:
             if self.expire:
                 self.expire = False
                 raise Expired("too old")
-            for version, kind, path, body in [e for e in self._events if e[0] > seen and f"/{name}/" in e[2]]:
+            for version, kind, _, body in [e for e in self._events if e[0] > seen and f"/{name}/" in e[2]]:
                 seen = version
                 yield json.dumps({"type": kind, "object": body}).encode()
             async with self._news:

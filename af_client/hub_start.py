@@ -1,0 +1,219 @@
+"""One start of a JupyterHub server: its session is created, resumed or adopted, and awaited."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from af_client import hub_names, hub_progress
+from af_client.errors import ClientError, NameTaken, NotFound
+from af_client.hub_errors import NotStarted, from_client
+from af_client.hub_sessions import HubSessions, NotSuspended, Ref
+from af_client.model import Session
+
+LOG = logging.getLogger(__name__)
+ATTEMPTS = 4
+LATE_SECONDS = 3.0
+"""We say ourselves why a start takes too long, before JupyterHub's own time-out, which would count as a crash."""
+LOOK_SECONDS = 5.0
+MIN_TOKEN = 8
+"""JupyterHub takes no shorter one."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be started.
+
+    Parameters
+    ----------
+    namespace, spec
+        Of a new session; asked only if one is needed.
+    environment
+        What its server needs of the Hub; asked only if the server is to begin anew.
+    seconds
+        JupyterHub's time-out of a start.
+    """
+
+    user: str
+    server: str
+    namespace: Callable[[], str]
+    spec: Callable[[], Awaitable[dict[str, Any]]]
+    environment: Callable[[], Mapping[str, str]]
+    seconds: float
+
+
+class Start:
+    """A start on its way; `session` is None until it is known."""
+
+    def __init__(self, sessions: HubSessions, order: Order) -> None:
+        self.ref: Ref | None = None
+        self.began = time.monotonic()
+        self.adopted = False
+        """Whether the server runs with an environment that is older than this start."""
+        self._sessions = sessions
+        self._order = order
+        self._made: Ref | None = None
+
+    @property
+    def session(self) -> Session | None:
+        """The session as it is now."""
+        return self._sessions.get(self.ref) if self.ref else None
+
+    async def until_ready(self) -> Ref:
+        """Return the session when its server can be opened.
+
+        Raises
+        ------
+        NotStarted
+            It cannot, or not in time.
+        """
+        try:
+            ref = await self._bring_up()
+            await self._wait(ref)
+        except ClientError as error:
+            await self._clean_up()
+            namespace = self.ref.namespace if self.ref else self._order.namespace()
+            raise from_client(error, namespace) from error
+        return ref
+
+    async def _clean_up(self) -> None:
+        """Delete a session that never began: the next start would find it, and ask for no choices."""
+        session = self.session
+        if session is not None and session.suspended and self._made == self.ref:
+            with suppress(ClientError):  # the error that brought us here is the one to tell
+                await self._sessions.delete(Ref.of(session.body))
+
+    async def token(self) -> str:
+        """Return the token with which an adopted server speaks to the Hub."""
+        ref = self._known()
+        try:
+            token = await self._sessions.token(ref)
+        except ClientError as error:
+            raise from_client(error, ref.namespace) from error
+        if token is None or len(token) < MIN_TOKEN:
+            raise NotStarted(
+                f"session {ref.name} runs without a token for JupyterHub",
+                f"suspend it (af suspend {ref.name} -n {ref.namespace}) and start again; if that does not help, "
+                "ask your facility's admin whether the operator knows this JupyterHub",
+                reason="no-token",
+            )
+        return token
+
+    async def _bring_up(self) -> Ref:
+        self._check_name()
+        if not await self._sessions.ready(10):
+            raise self._sessions.failure or ClientError("no answer within 10 s")
+        for _ in range(ATTEMPTS):
+            session = self._sessions.find(self._order.user, self._order.server)
+            try:
+                await self._attempt(session)
+            except NotFound:
+                if session is None:
+                    raise  # the namespace is missing
+                self._sessions.lost(Ref.of(session.body))  # deleted a moment ago
+            except NotSuspended:
+                await self._sessions.changed(self._known(), 1)
+            else:
+                return self._known()
+        raise NotStarted("the session changes all the time", "try again in a moment", reason="conflict")
+
+    def _check_name(self) -> None:
+        name = self._order.server
+        if not hub_names.SERVER_NAME.fullmatch(name) or len(name) > hub_names.MAX_SERVER_NAME:
+            raise NotStarted(
+                f"a server cannot be called {name[: hub_names.MAX_SERVER_NAME]!r}",
+                "use letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, "
+                f"at most {hub_names.MAX_SERVER_NAME} of them",
+                reason="bad-name",
+            )
+
+    async def _attempt(self, session: Session | None) -> None:
+        if session is not None and session.ended:
+            await self._make_room(session)
+            session = None
+        if session is None:
+            session = await self._create()
+            self._made = Ref.of(session.body)
+        self.ref = Ref.of(session.body)
+        self.adopted = not session.suspended
+        if session.suspended:
+            # Before it runs, never while: a running server has what its Secret says.
+            await self._sessions.write_environment(self.ref, self._order.environment())
+            await self._sessions.resume(self.ref)
+        else:
+            LOG.info("session %s/%s runs already: adopting it", session.namespace, session.name)
+
+    async def _make_room(self, ended: Session) -> None:
+        if ended.name not in hub_names.session_names(self._order.user, self._order.server):
+            # Not made here: whoever made it may want to read how it ended.
+            raise NotStarted(
+                f"session {ended.name} has ended: {hub_progress.waiting_for(ended)}",
+                f"delete this server (or: kubectl delete analysissession {ended.name} -n {ended.namespace}) "
+                "and start a new one; home stays",
+                reason="ended",
+            )
+        await self._sessions.delete(Ref.of(ended.body))
+
+    async def _create(self) -> Session:
+        namespace = self._order.namespace()
+        if not self._sessions.watches(namespace):
+            raise NotStarted(
+                f"JupyterHub does not watch namespace {namespace!r}",
+                "ask your facility's admin to add it to c.AnalysisSessionSpawner.namespaces",
+                reason="no-namespace",
+                status_code=503,
+            )
+        spec = await self._order.spec()
+        spec["notebook"]["serverName"] = self._order.server
+        # Suspended, so that its server does not start before its environment is there.
+        spec |= {"user": self._order.user, "suspend": True}
+        *nicer, own = hub_names.session_names(self._order.user, self._order.server)
+        for name in nicer:
+            try:
+                return await self._sessions.create(namespace, name, spec)
+            except NameTaken:
+                LOG.info("there is another session called %s/%s", namespace, name)
+        return await self._sessions.create(namespace, own, spec)
+
+    async def _wait(self, ref: Ref) -> None:
+        deadline = self.began + self._order.seconds - LATE_SECONDS
+        while True:
+            session = self._sessions.get(ref)
+            if session is None:
+                raise NotStarted(f"session {ref.name} was deleted meanwhile", "start again", reason="deleted")
+            await self._raise_if_over(session, ref)
+            ready = session.condition("Ready")
+            if ready and ready.status:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._late(session)
+            await self._sessions.changed(ref, min(left, LOOK_SECONDS))
+
+    async def _raise_if_over(self, session: Session, ref: Ref) -> None:
+        accepted = session.condition("Accepted")
+        if accepted and accepted.status is False:
+            if self._made == ref:
+                await self._sessions.delete(ref)  # so that nothing is left to trip over
+            raise NotStarted(accepted.message, "choose again", reason=accepted.reason)
+        if session.ended:
+            why = hub_progress.waiting_for(session)
+            raise NotStarted(f"the session has ended: {why}", "start again", reason="ended")
+        if session.suspended:
+            raise NotStarted("the session was suspended meanwhile", "start again", reason="suspended")
+
+    def _late(self, session: Session) -> NotStarted:
+        return NotStarted(
+            f"the server is not ready after {self._order.seconds:g} s: {hub_progress.waiting_for(session)}",
+            "start again in some minutes: until then it goes on by itself, and is found; delete the server to give up",
+            reason="late",
+            status_code=503,
+        )
+
+    def _known(self) -> Ref:
+        assert self.ref is not None  # noqa: S101 - set by _attempt
+        return self.ref
