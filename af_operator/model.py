@@ -298,8 +298,8 @@ class Plan:
     Attributes
     ----------
     rejected
-        (reason, message) when the spec does not fit the profile; then nothing is applied or deleted, and `health`
-        is empty unless something of the session exists.
+        (reason, message) when the spec does not fit the profile; then nothing is applied or deleted but what a
+        suspended session stops with, and `health` is empty unless something of the session exists.
     desired
         Everything that should exist, fully stamped.
     apply

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,12 +39,21 @@ def build(session: Session, profile: Profile | None, observed: Observed, now: da
     observed = replace(observed, shared=tuple(b for b in observed.shared if names.is_shared(b, session.spec.user)))
     enabled = [c for c in all_components() if c.enabled(session)]
     try:
-        profile = check(session, profile, enabled)
+        return _plan(session, check(session, profile, enabled), observed, enabled, now)
     except InvalidSession as error:
-        if not any(c.finish(session, observed) for c in enabled):
-            return _rejected(session, observed, enabled, error)
-        # An end stays what it was, and takes the compute with it. Nothing is made from the catalogue after it.
+        stays = _rejected(session, observed, enabled, error)
         profile = profile or Profile(session.spec.profile, NOTHING)
+        end = _finish(session, profile, observed, enabled, now)
+        if not stays.health or not (end or session.spec.suspend):
+            return stays
+    # What has to stop needs no catalogue for that, and nothing is made from it. An end stays what it was.
+    with suppress(InvalidSession):
+        stops = _plan(session, profile, observed, enabled, now)
+        return stops if end else replace(stops, rejected=stays.rejected)
+    return stays
+
+
+def _plan(session: Session, profile: Profile, observed: Observed, enabled: list[Component], now: datetime) -> Plan:
     end = _finish(session, profile, observed, enabled, now)
     observed = replace(observed, finished=end)
     active = [c for c in enabled if _lives(c, session, end)]
@@ -194,11 +204,24 @@ def _lives(component: Component, session: Session, end: Finish | None) -> bool:
 def _desired(
     session: Session, profile: Profile, observed: Observed, active: list[Component]
 ) -> Iterable[tuple[Component, Manifest | Keep]]:
-    patches = {c.NAME: c.pod_patch(session, profile) for c in active}
+    fitting = [c for c in active if _fits(c, session, profile)]
+    patches = {c.NAME: c.pod_patch(session, profile) for c in fitting}
     for component in active:
-        others = sum((p for name, p in patches.items() if name != component.NAME), PodPatch())
-        for item in component.desired(session, profile, observed, others):
-            yield component, item
+        if component in fitting or component.LIFETIME == "record":
+            others = sum((p for name, p in patches.items() if name != component.NAME), PodPatch())
+            for item in component.desired(session, profile, observed, others):
+                yield component, item
+        else:  # the session stops, and its cache is to stay
+            mine = (c for c in observed.children if c["metadata"]["labels"].get(names.COMPONENT) == component.NAME)
+            yield from ((component, Keep(ref_of(c))) for c in mine)
+
+
+def _fits(component: Component, session: Session, profile: Profile) -> bool:
+    try:
+        component.check(session, profile)
+    except InvalidSession:
+        return False
+    return True
 
 
 def _finish(
