@@ -25,7 +25,7 @@ ZMUMU = HubServer("alice", "zmumu")
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"PAUSE": 0.05, "SOON": 0.1, "RETRY": 1.0, "STOPPED": 1.0}.items():
+    for name, seconds in {"PAUSE": 0.02, "SOON": 0.1, "RETRY": 0.5, "STOPPED": 0.5}.items():
         monkeypatch.setattr(hub, name, seconds)
 
 
@@ -66,7 +66,7 @@ class Poll:
         self.be(service)
         self.running = True
         self.told: list[frozenset[str] | None] = []
-        self.config = Settings(hub_api_url=tested.url, hub_token_file=self.token, hub_poll_seconds=0.2)
+        self.config = Settings(hub_api_url=tested.url, hub_token_file=self.token, hub_poll_seconds=0.1)
         self.hub = JupyterHub(self.config, self.told.append, lambda _: self.running)
 
     def be(self, service: str) -> None:
