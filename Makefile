@@ -32,7 +32,7 @@ cluster: venv ## A real Kubernetes on this machine: kind where Docker answers, e
 cluster-down: venv ## Stop the local cluster and leave nothing behind
 	@$(BIN)/python -m local_cluster down
 
-demo: cluster ## Chart, tenant, origin, and a Z->mumu analysis from `af run` to the plot in out/demo/
+demo: cluster ## Chart, tenant, origin, JupyterHub, and a Z->mumu analysis from `af run` to the plot in out/demo/
 	@$(BIN)/python -m local_cluster.demo
 
 generate: venv ## Write crds/ and the chart's RBAC from the code

@@ -1,4 +1,7 @@
-"""``make demo``: a facility on the local cluster, and a user's Z -> mumu analysis from ``af run`` to the plot."""
+"""``make demo``: a facility on the local cluster, and a user's Z -> mumu analysis from ``af run`` to the plot.
+
+JupyterHub is part of the facility; where it is, and how to log in, is said at the end.
+"""
 
 import json
 import os
@@ -156,6 +159,12 @@ def show(console: Console, summary: Mapping[str, Any], name: str, place: Facilit
         "logs deployment/af-operator",
     )
     console.print("\nLook around:", *(f"  {line}" for line in look), sep="\n", soft_wrap=True, highlight=False)
+    console.print(f"\n[bold]JupyterHub:[/bold] {hub_login(place)}", soft_wrap=True, highlight=False)
+
+
+def hub_login(place: Facility) -> str:
+    """Say where JupyterHub is, and how to log in."""
+    return f"{place.hub}   user {facility.USER}, password {place.hub_password}"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,12 @@ Render = Callable[[Values], Objects]
 
 DEFAULT: Values = {"image": {"operator": "registry.example.org/af-operator@sha256:0123"}}
 EVERYTHING: Values = {
-    "image": {**DEFAULT["image"], "pullPolicy": "Always", "pullSecrets": ["registry"]},
+    "image": {
+        **DEFAULT["image"],
+        "hub": "registry.example.org/hub@sha256:4567",
+        "pullPolicy": "Always",
+        "pullSecrets": ["registry"],
+    },
     "operator": {
         "replicas": 2,
         "workers": 20,
@@ -52,6 +57,32 @@ EVERYTHING: Values = {
     },
     "watchNamespaces": ["physics", "detector"],
     "metrics": {"serviceMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}}},
+    "hub": {
+        "enabled": True,
+        "baseUrl": "/jupyter/",
+        "namespaces": ["physics"],
+        "config": {
+            "JupyterHub": {
+                "authenticator_class": "generic-oauth",
+                "services": [{"name": "cull", "api_token": "secret"}],
+            },
+            "GenericOAuthenticator": {"client_id": "facility", "client_secret": "hush"},
+        },
+        "extraConfig": {"10-first": "c.Spawner.debug = True\n"},
+        "secretEnv": ["oauth"],
+        "storage": {"size": "5Gi", "storageClassName": "ceph"},
+        "priorityClassName": "facility",
+        "nodeSelector": {"role": "infra"},
+        "tolerations": [{"key": "infra", "operator": "Exists"}],
+        "podAnnotations": {"example.org/owner": "computing"},
+        "serviceAccountAnnotations": {"example.org/role": "hub"},
+        "proxy": {
+            "service": {"type": "NodePort", "nodePort": 31080, "annotations": {"example.org/dns": "hub.example.org"}},
+            "priorityClassName": "facility",
+            "nodeSelector": {"role": "infra"},
+            "podAnnotations": {"example.org/owner": "computing"},
+        },
+    },
     "admissionPolicies": {"trustedUsers": ["system:serviceaccount:velero:velero", "o'neil"]},
 }
 

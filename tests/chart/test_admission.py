@@ -35,16 +35,19 @@ def test_children_policy_covers_all_that_components_make(default: Objects) -> No
     spec = named(default, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
     rules = spec["matchConstraints"]["resourceRules"]
     covered = {(group, resource) for r in rules for group in r["apiGroups"] for resource in r["resources"]}
-    made = {(k.api_version.rpartition("/")[0], k.plural) for c in all_components() for k in c.KINDS}
+    made = {(k.api_version.rpartition("/")[0], k.plural) for c in all_components() for k in (*c.KINDS, *c.SHARED)}
     assert made | {("", "pods"), ("apps", "replicasets")} <= covered
     assert all(sorted(r["operations"]) == ["CREATE", "UPDATE"] for r in rules)
     assert not any(resource == "events" or "*" in resource for _, resource in covered)
 
 
-def test_children_policy_is_about_the_operators_label(default: Objects) -> None:
+def test_children_policy_is_about_the_operators_labels(default: Objects) -> None:
     spec = named(default, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
-    assert all(names.SESSION_UID in v["expression"] for v in spec["variables"])
+    labels = [names.USER if v["name"].startswith("user") else names.SESSION_UID for v in spec["variables"]]
+    assert all(label in v["expression"] for label, v in zip(labels, spec["variables"], strict=True))
+    assert set(labels) == {names.USER, names.SESSION_UID}
     [validation] = spec["validations"]
+    assert all(f"variables.{v['name']}" in validation["expression"] for v in spec["variables"])
     for account in ("af-operator", "dask-operator"):
         assert f'"system:serviceaccount:{NAMESPACE}:{account}"' in validation["expression"]
 
