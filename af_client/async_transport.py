@@ -44,7 +44,7 @@ class AsyncCluster:
     async def lines(self, request: Request) -> AsyncGenerator[bytes]:
         """Yield the answer line by line, as it comes."""
         try:
-            response = await self._send(request)
+            response = (await self._send(request)).response
             try:
                 async for line in response.content:
                     yield line
@@ -59,7 +59,7 @@ class AsyncCluster:
             await self._client.close()
             self._client = None
 
-    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request) -> Any:
         api = await self._connected()
         verb, url, headers, _, _ = await api.param_serialize(
             request.verb,
@@ -68,9 +68,7 @@ class AsyncCluster:
             header_params={"Accept": "application/json", "Content-Type": request.content_type},
             auth_settings=["BearerToken"],
         )
-        response: aiohttp.ClientResponse = await api.call_api(
-            verb, url, headers, request.body, _request_timeout=request.read_seconds
-        )
+        response = await api.call_api(verb, url, headers, request.body, _request_timeout=request.read_seconds)
         if response.status >= 400:
             raise from_response(response.status, (await response.read()).decode("utf-8", "replace"))
         return response

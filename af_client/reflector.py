@@ -58,7 +58,9 @@ class Reflector:
     @property
     def fresh(self) -> bool:
         """Whether it shows what is so, but for a moment."""
-        return self._listed and (self._lost_at is None or time.monotonic() - self._lost_at < GRACE_SECONDS)
+        return (
+            self._listed and self._runs and (self._lost_at is None or time.monotonic() - self._lost_at < GRACE_SECONDS)
+        )
 
     async def ready(self, seconds: float = 5.0) -> bool:
         """Start if need be, wait until it has been filled, and return whether it is fresh."""
@@ -100,9 +102,19 @@ class Reflector:
                 await self._task
             self._task = None
 
+    @property
+    def _runs(self) -> bool:
+        return self._task is not None and not self._task.done()
+
     def _ensure_started(self) -> None:
-        if self._task is None or self._task.done():
+        if not self._runs:
+            self._version = ""
             self._task = asyncio.create_task(self._run(), name=f"reflector {self._path}")
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            LOG.error("watch of %s has failed; it begins anew when it is asked", self._path, exc_info=error)
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE
