@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,11 +17,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from af_client.errors import BadInput, ClientError, Forbidden, NotFound, ResultsError
+from af_client.errors import BadInput, ClientError, Forbidden, NotFound, ResultsError, TimedOut
 from af_client.follow import Follower, LogLine, Notice
 from af_client.model import Session
+from af_client.opening import openable
 from af_client.progress import age, explain, parts, size
 from af_client.running import INTERRUPTED, RunOptions, SessionRun, prepare
+from af_client.screen import Screen
 from af_client.sessions import Sessions
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -92,6 +96,7 @@ def cli(debug: bool) -> None:
       af run session.yaml --set spec.dask.pools[0].workers.max=4 -o out
       af status zmumu-x7k2p                         what is it waiting for?
       af results zmumu-x7k2p -o out                 fetch what it left in $AF_RESULTS
+      af open lab                                   JupyterLab in your browser
     """
 
 
@@ -259,6 +264,49 @@ def results(ctx: click.Context, /, namespace: str | None, context: str | None, o
             click.echo(f"{file.bytes:>12} {file.adler32} {file.url}")
         if not files:
             raise ResultsError(f"session {options['name']} left no files: a run's results are what lies in $AF_RESULTS")
+
+
+@cli.command("open")
+@click.argument("name")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of this machine.  [default: a free one]")
+@click.option("--browser", is_flag=True, help="Open it in a browser of this machine.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Longest time to wait.")
+@common
+@click.pass_context
+def open_(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
+    """Reach a session's notebook from this machine: wait for it, then print its URL, until Ctrl-C.
+
+    The URL holds a token: who has it can do what you can do in the notebook. The notebook goes on when this ends.
+
+    \b
+    Examples:
+      af open lab
+      af open lab --port 8888 --browser
+    """
+    sessions, name = connect(ctx, namespace, context), options["name"]
+    screen = Screen()
+    _await_notebook(sessions, name, options["timeout"], screen)
+    with sessions.open(name, options["port"], say=screen.say) as notebook:
+        click.echo(json.dumps(notebook.report()) if output == "json" else notebook.lab)
+        if options["browser"] and not webbrowser.open(notebook.lab):
+            screen.say("there is no browser here: open the URL yourself")
+        screen.say(f"connected; Ctrl-C ends the connection, `af suspend {name}` the notebook")
+        with suppress(KeyboardInterrupt):
+            notebook.wait()
+
+
+def _await_notebook(sessions: Sessions, name: str, timeout: float | None, screen: Screen) -> None:
+    session = sessions.get(name)
+    if openable(session):
+        return
+    try:
+        for event in Follower(sessions, name, timeout, until=openable).events():
+            screen.show(event)
+    except TimedOut as error:
+        why = "; ".join(explain(sessions.get(name)))
+        raise TimedOut(f"the notebook of session {name} is not ready after {timeout:g} s: {why}") from error
+    finally:
+        screen.append_only()
 
 
 @cli.command()

@@ -77,6 +77,10 @@ class Unavailable(ApiError):
     """429 or 5xx: try again."""
 
 
+class NotReady(ClientError):
+    """The session is not, and will not be by itself, in the state that this needs."""
+
+
 class TimedOut(ClientError):
     """The time given to wait is over."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from af_client.errors import ApiError, ClientError, Forbidden, NotFound, TimedOut
@@ -45,16 +45,22 @@ class Follower:
     ----------
     timeout
         Seconds until the session must have ended (or be ready, if interactive).
-    with_log
-        Whether the run's log is wanted too.
+    until
+        What is waited for, if it is not the session's end or readiness; then its log is not read.
     """
 
-    def __init__(self, sessions: Sessions, name: str, timeout: float | None = None, with_log: bool = True) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        name: str,
+        timeout: float | None = None,
+        until: Callable[[Session], bool] | None = None,
+    ) -> None:
         self._sessions = sessions
         self._name = name
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
-        self._with_log = with_log
+        self._until = until
         self._queue: queue.Queue[Event | ClientError] = queue.Queue()
         self._over = threading.Event()
         self._log: _Log | None = None
@@ -99,18 +105,21 @@ class Follower:
                 if session != before:  # a watch that begins again repeats what was known
                     self._queue.put(session)
                 before = session
-                if session.settled:
+                if self._until(session) if self._until else session.settled:
                     return
         except ClientError as error:
             self._queue.put(error)
 
     def _take(self, session: Session) -> None:
+        if self._until:
+            self._arrived = self._settled = self._until(session)
+            return
         self._arrived, self._settled = session.arrived, session.settled
         self._read_log_of(session)
 
     def _read_log_of(self, session: Session) -> None:
         pod = session.run.pod
-        if not (self._with_log and pod) or (self._log and self._log.pod == pod):
+        if not pod or (self._log and self._log.pod == pod):
             return
         if self._log:
             self._log.finish()

@@ -118,6 +118,17 @@ class Session:
         return self.phase in {"Succeeded", "Failed", "Refused"} or bool(complete and complete.status)
 
     @property
+    def has_notebook(self) -> bool:
+        """Whether the session asks for a notebook server."""
+        return self.body.get("spec", {}).get("notebook") is not None
+
+    @property
+    def notebook_ready(self) -> bool:
+        """Whether the notebook server answers; other parts of the session may still be on their way."""
+        ready = self.condition("NotebookReady")
+        return bool(ready and ready.status and "notebook" in self.endpoints)
+
+    @property
     def arrived(self) -> bool:
         """Whether a user who waits for the session has what they wait for: its end, or its readiness."""
         return self.ended or (not self.headless and self.phase == "Ready")

@@ -12,6 +12,8 @@ from af_client.model import Condition, Pool, Session
 
 SUMMARY = frozenset({"Ready", "RunComplete", "Suspended"})
 """Conditions that repeat what the others say, or are said in the session's phase."""
+HUB = "HubRegistered"
+"""Says nothing of whether the session works."""
 WAITING_FOR_OTHERS = "WaitingForOthers"
 NOT_PICKED_UP = "no operator has looked at the session yet: if this stays so, ask the admin whether af-operator runs"
 
@@ -99,13 +101,22 @@ def explain(session: Session) -> list[str]:
         return _ended(session)
     if session.phase == "Suspended":
         return ["it is suspended: no compute runs", f"next: af resume {session.name}"]
-    waiting = [c for c in parts(session) if not c.status]
+    waiting = [c for c in parts(session) if not c.status and c.type != HUB]
     # What waits only for the others is not worth a line beside them.
     waiting = [c for c in waiting if c.reason != WAITING_FOR_OTHERS] or waiting
     if waiting:
-        return [f"waiting for {_waiting(c)}" for c in waiting] + _pools(session)
+        return [f"waiting for {_waiting(c)}" for c in waiting] + _pools(session) + _notebook(session)
     lines = [f"{session.phase.lower()}: everything it needs is there", *_pools(session)]
-    return [*lines, f"next: af logs -f {session.name}" if session.headless else _endpoints(session)]
+    how = [f"next: af logs -f {session.name}"] if session.headless else [_endpoints(session), *_notebook(session)]
+    return [*lines, *how]
+
+
+def _notebook(session: Session) -> list[str]:
+    if not session.notebook_ready:
+        return []
+    hub = session.condition(HUB)
+    lines = [f"JupyterHub does not show it ({hub.reason}): {hub.message}"] if hub and not hub.status else []
+    return [*lines, f"next: af open {session.name}"]
 
 
 def _refused(session: Session) -> list[str]:
@@ -115,7 +126,7 @@ def _refused(session: Session) -> list[str]:
 
 
 def _ended(session: Session) -> list[str]:
-    run, done = session.run, session.condition("RunComplete")
+    run, done = session.run, session.condition("RunComplete" if session.headless else "Ready")
     reason = run.reason or (done.reason if done else session.phase)
     word = session.phase.lower() + (f" ({reason})" if reason != session.phase else "")
     first, *more = (done.message if done else "").rstrip().splitlines() or [f"exit code {run.exit_code}"]
@@ -127,7 +138,7 @@ def _ended(session: Session) -> list[str]:
     # Who has a failure in hand wants to know why, whatever it left.
     wanted = some and session.phase == "Succeeded"
     next_step = f"af results {session.name} -o DIR" if wanted else f"af logs {session.name}"
-    return [*lines, f"next: {next_step}"]
+    return [*lines, f"next: {next_step if session.headless else f'af delete {session.name}'}"]
 
 
 def numbers(session: Session) -> str:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from af_client.errors import BadInput, Expired, Forbidden, NotFound, TimedOut, Unavailable, Unreachable, from_response
+from af_client.forward import Say
 from af_client.model import API_VERSION, KIND, PLURAL, Session
+from af_client.opening import OpenNotebook, openable
 from af_client.results import RemoteResults
 from af_client.storage import StoredFile
 from af_client.transport import Cluster, Request, Transport
@@ -180,6 +182,33 @@ class Sessions:
     def download(self, name: str, target: Path) -> Sequence[StoredFile]:
         """Fetch all results into a directory, checked."""
         return self.results(name).download(target)
+
+    def open(self, name: str, port: int = 0, timeout: float | None = None, say: Say = lambda _: None) -> OpenNotebook:
+        """Return the session's notebook at a port of this machine, once it is ready; for ``with``.
+
+        >>> with sessions.open("lab") as notebook:
+        ...     requests.get(notebook.url + "api/status", headers={"Authorization": f"token {notebook.token}"})
+
+        Parameters
+        ----------
+        port
+            0 for a free one.
+        say
+            Called with what goes wrong while the notebook is open.
+
+        Raises
+        ------
+        BadInput
+            The session has no notebook, or the port is taken.
+        NotReady
+            It is suspended, or has ended.
+        Forbidden
+            It is somebody else's.
+        TimedOut
+            The notebook is not ready after `timeout` seconds.
+        """
+        ready = next(session for session in self.watch(name, timeout) if openable(session))
+        return OpenNotebook(self._api, ready, port, say)
 
     def _path(self, name: str = "") -> str:
         base = f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"

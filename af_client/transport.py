@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,17 @@ class Request:
     read_seconds: float = READ_SECONDS
 
 
+@dataclass(frozen=True)
+class WebSocketAddress:
+    """Where and how a websocket to the API server is opened; for one use, since tokens are renewed."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    proxy: str | None = None
+
+
 class Transport(Protocol):
     """What ``Sessions`` asks of a connection to an API server."""
 
@@ -39,6 +51,9 @@ class Transport(Protocol):
 
     def lines(self, request: Request) -> Iterator[bytes]:
         """Yield the answer line by line, as it comes; raise a ``ClientError``."""
+
+    def websocket(self, request: Request) -> WebSocketAddress:
+        """Return where a websocket for this request is opened; sends nothing."""
 
 
 class Cluster:
@@ -72,6 +87,14 @@ class Cluster:
             if rest:
                 yield rest
 
+    def websocket(self, request: Request) -> WebSocketAddress:
+        """Return where a websocket for this request is opened."""
+        _, url, headers, _, _ = self._client.param_serialize(
+            request.verb, request.path, query_params=list(request.query.items()), auth_settings=["BearerToken"]
+        )
+        settings = self._client.configuration
+        return WebSocketAddress(url, headers, _tls(settings), settings.tls_server_name, _proxy(settings))
+
     @contextmanager
     def _open(self, request: Request) -> Iterator[Any]:
         import urllib3  # noqa: PLC0415 - as kubernetes
@@ -99,6 +122,32 @@ class Cluster:
         finally:
             if response is not None:
                 response.close()
+
+
+def _tls(settings: Any) -> ssl.SSLContext | None:
+    if settings.host.startswith("http://"):
+        return None
+    from urllib3.util.ssl_ import create_urllib3_context  # noqa: PLC0415 - as kubernetes
+
+    # As strict as for every other request, which urllib3 makes.
+    context = create_urllib3_context()
+    if settings.ssl_ca_cert or settings.ca_cert_data:
+        context.load_verify_locations(settings.ssl_ca_cert, cadata=settings.ca_cert_data)
+    else:
+        context.load_default_certs()
+    if settings.cert_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    if not settings.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _proxy(settings: Any) -> str | None:
+    from kubernetes.client.rest import should_bypass_proxies  # noqa: PLC0415 - 0.5 s, which `af --help` must not pay
+
+    bypassed = settings.proxy and should_bypass_proxies(settings.host, settings.no_proxy or "")
+    return None if bypassed else settings.proxy
 
 
 def _reason(error: Exception) -> tuple[str, str]:

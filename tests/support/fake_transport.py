@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from af_client.errors import from_response
-from af_client.transport import Request
+from af_client.transport import Request, WebSocketAddress
 
 BASE = "/apis/analysisfacility.io/v1alpha1/namespaces/physics/analysissessions"
 Script = list[Any]
@@ -41,6 +41,8 @@ class FakeTransport:
         self.logs = logs or {}
         self.requests: list[Request] = []
         self.tail = ""
+        self.secrets: dict[str, dict[str, Any]] = {}
+        self.api_url = "http://127.0.0.1:1"
 
     def add(self, name: str, found: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
         meta = {"name": name, "namespace": "physics", "uid": f"uid-{name}", "generation": 1, "resourceVersion": "1"}
@@ -57,6 +59,10 @@ class FakeTransport:
             if not self.tail:
                 raise missing(name, "configmaps")
             return {"data": {"log": self.tail}}
+        if "/secrets/" in request.path:
+            if name not in self.secrets:
+                raise missing(name, "secrets")
+            return {"data": self.secrets[name]}
         if name == "analysissessions":
             return self._create(request.body) if request.verb == "POST" else {"items": list(self.objects.values())}
         if name not in self.objects:
@@ -80,6 +86,10 @@ class FakeTransport:
         for step in self.script.pop(0) if self.script else []:
             self.objects[name]["status"] = _or_raise(step)
             yield json.dumps({"type": "MODIFIED", "object": self.objects[name]}).encode()
+
+    def websocket(self, request: Request) -> WebSocketAddress:
+        self.requests.append(request)
+        return WebSocketAddress(self.api_url + request.path, {"Authorization": "Bearer alice"})
 
     def _create(self, body: dict[str, Any]) -> dict[str, Any]:
         name = body["metadata"].get("name") or body["metadata"]["generateName"] + "abcde"

@@ -170,3 +170,32 @@ def test_size(count: int, text: str) -> None:
 def test_age(seconds: int, text: str) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert age(now - timedelta(seconds=seconds), now) == text
+
+
+NOTEBOOK = condition("NotebookReady", True)
+LAB = {"notebook": "http://zmumu-notebook.physics.svc.cluster.local:8888/user/alice/zmumu/"}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (status("Ready", NOTEBOOK, endpoints=LAB), "next: af open zmumu"),
+        (
+            status("Starting", NOTEBOOK, condition("DaskReady", False, "Waiting", "0 of 2 workers"), endpoints=LAB),
+            "waiting for Dask (Waiting): 0 of 2 workers | next: af open zmumu",
+        ),
+        (
+            status("Ready", NOTEBOOK, condition("HubRegistered", False, "HubUnavailable", "503"), endpoints=LAB),
+            "JupyterHub does not show it (HubUnavailable): 503 | next: af open zmumu",
+        ),
+        (
+            status("Starting", condition("NotebookReady", False, "Starting", "soon")),
+            "waiting for Notebook (Starting): soon",
+        ),
+        (status("Failed", condition("Ready", False, "Finished", "its lifetime is over")), "next: af delete zmumu"),
+    ],
+)
+def test_a_notebook_says_how_to_get_in(found: dict[str, Any], said: str) -> None:
+    lines = " | ".join(explain(session(found, mode="Interactive")))
+    assert lines.endswith(said)
+    assert ("waiting for" in lines) is ("waiting for" in said)

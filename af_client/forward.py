@@ -1,0 +1,203 @@
+"""A port of this machine that is a port of a pod: each connection is a websocket of its own to the API server.
+
+Needs no right but ``pods/portforward`` of this one pod, while ``kubectl port-forward`` also reads the pod. The client
+of Kubernetes has a port forward too, but when the other side closes it forgets what has arrived: files end too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from af_client.errors import BadInput, ClientError, Forbidden, NotLoggedIn, Unavailable
+from af_client.transport import WebSocketAddress
+
+if TYPE_CHECKING:  # 0.3 s, which `af --help` must not pay
+    import aiohttp
+
+HOST = "127.0.0.1"
+PROTOCOL = "v4.channel.k8s.io"
+DATA = 0
+"""Channel of data; 1 is of what went wrong. A frame begins with its channel; the first of each has only the port."""
+CHUNK = 65_536
+RETRY_SECONDS = 10.0
+PAUSE_SECONDS = 0.5
+
+Address = Callable[[], WebSocketAddress]
+Say = Callable[[str], None]
+
+
+class PortForward:
+    """A listening port; use it as a context manager. Connections are served in a thread.
+
+    Parameters
+    ----------
+    address
+        Where a websocket for one connection is opened; called for each, in another thread.
+    port
+        Port of this machine; 0 for a free one.
+    say
+        Called with what goes wrong later on, once until it is well again.
+    """
+
+    def __init__(self, address: Address, port: int = 0, say: Say = lambda _: None) -> None:
+        self._address = address
+        self._wanted = port
+        self._say = say
+        self._said = ""
+        self._listening: Future[int] = Future()
+        self._stop: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=self._run, daemon=True, name="port forward")
+
+    def __enter__(self) -> Self:
+        """Listen.
+
+        Raises
+        ------
+        BadInput
+            The port is taken.
+        Forbidden, Unavailable
+            The pod cannot be reached.
+        """
+        self._thread.start()
+        self.port = self._listening.result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._listening.done():
+                raise
+            self._listening.set_exception(error)
+
+    async def _serve(self) -> None:
+        import aiohttp  # noqa: PLC0415 - see above
+
+        over, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with aiohttp.ClientSession() as self._http:
+            await (await self._connect()).close()  # what is missing is said now, and not in a browser
+            server = await self._listen()
+            self._stop = lambda: loop.call_soon_threadsafe(over.set)
+            self._listening.set_result(server.sockets[0].getsockname()[1])
+            await over.wait()
+            server.close()
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> asyncio.Server:
+        try:
+            return await asyncio.start_server(self._connection, HOST, self._wanted)
+        except PermissionError as error:
+            raise BadInput(f"port {self._wanted} is not for ordinary users: choose one from 1024 on") from error
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise BadInput(f"port {self._wanted} is taken: choose another, or leave --port out") from error
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with await self._connect() as websocket:
+                await _first(self._upwards(reader, websocket), self._downwards(websocket, writer))
+        except ClientError as error:
+            self._complain(str(error))
+        except OSError:
+            pass  # one side went away, which is how connections end
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _connect(self) -> aiohttp.ClientWebSocketResponse:
+        """Open a websocket; tries for a while, since a pod that starts again is away for some seconds."""
+        end = time.monotonic() + RETRY_SECONDS
+        while True:
+            try:
+                return await self._open()
+            except Unavailable:
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _open(self) -> aiohttp.ClientWebSocketResponse:
+        import aiohttp  # noqa: PLC0415 - see above
+
+        at = await asyncio.to_thread(self._address)
+        try:
+            return await self._http.ws_connect(
+                at.url,
+                protocols=(PROTOCOL,),
+                headers=dict(at.headers),
+                ssl=at.tls or True,
+                server_hostname=at.server_name,
+                proxy=at.proxy,
+                max_msg_size=0,
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise _refused(error.status) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"the API server cannot be reached: {error}") from error
+
+    @staticmethod
+    async def _upwards(reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        while data := await reader.read(CHUNK):
+            await websocket.send_bytes(bytes((DATA,)) + data)
+
+    async def _downwards(self, websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter) -> None:
+        from aiohttp import WSMsgType  # noqa: PLC0415 - see above
+
+        begun = set()
+        async for message in websocket:
+            if message.type is not WSMsgType.BINARY:
+                return  # the connection broke
+            channel, data = message.data[0], message.data[1:]
+            if channel not in begun:
+                begun.add(channel)
+            elif channel == DATA:
+                self._said = ""
+                writer.write(data)
+                await writer.drain()
+            else:
+                self._complain(data.decode(errors="replace"))
+                return
+
+    def _complain(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._say(text)
+
+
+async def _first(*doing: Awaitable[None]) -> None:
+    """Return when one of them has ended: HTTP needs no half of a connection."""
+    tasks = [asyncio.ensure_future(each) for each in doing]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _refused(code: int) -> ClientError:
+    if code == 401:
+        return NotLoggedIn("the API server does not know you (401): log in again, or check your kubeconfig")
+    if code == 403:
+        return Forbidden("the API server refuses the connection to the pod (403)")
+    if code == 404:
+        return Unavailable("the pod is not there")
+    return Unavailable(f"the pod cannot be reached ({code})")

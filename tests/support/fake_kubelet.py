@@ -1,0 +1,88 @@
+"""The port-forward endpoint of an API server, in front of a little server that stands for a pod."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import WSMsgType, web
+
+PORT_FRAME = (8888).to_bytes(2, "little")
+LARGE = 5_000_000
+
+
+class FakeKubelet:
+    """Serves websockets in a thread; what a connection sends is answered by ``answer`` and then closed.
+
+    `codes`: HTTP codes with which the next connections are refused. `trouble`: what the kubelet says of the pod.
+    """
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+        self.trouble = ""
+        self.open = 0
+        self.requests: list[web.Request] = []
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        if self.codes:
+            raise _refusal(self.codes.pop(0))
+        socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
+        await socket.prepare(request)
+        self.open += 1
+        try:
+            await self._talk(socket)
+        finally:
+            self.open -= 1
+        return socket
+
+    async def _talk(self, socket: web.WebSocketResponse) -> None:
+        await socket.send_bytes(b"\x00" + PORT_FRAME)
+        await socket.send_bytes(b"\x01" + PORT_FRAME)
+        async for message in socket:
+            assert message.type is WSMsgType.BINARY
+            assert message.data[0] == 0
+            if self.trouble:
+                await socket.send_bytes(b"\x01" + self.trouble.encode())
+                return
+            said = message.data[1:]
+            if said == b"large":
+                for _ in range(LARGE // 50_000):
+                    await socket.send_bytes(b"\x00" + b"x" * 50_000)
+                return
+            await socket.send_bytes(b"\x00" + said.upper())
+
+
+def _refusal(code: int) -> web.HTTPException:
+    return {401: web.HTTPUnauthorized, 403: web.HTTPForbidden, 404: web.HTTPNotFound}.get(
+        code, web.HTTPServiceUnavailable
+    )()
+
+
+@contextmanager
+def kubelet() -> Iterator[FakeKubelet]:
+    """Run one."""
+    fake, loop = FakeKubelet(), asyncio.new_event_loop()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", fake.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+
+    async def start() -> None:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield fake
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
