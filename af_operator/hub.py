@@ -142,7 +142,11 @@ class JupyterHub:
             refusal = await api.start(server)
         except Away as error:
             refusal = HubRefusal("Refused", str(error))
-        log.info("asked JupyterHub for a server", user=server.user, server=server.server, refused=refusal)
+        # Somebody who never logs in is no news each minute; the condition says it.
+        say = log.debug if refusal and refusal.reason == "UnknownUser" else log.info
+        say(
+            "asked JupyterHub for a server", user=server.user, server=server.server, refused=refusal and refusal.message
+        )
         return refusal or _LOST
 
     async def _poll(self, api: Api) -> bool:
