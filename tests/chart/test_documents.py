@@ -1,0 +1,81 @@
+"""What the how-tos say to the chart, and to zero-to-jupyterhub, is what chart, operator and spawner take."""
+
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from af_client.spawner import AnalysisSessionSpawner
+from af_operator.hub import SCOPES
+
+from .conftest import CHART, CHECKOUT, DEFAULT, Render
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+HOW_TO = CHECKOUT / "docs" / "how-to"
+Z2JH = CHECKOUT / "examples" / "z2jh"
+
+
+def values() -> list[dict[str, Any]]:
+    """Return every block of chart values in the how-tos: what has no kind and says something of the Hub."""
+    text = "\n".join(page.read_text() for page in sorted(HOW_TO.glob("*.md")))
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [found for block in blocks if "hub" in (found := yaml.safe_load(block))]
+
+
+def test_there_are_values_in_the_how_tos() -> None:
+    assert len(values()) >= 3
+
+
+@pytest.mark.parametrize("found", values(), ids=lambda v: ",".join(v["hub"]))
+def test_the_chart_takes_the_values_of_the_how_tos(found: dict[str, Any]) -> None:
+    jsonschema.validate(found | {"image": DEFAULT["image"] | found.get("image", {})}, SCHEMA)
+
+
+@pytest.mark.parametrize("found", values(), ids=lambda v: ",".join(v["hub"]))
+def test_the_spawner_has_the_traits_of_the_how_tos(found: dict[str, Any]) -> None:
+    traits = found["hub"].get("config", {}).get("AnalysisSessionSpawner", {})
+    assert set(traits) <= set(AnalysisSessionSpawner.class_trait_names(config=True))
+
+
+def test_the_table_of_traits_is_complete() -> None:
+    page = (HOW_TO / "jupyterhub.md").read_text()
+    table = page.partition("trait of `AnalysisSessionSpawner`")[2].partition("\n\n")[0]
+    own = set(AnalysisSessionSpawner.class_own_traits(config=True))
+    assert own <= set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+
+
+def test_zero_to_jupyterhub_gets_the_rights_of_our_own_hub(render: Render) -> None:
+    ours = render({"image": {**DEFAULT["image"], "hub": "hub"}, "hub": {"enabled": True, "namespaces": ["physics"]}})
+    theirs = list(yaml.safe_load_all((Z2JH / "rbac.yaml").read_text()))
+    assert rights(theirs, "hub") == rights(ours, "hub")
+    assert rights(ours, "hub")
+
+
+def rights(objects: list[dict[str, Any]], account: str) -> set[tuple[str, ...]]:
+    """Return (namespace or nothing, group, resource, verb) of all that a service account may do."""
+    roles = {o["metadata"]["name"]: o["rules"] for o in objects if o["kind"] == "ClusterRole"}
+    bindings = [o for o in objects if o["kind"].endswith("RoleBinding") and o["kind"] != "Role"]
+    return {
+        (binding["metadata"].get("namespace", ""), group, resource, verb)
+        for binding in bindings
+        if any(subject["name"] == account for subject in binding["subjects"])
+        for rule in roles[binding["roleRef"]["name"]]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_zero_to_jupyterhub_gives_the_operator_its_scopes() -> None:
+    hub = yaml.safe_load((Z2JH / "values.yaml").read_text())["hub"]
+    role = hub["loadRoles"]["af-operator"]
+    assert sorted(role["scopes"]) == sorted(SCOPES)
+    assert set(role["services"]) == set(hub["services"])
+    assert (
+        hub["config"]["JupyterHub"]["spawner_class"]
+        == f"{AnalysisSessionSpawner.__module__}.{AnalysisSessionSpawner.__name__}"
+    )
+    assert set(hub["config"]["AnalysisSessionSpawner"]) <= set(AnalysisSessionSpawner.class_trait_names(config=True))
