@@ -57,6 +57,9 @@ class Hub(Protocol):
     def start(self, server: HubServer) -> None:
         """Have it asked to start a server, soon; its spawner adopts the session."""
 
+    def look(self) -> None:
+        """Have it looked at, soon: what it shows is about to change."""
+
 
 class NoHub:
     """A facility without JupyterHub, or with one that shall know nothing of sessions that it did not start."""
@@ -66,6 +69,9 @@ class NoHub:
 
     def start(self, server: HubServer) -> None:
         """Never happens: who sees no JupyterHub asks nothing of it."""
+
+    def look(self) -> None:
+        """Never happens either."""
 
 
 class Away(Exception):
@@ -105,6 +111,10 @@ class JupyterHub:
     def start(self, server: HubServer) -> None:
         """Start a server in the next round."""
         self._wanted[server] = None
+        self._wake.set()
+
+    def look(self) -> None:
+        """Poll in the next round."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -161,7 +171,8 @@ class JupyterHub:
             return False
         self._failures = 0
         quiet = _Until(_LOST, time.monotonic() + STOPPED)
-        for server in (self._view.servers or frozenset()) - servers:
+        # Whose session is known to be suspended needs no such time: once resumed, it may be asked for at once.
+        for server in filter(self._runs, (self._view.servers or frozenset()) - servers):
             self._refused[server] = max(quiet, self._refused.get(server, quiet), key=lambda r: r.time)
         self._publish(servers)
         return True

@@ -279,6 +279,8 @@ class Registration:
     message: str
     wanted: bool = False
     """JupyterHub is to be asked to start the server."""
+    outdated: bool = False
+    """JupyterHub showed a server that must be about to stop."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from af_operator.model import (
     Plan,
     Profile,
     Refusal,
+    Registration,
     Session,
     SessionRef,
 )
@@ -112,11 +113,16 @@ class Reconciler:
             todo = plan.build(session, profile, observed, now)
         todo = replace(todo, registration=registration.decide(session, todo, observed))
         refusals = await self._carry_out(session, todo, now)
-        if todo.registration and todo.registration.wanted:
-            self._hub.start(todo.registration.server)
+        self._register(todo.registration)
         held = await self._write_status(session, todo, refusals, now)
         again = now + REFUSED_RETRY if refusals else None
         return min((t for t in (todo.look_again, again, held) if t), default=None)
+
+    def _register(self, found: Registration | None) -> None:
+        if found and found.wanted:
+            self._hub.start(found.server)
+        elif found and found.outdated:
+            self._hub.look()
 
     async def _carry_out(self, session: Session, todo: Plan, now: datetime) -> list[Refusal]:
         refusals = []

@@ -15,18 +15,21 @@ def decide(session: Session, plan: Plan, observed: Observed) -> Registration | N
         server = component.registration(session, observed)
         if server is None:
             continue
-        return _at_rest(session, plan, server) or _among_servers(
+        return _at_rest(session, plan, server, hub) or _among_servers(
             session, observed, hub, Registration(server, False, "", "", wanted=plan.health[component.NAME].ready)
         )
     return None
 
 
-def _at_rest(session: Session, plan: Plan, server: HubServer) -> Registration | None:
+def _at_rest(session: Session, plan: Plan, server: HubServer, hub: HubView) -> Registration | None:
     # A server that runs in the Hub belongs to a session that runs: to start it would bring this one back.
+    outdated = server in (hub.servers or ())
     if plan.finished:
-        return Registration(server, False, "Finished", "not shown as running: the session has finished")
+        message = "not shown as running: the session has finished"
+        return Registration(server, False, "Finished", message, outdated=outdated)
     if session.spec.suspend:
-        return Registration(server, False, "Suspended", "not shown as running while the session is suspended")
+        message = "not shown as running while the session is suspended"
+        return Registration(server, False, "Suspended", message, outdated=outdated)
     return None
 
 

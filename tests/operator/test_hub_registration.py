@@ -28,12 +28,16 @@ class ScriptedHub:
     def __init__(self, view: HubView | None) -> None:
         self.now = view
         self.started: list[HubServer] = []
+        self.looks = 0
 
     def view(self) -> HubView | None:
         return self.now
 
     def start(self, server: HubServer) -> None:
         self.started.append(server)
+
+    def look(self) -> None:
+        self.looks += 1
 
 
 @pytest.fixture(autouse=True)
@@ -138,11 +142,15 @@ async def test_a_suspended_session_is_not_brought_back() -> None:
     hub = ScriptedHub(FULL)
     found = bench(hub)
     await found.settle()
+    assert hub.looks == 0
     found.change(suspend=True)
+    await found.reconcile(found.key)
+    assert hub.looks == 1, "its server is about to stop: the view of now must not outlive that"
     hub.now = EMPTY
     await found.settle()
     assert registered(found) == ("False", "Suspended")
     assert hub.started == []
+    assert hub.looks == 1
     found.change(suspend=False)
     await found.settle()
     assert set(hub.started) == {SHOWN}

@@ -208,6 +208,22 @@ async def test_a_server_that_was_stopped_is_left_alone_for_a_moment(tested: AnyH
     await poll.shows(ZMUMU)
 
 
+async def test_a_server_whose_session_was_suspended_is_asked_for_as_soon_as_it_runs_again(
+    tested: AnyHub, begin: Begin
+) -> None:
+    poll = begin(tested)
+    poll.hub.start(ZMUMU)
+    await poll.shows(ZMUMU)
+    await poll.until(lambda _: ZMUMU not in poll.hub._refused)
+    poll.running = False
+    await tested.stop_server(ZMUMU)
+    poll.hub.look()
+    assert (await poll.shows()).refused == {}
+    poll.running = True
+    poll.hub.start(ZMUMU)
+    await poll.shows(ZMUMU)
+
+
 async def test_what_was_suspended_meanwhile_is_not_started(tested: AnyHub, begin: Begin) -> None:
     poll = begin(tested)
     poll.running = False
