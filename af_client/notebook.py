@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,7 +42,7 @@ def main() -> None:
     os.environ.update(environment(runtime, os.environ))
     write_cookie_secret(runtime / "jupyter_cookie_secret", os.environ)
     server = SessionServer if os.environ.get("JUPYTERHUB_API_URL") else LabApp
-    server.launch_instance(argv=[*arguments(settings, os.environ), *sys.argv[1:]])
+    server.launch_instance(argv=arguments(settings, os.environ, sys.argv[1:]))
 
 
 def base_url(env: Mapping[str, str]) -> str:
@@ -93,8 +93,11 @@ def write_cookie_secret(path: Path, env: Mapping[str, str]) -> None:
         path.write_bytes(hashlib.sha256(f"cookie {token}".encode()).digest())
 
 
-def arguments(settings: Path, env: Mapping[str, str]) -> list[str]:
-    """Return the command line of the server: it outranks the configuration files in a user's home."""
+def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ()) -> list[str]:
+    """Return the command line of the server: it outranks the configuration files in a user's home.
+
+    What is `given` is taken as it is, and instead of ours.
+    """
     hosts = ["localhost", "127.0.0.1", *filter(None, [scheduler_host(env)])]
     traits = {
         "ServerApp.ip": "0.0.0.0",  # noqa: S104 (a pod's own addresses)
@@ -108,7 +111,8 @@ def arguments(settings: Path, env: Mapping[str, str]) -> list[str]:
         "LabApp.app_settings_dir": settings,
         "ServerProxy.host_allowlist": hosts,
     }
-    return [f"--{name}={value}" for name, value in traits.items()]
+    named = {argument.partition("=")[0] for argument in given}
+    return [*(f"--{name}={value}" for name, value in traits.items() if f"--{name}" not in named), *given]
 
 
 class SessionLogoutHandler(JupyterHubLogoutHandler):

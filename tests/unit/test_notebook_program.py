@@ -1,0 +1,177 @@
+"""``af-notebook`` as a process: who gets in, without a Hub, while the Hub is away, and when it is there."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from af_client import notebook
+from af_operator.components._notebook_env import hub_env
+from af_operator.model import HubView
+from tests.support.hubs import RealHub
+from tests.support.notebooks import Browser, NotebookServer, notebook_server
+from tests.support.objects import session
+
+SCHEDULER = "zmumu-scheduler.physics.svc.cluster.local"
+DASK = {"DASK_SCHEDULER_ADDRESS": f"tcp://{SCHEDULER}:8786"}
+PATH = "/user/alice/zmumu/"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+# --- what it makes of its environment -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, "/"),
+        ({"AF_BASE_URL": PATH}, PATH),
+        ({"AF_BASE_URL": PATH, "JUPYTERHUB_SERVICE_PREFIX": "/jupyter/user/alice/"}, "/jupyter/user/alice/"),
+    ],
+)
+def test_base_url(env: dict[str, str], expected: str) -> None:
+    assert notebook.base_url(env) == expected
+
+
+def test_kernels_link_to_the_dashboard_through_this_server(tmp_path: Path) -> None:
+    link = notebook.environment(tmp_path, {**DASK, "AF_BASE_URL": PATH})["DASK_DISTRIBUTED__DASHBOARD__LINK"]
+    assert link == f"/user/alice/zmumu/proxy/{SCHEDULER}:8787/status"
+
+
+def test_without_dask_there_is_no_dashboard(tmp_path: Path) -> None:
+    assert set(notebook.environment(tmp_path, {"AF_BASE_URL": PATH})) == {"JUPYTER_RUNTIME_DIR"}
+    settings = json.loads((notebook.lab_settings(tmp_path, {}) / "overrides.d/af-session.json").read_text())
+    assert settings["dask-labextension:plugin"]["defaultURL"] == ""
+
+
+def test_settings_of_the_image_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "lab" / "settings"
+    image.mkdir(parents=True)
+    (image / "overrides.json").write_text("{}")
+    monkeypatch.setattr(notebook, "get_app_dir", lambda: str(tmp_path / "lab"))
+    found = notebook.lab_settings(tmp_path / "session", DASK)
+    assert sorted(str(p.relative_to(found)) for p in found.rglob("*.json")) == [
+        "overrides.d/af-session.json",
+        "overrides.json",
+    ]
+
+
+def test_the_cookie_secret_is_the_sessions_own(tmp_path: Path) -> None:
+    for name, token in (("one", "a"), ("again", "a"), ("other", "b")):
+        notebook.write_cookie_secret(tmp_path / name, {"JUPYTER_TOKEN": token})
+    one, again, other = ((tmp_path / name).read_bytes() for name in ("one", "again", "other"))
+    assert one == again != other
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o600
+    notebook.write_cookie_secret(tmp_path / "none", {})
+    assert not (tmp_path / "none").exists()
+
+
+# --- without a Hub --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookServer]:
+    with notebook_server(tmp_path_factory.mktemp("plain"), PATH, {"JUPYTER_TOKEN": "token-of-plain", **DASK}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
+    """JupyterHub, not started yet."""
+    found = RealHub(tmp_path_factory.mktemp("hub"))
+    yield found
+    found.end()
+
+
+@pytest.fixture(scope="module")
+def hubless(hub: RealHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookServer]:
+    """A server whose Hub is away when it starts; its environment is the operator's."""
+    env = hub_env(session(user="alice"), HubView(hub.url))
+    env |= {"JUPYTER_TOKEN": "token-of-hubless", "JUPYTERHUB_API_TOKEN": "token-of-hubless", **DASK}
+    with notebook_server(tmp_path_factory.mktemp("hubless"), PATH, env) as server:
+        yield server
+
+
+@pytest.fixture(params=["plain", "hubless"])
+def server(request: pytest.FixtureRequest) -> NotebookServer:
+    found: NotebookServer = request.getfixturevalue(request.param)
+    return found
+
+
+def test_the_token_opens_it(server: NotebookServer) -> None:
+    assert Browser().get(f"{server.url}/api/contents", server.token).status == 200
+    assert Browser().get(f"{server.url}/api/kernels", server.token, b"{}").status == 201
+
+
+@pytest.mark.parametrize("wrong", ["wrong", "{}x", "x{}", "tøken"])
+def test_no_other_token_opens_it(server: NotebookServer, wrong: str) -> None:
+    given = wrong.format(server.token).encode().decode("latin-1")
+    # 500 and more: the Hub cannot be asked about it.
+    assert Browser().get(f"{server.url}/api/contents", given).status in (403, 500, 503)
+
+
+def test_nobody_gets_in_without(server: NotebookServer) -> None:
+    # Where there is a Hub, it sends to the Hub's login, which is not at this address.
+    page = Browser().get(f"{server.url}/lab")
+    assert "jupyter-config-data" not in page.body
+    assert Browser().get(f"{server.url}/api/contents").status == 403
+
+
+def test_the_url_logs_a_browser_in(server: NotebookServer) -> None:
+    browser = Browser()
+    assert "jupyter-config-data" in browser.get(f"{server.url}/lab?token={server.token}").body
+    assert "jupyter-config-data" in browser.get(f"{server.url}/lab").body
+    # Another page on this machine could send it, so a change takes more than the cookie.
+    assert browser.get(f"{server.url}/api/kernels", "", b"{}").status == 403
+    xsrf = browser.cookie("_xsrf")
+    assert browser.get(f"{server.url}/api/kernels", "", b"{}", **{"X-XSRFToken": xsrf}).status == 201
+
+
+def test_a_login_ends_with_a_logout(server: NotebookServer) -> None:
+    browser = Browser()
+    browser.get(f"{server.url}/lab?token={server.token}")
+    browser.get(f"{server.url}/logout")
+    assert browser.get(f"{server.url}/api/contents").status == 403
+
+
+def test_a_login_is_worth_nothing_to_another_session(plain: NotebookServer, hubless: NotebookServer) -> None:
+    browser = Browser()
+    browser.get(f"{hubless.url}/lab?token={hubless.token}")
+    assert browser.get(f"{hubless.url}/api/contents").status == 200
+    [(name, value)] = [(c.name, c.value) for c in browser.cookies if c.name.startswith("username")]
+    # The port is part of the name: sent as one of the other's own.
+    here, there = (server.url.split("/")[2].split(":")[1] for server in (hubless, plain))
+    stolen = {"Cookie": f"{name.replace(here, there)}={value}"}
+    assert Browser().get(f"{plain.url}/api/contents", **stolen).status == 403
+
+
+def test_the_dask_pane_opens_with_the_sessions_own_dashboard(server: NotebookServer) -> None:
+    answer = Browser().get(f"{server.url}/lab/api/settings/dask-labextension:plugin", server.token)
+    schema = json.loads(answer.body)["schema"]["properties"]
+    assert schema["defaultURL"]["default"] == f"/user/alice/zmumu/proxy/{SCHEDULER}:8787"
+    assert schema["hideClusterManager"]["default"] is True
+
+
+def test_it_passes_on_to_the_sessions_scheduler_and_to_itself_only(server: NotebookServer) -> None:
+    def status(host: str) -> int:
+        return Browser().get(f"{server.url}/proxy/{host}/status", server.token).status
+
+    assert status("10.96.0.1:443") == 403
+    assert status("hub.af-system.svc.cluster.local:8081") == 403
+    assert status(f"{SCHEDULER}:8787") == 500  # allowed; that name is unknown here
+    assert Browser().get(f"{server.url}/proxy/{SCHEDULER}:8787/status").status != 500  # the login, if anything
+
+
+# --- with a Hub -----------------------------------------------------------------------------------------------------
+
+
+def test_a_hub_that_comes_later_is_used(hub: RealHub, hubless: NotebookServer) -> None:
+    asyncio.run(hub.come_back())
+    tokens = {user: hub.request("POST", f"/users/{user}/tokens", "test", {})[1]["token"] for user in ("alice", "bob")}
+    assert Browser().get(f"{hubless.url}/api/contents", tokens["alice"]).status == 200
+    assert Browser().get(f"{hubless.url}/api/contents", tokens["bob"]).status == 403
+    assert Browser().get(f"{hubless.url}/api/contents", "wrong").status == 403
+    assert Browser().get(f"{hubless.url}/api/contents", hubless.token).status == 200
