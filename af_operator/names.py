@@ -88,7 +88,8 @@ def same_owner(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Return whether an object is there for whom we want it: a session or, where it outlives these, a user."""
     if controller(wanted):
         return bool(controller(found).get("uid") == controller(wanted)["uid"])
-    return is_shared(found, wanted["metadata"].get("annotations", {}).get(USER, ""))
+    user = wanted["metadata"].get("annotations", {}).get(USER)
+    return user is not None and is_shared(found, user)
 
 
 def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:

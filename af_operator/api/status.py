@@ -82,7 +82,10 @@ class Endpoints(ApiModel):
     """Addresses inside the cluster."""
 
     notebook: str | None = Field(
-        default=None, max_length=1000, description="URL of the notebook server, with its path."
+        # A user of 253 characters takes up to twelve times as many in a path.
+        default=None,
+        max_length=4096,
+        description="URL of the notebook server, with its path.",
     )
     dask: str | None = Field(default=None, max_length=500, description="The Dask scheduler, for Client(...).")
     dashboard: str | None = Field(default=None, max_length=500, description="URL of the Dask dashboard.")

@@ -11,6 +11,7 @@ from local_cluster.api import Kubectl
 from local_cluster.errors import ClusterError
 
 LABEL = "analysisfacility.io/session-uid"
+USER = "analysisfacility.io/user"
 
 
 def account(namespace: str, name: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from local_cluster import facility
 from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
 from local_cluster.settings import KUBECONFIG, LOCAL
-from tests.contract.on_cluster import LABEL, account, answer, create, refused, restricted_pod, until
+from tests.contract.on_cluster import LABEL, USER, account, answer, create, refused, restricted_pod, until
 
 SYSTEM = facility.SYSTEM_NAMESPACE
 ADMIN: tuple[str, ...] = ()
@@ -57,6 +57,14 @@ def session(namespace: str, user: str) -> dict[str, Any]:
 
 def configmap(namespace: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c1", "namespace": namespace}}
+
+
+def volume_claim(namespace: str) -> dict[str, Any]:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    # Of no class: it binds no volume of the cluster's.
+    spec |= {"storageClassName": "none"}
+    metadata = {"name": "v1", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
 def workload(namespace: str, kind: str) -> dict[str, Any]:
@@ -160,6 +168,23 @@ def test_a_mark_is_neither_added_nor_taken_away(kubectl: Kubectl, namespace: str
     kubectl("delete", "configmap", "child", mine, *editor)
 
 
+def test_nobody_else_marks_a_home_volume(kubectl: Kubectl, namespace: str) -> None:
+    editor, claim = account(namespace, "editor"), volume_claim(namespace)
+    create(kubectl, editor, claim)
+    marked_claim = {**claim, "metadata": {**claim["metadata"], "labels": {USER: "alice"}}}
+    assert f"{USER} the volumes" in refused(lambda: create(kubectl, editor, marked_claim))
+    create(kubectl, OPERATORS[0], marked_claim)
+
+
+def test_the_operator_grants_no_right_that_it_lacks(kubectl: Kubectl, namespace: str) -> None:
+    rule = {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": [rule]}
+    body = {**role, "metadata": {"name": "more", "namespace": namespace}}
+    assert "attempting to grant RBAC permissions not currently held" in refused(
+        lambda: create(kubectl, OPERATORS[0], body)
+    )
+
+
 def test_the_operators_mark_what_they_make(kubectl: Kubectl, namespace: str) -> None:
     operator, dask = OPERATORS
     create(kubectl, operator, marked(configmap(namespace)))
@@ -186,10 +211,13 @@ def test_alice_may_use_sessions_and_nothing_else(kubectl: Kubectl, namespace: st
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=["af-operator", "dask-operator"])
 def test_operators_do_not_own_the_cluster(kubectl: Kubectl, namespace: str, operator: tuple[str, ...]) -> None:
+    # The tokens of notebooks, and their users' right to these.
+    own = {("get", "secrets"), ("list", "secrets"), ("create", "rolebindings.rbac.authorization.k8s.io")}
+    found = {what for what in own if can(kubectl, operator, namespace, *what)}
+    assert found == (own if operator == OPERATORS[0] else set())
     for what in (
-        ("get", "secrets"), ("list", "secrets"), ("create", "pods"), ("create", "pods/exec"), ("get", "nodes"),
+        ("delete", "persistentvolumeclaims"), ("create", "pods"), ("create", "pods/exec"), ("get", "nodes"),
         ("create", "serviceaccounts/token"), ("patch", "namespaces"),
-        ("create", "rolebindings.rbac.authorization.k8s.io"),
         ("patch", "validatingadmissionpolicies.admissionregistration.k8s.io"), ("create", "analysissessions"),
     ):  # fmt: skip
         assert not can(kubectl, operator, namespace, *what), what

@@ -43,6 +43,10 @@ class Bed:
         metadata["labels"] = {names.SESSION_UID: session.uid}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
+    def of_user(self, user: str, **data: str) -> dict[str, Any]:
+        metadata = {"name": "shared", "namespace": self.namespace, "annotations": {names.USER: user}}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
 
 def fake_bed() -> Bed:
     fake = FakeCluster()
@@ -105,6 +109,19 @@ async def test_apply_creates_and_a_second_apply_changes_nothing(bed: Bed) -> Non
     assert stored is not None
     assert stored["data"] == {"a": "1"}
     assert {"manager": "af-operator", "operation": "Apply"}.items() <= stored["metadata"]["managedFields"][0].items()
+
+
+async def test_what_a_user_shares_is_made_once_and_taken_as_it_is(bed: Bed) -> None:
+    first = await bed.cluster.apply(bed.of_user("alice", a="1"), create=True)
+    second = await bed.cluster.apply(bed.of_user("alice", a="2"), create=True)
+    assert (second["data"], second["metadata"]["uid"]) == ({"a": "1"}, first["metadata"]["uid"])
+    words = await fails(NameConflict, bed.cluster.apply(bed.of_user("bob", a="3"), create=True))
+    assert "shared" in words
+
+
+async def test_what_is_not_of_the_operator_is_not_taken_for_a_users(bed: Bed) -> None:
+    bed.store(bed.of_user("alice", a="1"))
+    await fails(NameConflict, bed.cluster.apply(bed.of_user("alice", a="1"), create=True))
 
 
 async def test_apply_changes_what_differs(bed: Bed) -> None:

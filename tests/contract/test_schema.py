@@ -26,7 +26,12 @@ STATUS: Body = {
         }
     ],
     "components": {"dask": {"pools": {"cpu": {"ready": 2, "desired": 8}}}},
-    "endpoints": {"dask": "tcp://good-scheduler:8786", "dashboard": "http://good:8787", "xcache": "good:1096"},
+    "endpoints": {
+        "notebook": f"http://n:8888/user/{'%F0%9F%9A%80' * 253}/",
+        "dask": "tcp://good-scheduler:8786",
+        "dashboard": "http://good:8787",
+        "xcache": "good:1096",
+    },
     "run": {
         "pod": "good-run-x7k2p",
         "exitCode": 0,

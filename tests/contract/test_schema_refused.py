@@ -36,6 +36,14 @@ def pool(**patch: Any) -> Body:
     return spec(dask={"pools": [merged(base, patch)]})
 
 
+def notebook(**found: Any) -> Body:
+    return spec(mode="Interactive", run=None, notebook=found)
+
+
+def home(**found: Any) -> Body:
+    return spec(storage={"home": found})
+
+
 def env(name: str, value: Any = "x") -> Body:
     return spec(env=[{"name": name, "value": value}])
 
@@ -66,6 +74,8 @@ SESSIONS: dict[str, tuple[Body, str]] = {
     "user too long": (spec(user="a" * 254), "spec.user: Too long: may not be more than 253"),
     "user with a newline": (spec(user="alice\nadmin"), "write the user as the API server knows them"),
     "user with markup": (spec(user="<script>"), "write the user as the API server knows them"),
+    "user with an escape": (spec(user="alice\x1b[31m"), "write the user as the API server knows them"),
+    "user with a space at its end": (spec(user="alice "), "write the user as the API server knows them"),
     "user a number": (spec(user=7), 'spec.user in body must be of type string: "integer"'),
     "profile a path": (spec(profile="../admin"), A_NAME),
     "profile null inside quotes": (spec(profile=""), "spec.profile in body should be at least 1 chars long"),
@@ -95,6 +105,14 @@ SESSIONS: dict[str, tuple[Body, str]] = {
     "backoff a fraction": (run(backoffLimit=1.5), 'spec.run.backoffLimit in body must be of type integer: "number"'),
     "deadline zero": (run(activeDeadlineSeconds=0), "should be greater than or equal to 1"),
     "deadline in words": (run(activeDeadlineSeconds="1h"), "must be of type integer"),
+    # The notebook.
+    "notebook with a run": (spec(notebook={}), "notebook needs mode: Interactive; a Headless session has a run"),
+    "notebook of an image": (notebook(image="evil"), 'unknown field "spec.notebook.image"'),
+    "server a path": (notebook(serverName="../bob"), "write letters, digits, '-', '_' and '.'"),
+    "server with a slash": (notebook(serverName="a/b"), "write letters, digits, '-', '_' and '.'"),
+    "server with a space": (notebook(serverName="a b"), "write letters, digits, '-', '_' and '.'"),
+    "server only dots": (notebook(serverName=".."), "beginning and ending with a letter or digit; or nothing"),
+    "server too long": (notebook(serverName="a" * 101), "spec.notebook.serverName: Too long: may not be more than 100"),
     # The source.
     "source empty": (run(source={}), "give either files or configMap, not both and not neither"),
     "source twice": (run(source={"files": {"a": ""}, "configMap": "a"}), "give either files or configMap"),
@@ -202,6 +220,11 @@ PROFILES: dict[str, tuple[Body, str]] = {
         "operator Exists takes no value",
     ),
     "GPU resource a word": (spec(nodePools=[{"name": "a", "gpuResource": "gpu"}]), "such as nvidia.com/gpu"),
+    "home of a class in upper case": (home(storageClassName="Fast"), "write the name of a StorageClass"),
+    "home of an empty class": (home(storageClassName=""), "storageClassName in body should be at least 1 chars long"),
+    "home without unit": (home(size="10"), "this is less than 1Mi: add a unit, such as 10Gi"),
+    "home read only": (home(accessMode="ReadOnlyMany"), 'supported values: "ReadWriteOnce", "ReadWriteMany"'),
+    "home on the node": (home(hostPath="/home"), 'unknown field "spec.storage.home.hostPath"'),
     "limit negative": (spec(limits={"gpus": -1}), "spec.limits.gpus in body should be greater than or equal to 0"),
     "unknown limit": (spec(limits={"cpus": 1}), 'unknown field "spec.limits.cpus"'),
     "name too long": (named("a" * 41), "metadata.name: Too long: may not be more than 40"),
@@ -246,6 +269,7 @@ ADDED: dict[str, tuple[Body, str]] = {
     "xcache": (spec(xcache={}), "xcache cannot be changed, added or removed"),
     "env": (env("A"), "env cannot be changed, added or removed"),
     "empty env": (spec(env=[]), "env cannot be changed, added or removed"),
+    "notebook": (spec(notebook={}), "notebook cannot be changed, added or removed"),
     "source": (files(a="b"), "run cannot be changed, added or removed"),
     "dask": (pool(), "dask cannot be added or removed"),
 }

@@ -16,9 +16,7 @@ from tests.support.bench import NOW, SPEC, Bench
 
 
 def children(bench: Bench) -> dict[tuple[str, str], dict[str, Any]]:
-    return {
-        (kind, name): body for (kind, _, name), body in bench.cluster.objects.items() if not kind.startswith("Analysis")
-    }
+    return bench.made
 
 
 async def test_a_new_session_is_created_once_and_then_nothing_is_written() -> None:

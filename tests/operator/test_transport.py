@@ -18,7 +18,7 @@ SESSION = {
     "apiVersion": "analysisfacility.io/v1alpha1",
     "kind": "AnalysisSession",
     "metadata": {"name": "zmumu", "namespace": "physics", "uid": "s-1", "resourceVersion": "1"},
-    "spec": {"profile": "default"},
+    "spec": {"profile": "default", "user": "alice"},
 }
 POD = {
     "apiVersion": "v1",
@@ -124,6 +124,38 @@ async def test_only_pods_with_gpus_are_counted_again(bed: Bed, monkeypatch: pyte
     gpu = {"containers": [{"name": "worker", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
     await bed.transport._child(event={"type": "DELETED", "object": POD | {"spec": gpu}}, labels=labels)
     assert await keys(bed) == {Key("", "default")}
+
+
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "home-alice", "namespace": "physics", "uid": "c-1", "resourceVersion": "3"},
+}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "user", "woken"), [("physics", "alice", {KEY}), ("physics", "bob", set()), ("other", "alice", set())]
+)
+async def test_what_a_user_shares_wakes_their_sessions_in_its_namespace(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, namespace: str, user: str, woken: set[Key]
+) -> None:
+    monkeypatch.setattr(handlers, "COALESCE", 0.0)
+    event = {"type": "MODIFIED", "object": CLAIM}
+    await bed.transport._of_user(event=event, namespace=namespace, labels={names.USER: user})
+    assert await keys(bed) == woken
+
+
+async def test_what_is_shared_is_found_by_its_users_label() -> None:
+    body: Any = CLAIM
+    found = await handlers._by_user(body=body, namespace="physics", labels={names.USER: "alice"})
+    assert list(found) == [("physics", "alice")]
+
+
+def test_only_what_is_labelled_is_watched() -> None:
+    found = kopf.OperatorSettings()
+    handlers.configure(found, settings.Settings())
+    assert found.watching.label_selectors["", "v1", "secrets"] == names.SESSION_UID
+    assert found.watching.label_selectors["", "v1", "persistentvolumeclaims"] == names.USER
 
 
 async def test_a_childs_event_is_the_key_of_its_session_a_moment_later(bed: Bed) -> None:

@@ -93,6 +93,12 @@ class Bench:
     def condition(self, kind: str) -> dict[str, Any]:
         return next(c for c in self.status["conditions"] if c["type"] == kind)
 
+    @property
+    def made(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """What there is beside sessions and profiles: (kind, name) to the object."""
+        found = self.cluster.objects.items()
+        return {(kind, name): body for (kind, _, name), body in found if not kind.startswith("Analysis")}
+
     def change(self, **spec: Any) -> None:
         """Edit the session's spec as its user would."""
         body = copy.deepcopy(self.session)

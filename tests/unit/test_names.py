@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ pool_names = st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
 def test_every_name_is_a_dns_label(name: str, pool: str) -> None:
     s = session(name)
     plain = [names.run_job(s), names.run_source(s), names.run_log(s), names.xcache(s), names.xcache_config(s)]
+    plain += [names.notebook(s), names.notebook_pod(s), names.notebook_hub_secret(s), names.home(name)]
     service = f"{names.dask_cluster(s)}-scheduler"
     worker = f"{names.dask_group(s, pool, 'abcdef')}-worker-0123456789"
     for found in [*plain, service, worker]:
@@ -62,3 +64,83 @@ def test_results_of_two_sessions_of_one_name_never_meet() -> None:
 def test_pool_is_only_on_what_belongs_to_a_pool() -> None:
     assert names.POOL not in names.labels(session(), "dask")
     assert names.labels(session(), "dask", "cpu")[names.POOL] == "cpu"
+
+
+LONG = "x" * 200
+
+
+@pytest.mark.parametrize(
+    ("user", "server", "path"),
+    [
+        ("alice", None, "/user/alice/zmumu/"),
+        ("alice", "", "/user/alice/"),
+        ("alice", "Plots.2", "/user/alice/Plots.2/"),
+        ("../admin", None, "/user/..%2Fadmin/zmumu/"),
+        (LONG, None, f"/user/{LONG}/zmumu/"),
+        ("ada@example.org", None, "/user/ada@example.org/zmumu/"),
+        ("~zμ \U0001f680", None, "/user/~z%CE%BC%20%F0%9F%9A%80/zmumu/"),
+        ("a?b#c%2F&d", None, "/user/a%3Fb%23c%252F%26d/zmumu/"),
+        ("system:serviceaccount:physics:alice", None, "/user/system%3Aserviceaccount%3Aphysics%3Aalice/zmumu/"),
+    ],
+)
+def test_where_the_hub_has_the_server(user: str, server: str | None, path: str) -> None:
+    s = session(user=user, notebook={} if server is None else {"serverName": server})
+    assert names.hub_path(s) == names.hub_path(s, "") == path
+    assert names.hub_path(s, "/lab/") == names.hub_path(s, "/lab") == f"/lab{path}"
+
+
+# A user may be called what the volume of another one is called: then the volume says whose it is.
+UGLY = [
+    "alice",
+    "Alice",
+    "ALICE",
+    "alice ",
+    "a/lice",
+    "../alice",
+    "alice@x",
+    "alice@y",
+    LONG,
+    LONG + "x",
+    "zμ",
+    "1",
+    "-",
+]
+
+
+def test_each_user_has_a_home_of_their_own() -> None:
+    assert len({names.home(user) for user in UGLY}) == len(UGLY)
+    assert len({names.label_value(user) for user in UGLY}) == len(UGLY)
+    assert names.home("alice") == "home-alice"
+
+
+def claim(user: str | None, manager: str = "af-operator", operation: str = "Apply") -> dict[str, Any]:
+    annotations = {} if user is None else {names.USER: user}
+    return {"metadata": {"annotations": annotations, "managedFields": [{"manager": manager, "operation": operation}]}}
+
+
+@pytest.mark.parametrize(
+    ("found", "same"),
+    [
+        (claim("alice"), True),
+        (claim("Alice"), False),
+        (claim(None), False),
+        (claim(""), False),
+        (claim("alice", "kubectl"), False),
+        (claim("alice", operation="Update"), False),
+        ({"metadata": {}}, False),
+    ],
+)
+def test_what_is_shared_belongs_to_its_user(found: dict[str, Any], same: bool) -> None:
+    assert names.same_owner(found, claim("alice")) is same
+    assert names.same_owner(found, claim(None)) is False, "nobody's is nobody's"
+
+
+def owned(uid: str) -> dict[str, Any]:
+    return {"metadata": {"ownerReferences": [{"uid": uid, "controller": True}]}}
+
+
+def test_what_a_session_owns_belongs_to_it_alone() -> None:
+    assert names.same_owner(owned("1"), owned("1"))
+    assert not names.same_owner(owned("2"), owned("1"))
+    assert not names.same_owner(claim("alice"), owned("1"))
+    assert not names.same_owner(owned("1"), claim("alice"))
