@@ -22,10 +22,10 @@ c.JupyterHub.cookie_secret_file = "/srv/jupyterhub/jupyterhub_cookie_secret"  # 
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
 # What is wrong with one session is no fault of the Hub; so many in a row are, and a new Hub may be better.
-c.JupyterHub.consecutive_failure_limit = 10
+c.Spawner.consecutive_failure_limit = 10
 c.JupyterHub.concurrent_spawn_limit = 64
-# Straight to the page that shows the progress.
-c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
+# A moment, in which what is wrong with the options is said; then the page that shows the progress.
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1}
 
 # For demonstrations, where `hub.config` asks for this authenticator: one password for all, but none that is known.
 c.SharedPasswordAuthenticator.user_password = os.environ["AF_SHARED_PASSWORD"]
