@@ -286,13 +286,12 @@ def open_(ctx: click.Context, /, namespace: str | None, context: str | None, out
     sessions, name = connect(ctx, namespace, context), options["name"]
     screen = Screen()
     _await_notebook(sessions, name, options["timeout"], screen)
-    with sessions.open(name, options["port"], say=screen.say) as notebook:
+    with sessions.open(name, options["port"], say=screen.say) as notebook, suppress(KeyboardInterrupt):
         click.echo(json.dumps(notebook.report()) if output == "json" else notebook.lab)
         if options["browser"] and not webbrowser.open(notebook.lab):
             screen.say("there is no browser here: open the URL yourself")
         screen.say(f"connected; Ctrl-C ends the connection, `af suspend {name}` the notebook")
-        with suppress(KeyboardInterrupt):
-            notebook.wait()
+        notebook.wait()
 
 
 def _await_notebook(sessions: Sessions, name: str, timeout: float | None, screen: Screen) -> None:

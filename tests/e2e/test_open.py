@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from af_client.errors import Forbidden
 from af_client.sessions import Sessions
@@ -26,6 +28,7 @@ from tests.support.people import Person
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
 
 Opened = Mapping[str, Any]
+LARGE = 20_000_000
 
 
 @pytest.fixture(scope="module")
@@ -79,23 +82,28 @@ def get(url: str, token: str = "") -> str:
         return ""
 
 
+def exact(url: str) -> URL:
+    """Return a URL as a browser asks for it: %3A stays."""
+    return URL(url, encoded=True)
+
+
 async def status(url: str, token: str) -> int:
     async with aiohttp.ClientSession() as client:
         headers = {"Authorization": f"token {token}"}
-        async with client.get(f"{url}api/status", headers=headers) as response:
+        async with client.get(exact(f"{url}api/status"), headers=headers) as response:
             return response.status
 
 
 async def execute(at: Opened, code: str) -> str:
     """Start a kernel, run code in it over its websocket, and return what it prints."""
     async with aiohttp.ClientSession(headers={"Authorization": f"token {at['token']}"}) as client:
-        async with client.post(f"{at['url']}api/kernels", json={}) as response:
+        async with client.post(exact(f"{at['url']}api/kernels"), json={}) as response:
             assert response.status == 201, await response.text()
             kernel = (await response.json())["id"]
         message = uuid.uuid4().hex
         header = {"msg_id": message, "msg_type": "execute_request", "session": "s", "username": "", "version": "5.3"}
         content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
-        async with client.ws_connect(f"{at['url']}api/kernels/{kernel}/channels") as channels:
+        async with client.ws_connect(exact(f"{at['url']}api/kernels/{kernel}/channels"), max_msg_size=0) as channels:
             request = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
             await channels.send_json(request)
             while True:
@@ -111,8 +119,10 @@ async def test_it_waits_and_then_the_notebook_is_there(alice: Person, lab: str) 
         assert await status(at["url"], at["token"]) == 200
         assert await status(at["url"], "wrong") == 403
         assert await execute(at, "print(6 * 7)") == "42\n"
-        # Larger than any buffer on the way.
-        assert await execute(at, "print('x' * 3_000_000)") == "x" * 3_000_000 + "\n"
+        # Larger than any buffer on the way, and closed by the server at its end.
+        assert await execute(at, f"print(open('large.txt', 'w').write('x' * {LARGE}))") == f"{LARGE}\n"
+        page = await asyncio.to_thread(get, at["url"] + "files/large.txt", at["token"])
+        assert page == "x" * LARGE
 
 
 async def test_it_goes_on_when_the_pod_starts_again(alice: Person, lab: str, shared_tenant: Tenant) -> None:
