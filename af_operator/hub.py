@@ -6,17 +6,19 @@ A pass never waits for JupyterHub: it gets a value (``view``) that a poll keeps,
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
 import structlog
+from aiohttp import ClientResponse
 from yarl import URL
 
 from af_operator.model import HubRefusal, HubServer, HubView
@@ -35,6 +37,10 @@ BATCH = 10
 """Servers that are asked for at once: JupyterHub answers when a server is up, or after ten seconds."""
 PAGE = 200
 """Users per page; JupyterHub's own upper limit unless it was changed."""
+NOT_STARTED = "JupyterHub does not start its server"
+STOPPED_AGAIN = "JupyterHub has stopped its server; if the session goes on, it is asked again within two minutes"
+FAILED = re.compile(r"^Spawn failed: (\d{3} \w+(\(reason=[^)]*\))?: )?")
+"""What JupyterHub puts before the words of its spawner."""
 PAGINATED = "application/jupyterhub-pagination+json"
 
 SCOPES = ("list:users", "read:servers", "start:servers")
@@ -140,14 +146,12 @@ class JupyterHub:
         batch = [s for s in missing[:BATCH] if self._runs(s)]
         self._wanted = dict.fromkeys(missing[BATCH:])
         if batch:
-            answers = await asyncio.gather(*(self._ask(api, server) for server in batch))
-            now = time.monotonic()
-            self._refused |= {s: _Until(r, now + RETRY) for s, r in zip(batch, answers, strict=True)}
+            await asyncio.gather(*(self._ask(api, server) for server in batch))
             await self._poll(api)
         return bool(self._wanted)
 
-    async def _ask(self, api: Api, server: HubServer) -> HubRefusal:
-        """Start a server; return what is to be said of it should it not be there afterwards."""
+    async def _ask(self, api: Api, server: HubServer) -> None:
+        """Start a server, and remember what is to be said of it should it not be there afterwards."""
         try:
             refusal = await api.start(server)
         except Away as error:
@@ -157,7 +161,8 @@ class JupyterHub:
         say(
             "asked JupyterHub for a server", user=server.user, server=server.server, refused=refusal and refusal.message
         )
-        return refusal or _LOST
+        refusal = refusal or HubRefusal("Stopped", STOPPED_AGAIN)
+        self._refused[server] = _Until(refusal, time.monotonic() + RETRY)
 
     async def _poll(self, api: Api) -> bool:
         try:
@@ -170,12 +175,19 @@ class JupyterHub:
                 self._publish(None, str(error))
             return False
         self._failures = 0
-        quiet = _Until(_LOST, time.monotonic() + STOPPED)
-        # Whose session is known to be suspended needs no such time: once resumed, it may be asked for at once.
-        for server in filter(self._runs, (self._view.servers or frozenset()) - servers):
-            self._refused[server] = max(quiet, self._refused.get(server, quiet), key=lambda r: r.time)
+        await asyncio.gather(*(self._lost(api, s) for s in (self._view.servers or frozenset()) - servers))
         self._publish(servers)
         return True
+
+    async def _lost(self, api: Api, server: HubServer) -> None:
+        """Leave a server alone that is there no more, and find out why."""
+        if not self._runs(server):
+            return  # known to be suspended: once it is resumed, it may be asked for at once
+        said = await api.failure(server)
+        refusal = HubRefusal("Refused", f"{NOT_STARTED}: {said}") if said else HubRefusal("Stopped", STOPPED_AGAIN)
+        before = self._refused.get(server)
+        until = time.monotonic() + STOPPED
+        self._refused[server] = _Until(refusal, max(until, before.time) if before else until)
 
     def _publish(self, servers: frozenset[HubServer] | None, trouble: str = "") -> None:
         now = time.monotonic()
@@ -199,11 +211,6 @@ class _Until:
     time: float
 
 
-_LOST = HubRefusal(
-    "Stopped", "JupyterHub has stopped its server; if the session goes on, it is asked again within two minutes"
-)
-
-
 def _concerned(before: HubView, after: HubView) -> frozenset[str] | None:
     if before.servers is None or after.servers is None:
         return None
@@ -212,7 +219,7 @@ def _concerned(before: HubView, after: HubView) -> frozenset[str] | None:
 
 
 class Api:
-    """The two requests, with the token of the moment."""
+    """The requests, with the token of the moment."""
 
     def __init__(self, http: aiohttp.ClientSession, config: Settings) -> None:
         self._http = http
@@ -246,9 +253,8 @@ class Api:
 
         Without a body: the spawner finds the session by its name, so there is no option to be forged.
         """
-        user, name = quote(server.user, safe=""), quote(server.server, safe="")
-        path = f"/users/{user}/servers/{name}" if name else f"/users/{user}/server"
-        status, body = await self._request("POST", path, timeout=aiohttp.ClientTimeout(total=30, connect=3))
+        timeout = aiohttp.ClientTimeout(total=30, connect=3)
+        status, body = await self._request("POST", _path(server), timeout=timeout)
         said = _message(body)
         if status in (201, 202) or (status == 400 and re.search(r" is (already running|pending \w+)$", said)):
             return None
@@ -258,21 +264,34 @@ class Api:
                 f"JupyterHub does not know a user {server.user!r}: they must have logged in there once, and spec.user "
                 "must be their name there",
             )
-        return HubRefusal("Refused", f"JupyterHub does not start the server: {said or status}{_hint(status, said)}")
+        return HubRefusal("Refused", f"{NOT_STARTED}: {said or status}{_hint(status, said)}")
+
+    async def failure(self, server: HubServer) -> str:
+        """Return why a start that was answered before its end has failed, or nothing if it did not."""
+        timeout = aiohttp.ClientTimeout(total=3, connect=3)
+        try:
+            async with self._ask("GET", f"{_path(server)}/progress", "text/event-stream", timeout=timeout) as response:
+                # Of a start that is over there is one event, and of one that goes on the first is no failure.
+                event = json.loads((await response.content.readline()).removeprefix(b"data:"))
+            return FAILED.sub("", str(event["message"])) if event.get("failed") else ""
+        except (Away, aiohttp.ClientError, TimeoutError, ValueError, KeyError, AttributeError):
+            return ""  # not to know it is no trouble: the condition then says that the server has stopped
 
     async def _request(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
-        headers = {"Authorization": f"token {self._token()}", "Accept": PAGINATED}
-        url = URL(self._url + path, encoded=True)  # what is quoted stays quoted: a user may be called ../admin
         try:
-            # Never after a redirect: the token is for the Hub alone.
-            answer = self._http.request(method, url, headers=headers, allow_redirects=False, **more)
-            async with answer as response:
+            async with self._ask(method, path, PAGINATED, **more) as response:
                 with suppress(ValueError, aiohttp.ContentTypeError):
                     return response.status, await response.json(content_type=None)
                 return response.status, None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.debug("no answer from JupyterHub", error=type(error).__name__)
             raise Away(f"JupyterHub's API at {self._url} does not answer") from None
+
+    def _ask(self, method: str, path: str, accept: str, **more: Any) -> AbstractAsyncContextManager[ClientResponse]:
+        headers = {"Authorization": f"token {self._token()}", "Accept": accept}
+        url = URL(self._url + path, encoded=True)  # what is quoted stays quoted: a user may be called ../admin
+        # Never after a redirect: the token is for the Hub alone.
+        return self._http.request(method, url, headers=headers, allow_redirects=False, **more)
 
     def _token(self) -> str:
         # At each use: a Secret that is changed reaches the file, and needs no restart.
@@ -292,6 +311,11 @@ class Api:
 
     def _not_the_api(self) -> str:
         return f"what answers at {self._url} is not JupyterHub's API"
+
+
+def _path(server: HubServer) -> str:
+    user, name = quote(server.user, safe=""), quote(server.server, safe="")
+    return f"/users/{user}/servers/{name}" if name else f"/users/{user}/server"
 
 
 def _active(users: list[dict[str, Any]]) -> Iterator[HubServer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -45,6 +46,9 @@ class NoServer(Spawner):
     up = False
     async def start(self):
         if self.name == "broken":
+            raise SpawnException("no node has room for it", reason="test")
+        if self.name == "late":
+            await asyncio.sleep(1)
             raise SpawnException("no node has room for it", reason="test")
         if self.name == "slow":
             await asyncio.sleep(3)
@@ -184,6 +188,7 @@ class FakeHub:
         app.router.add_get("/hub/api/users", self._users)
         app.router.add_post("/hub/api/users/{user}/servers/{server}", self._start)
         app.router.add_post("/hub/api/users/{user}/server", self._start)
+        app.router.add_get("/hub/api/users/{user}/servers/late/progress", self._progress)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
@@ -228,9 +233,15 @@ class FakeHub:
             return _error(400, f"{server.user}:{server.server} is already running")
         if server.server == "broken":
             return _error(500, "no node has room for it")
-        slow = server.server == "slow"
+        if server.server == "late":
+            asyncio.get_running_loop().call_later(0.5, self._servers.pop, server)
+        slow = server.server in ("slow", "late")
         self._servers[server] = {"ready": not slow, "pending": "spawn" if slow else None}
         return web.Response(status=202 if slow else 201)
+
+    async def _progress(self, request: web.Request) -> web.Response:
+        event = {"progress": 100, "failed": True, "message": "Spawn failed: no node has room for it"}
+        return web.Response(text=f"data: {json.dumps(event)}\n\n", content_type="text/event-stream")
 
     @staticmethod
     def _scopes(request: web.Request) -> Iterable[str]:

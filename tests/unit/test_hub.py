@@ -183,13 +183,18 @@ async def test_an_unknown_user_is_named_and_asked_for_again_later(
 
 
 @pytest.mark.parametrize(
-    ("server", "said"), [("broken", "no node has room for it"), ("Big.Name", "Invalid server_name: 'Big.Name'")]
+    ("server", "said"),
+    [
+        ("broken", "no node has room for it"),
+        ("late", "no node has room for it"),
+        ("Big.Name", "Invalid server_name: 'Big.Name'"),
+    ],
 )
 async def test_a_refusal_has_the_hubs_words(tested: AnyHub, begin: Begin, server: str, said: str) -> None:
     poll = begin(tested)
     poll.hub.start(HubServer("alice", server))
     refusal = await poll.refuses(HubServer("alice", server))
-    assert refusal == HubRefusal("Refused", f"JupyterHub does not start the server: {said}")
+    assert refusal == HubRefusal("Refused", f"JupyterHub does not start its server: {said}")
 
 
 async def test_a_server_that_was_stopped_is_left_alone_for_a_moment(tested: AnyHub, begin: Begin) -> None:
