@@ -33,7 +33,7 @@ from af_operator.world import World
 log = structlog.get_logger()
 HUB_FIRST = 5.0
 """Seconds that the first pass waits for JupyterHub's first answer, at most."""
-DEPTH = Gauge("af_operator_queue_depth", "Sessions that wait for a pass")
+DEPTH = Gauge("af_operator_queue_depth", "Sessions and profiles that wait for a pass")
 
 
 class SessionsByPhase:

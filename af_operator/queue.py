@@ -1,4 +1,4 @@
-"""The keyed work queue: which session is looked at next.
+"""The keyed work queue: which session (or profile) is looked at next.
 
 Guarantees: a key waits at most once; one pass per session at a time, and a key that is added during its
 pass runs again after it; namespaces take turns, so that one tenant's thousand sessions do not delay

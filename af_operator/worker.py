@@ -12,7 +12,7 @@ from af_operator.errors import Unavailable
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
 
-PASSES = Histogram("af_operator_pass_seconds", "Duration of a pass over one session")
+PASSES = Histogram("af_operator_pass_seconds", "Duration of a pass over one session or profile")
 FAILURES = Counter("af_operator_pass_failures", "Passes that ended with an error", ["error"])
 
 Reconcile = Callable[[Key], Awaitable[datetime | None]]
@@ -23,7 +23,8 @@ async def work(queue: WorkQueue, reconcile: Reconcile, clock: Callable[[], datet
     """Run passes for ever."""
     while True:
         key = await queue.get()
-        with structlog.contextvars.bound_contextvars(namespace=key.namespace, session=key.name), PASSES.time():
+        about = {"namespace": key.namespace, "session": key.name} if key.namespace else {"profile": key.name}
+        with structlog.contextvars.bound_contextvars(**about), PASSES.time():
             try:
                 await _one(queue, reconcile, clock, key)
             finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -188,6 +189,33 @@ async def test_the_status_of_another_session_of_the_same_name_is_not_touched(bed
     session = bed.session()._replace(uid="00000000-0000-0000-0000-000000000000")
     await fails(Gone, bed.cluster.write_status(session, status()))
     await fails(Gone, bed.cluster.write_status(session._replace(name="gone"), status()))
+
+
+@pytest.fixture
+def a_profile(bed: Bed, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """Name and uid of a profile: they are cluster-wide, so it goes at the end."""
+    name = f"contract-{uuid.uuid4().hex[:8]}"
+    spec = {"images": [{"name": "a", "image": "a:1"}], "sizes": [{"name": "s", "cpu": "1", "memory": "1Gi"}]}
+    kind = {"apiVersion": SESSION["apiVersion"], "kind": "AnalysisProfile"}
+    made = bed.store({**kind, "metadata": {"name": name}, "spec": spec})
+    yield name, made["metadata"]["uid"]
+    if not isinstance(bed.cluster, FakeCluster):
+        request.getfixturevalue("kubectl")("delete", "analysisprofile", name)
+
+
+async def test_the_status_of_a_profile_is_replaced_and_its_generation_stays(
+    bed: Bed, a_profile: tuple[str, str]
+) -> None:
+    name, uid = a_profile
+    pools = [{"name": "gpu", "gpus": 2, "gpusFree": 1}]
+    first = await bed.cluster.write_profile_status(name, uid, {"nodePools": pools, "gpus": "gpu 1 of 2 free"})
+    assert first["status"] == {"nodePools": pools, "gpus": "gpu 1 of 2 free"}
+    second = await bed.cluster.write_profile_status(name, uid, {})
+    assert second.get("status", {}) == {}
+    # What tells a change of the catalogue from one of its status.
+    assert first["metadata"].get("generation") == second["metadata"].get("generation")
+    await fails(Gone, bed.cluster.write_profile_status(name, "00000000-0000-0000-0000-000000000000", {}))
+    await fails(Gone, bed.cluster.write_profile_status(f"{name}-gone", uid, {}))
 
 
 async def test_delete_session_is_by_uid(bed: Bed) -> None:
