@@ -9,6 +9,7 @@ OPERATOR_AWAY = (
     "The operator has not answered yet, so nothing starts for now. Your request is kept, and goes on by itself when "
     "the operator is back; if this stays so, tell your facility's admin that af-operator does not run"
 )
+CLUSTER_UNSEEN = "JupyterHub cannot see the cluster at the moment; it goes on when the API server answers again"
 FIRST, LAST = 10, 95
 
 

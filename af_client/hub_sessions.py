@@ -107,6 +107,15 @@ class HubSessions:
         """Wait for a change in the session's namespace, at most so long."""
         await self._of(ref.namespace).changed(seconds)
 
+    async def news(self, seconds: float) -> None:
+        """Wait for a change anywhere, at most so long."""
+        waits = [asyncio.create_task(each.changed(seconds)) for each in self._sessions()]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
     def listen(self, listener: Callable[[Key], None]) -> None:
         """Call `listener` with namespace and name of each session that changes or goes."""
         for each in self._sessions():

@@ -36,6 +36,8 @@ class Order:
         What its server needs of the Hub; asked only if the server is to begin anew.
     seconds
         JupyterHub's time-out of a start.
+    only_adopt
+        Whether this is the operator, which asks for a session that runs already to be shown.
     """
 
     user: str
@@ -44,6 +46,7 @@ class Order:
     spec: Callable[[], Awaitable[dict[str, Any]]]
     environment: Callable[[], Mapping[str, str]]
     seconds: float
+    only_adopt: bool = False
 
 
 class Start:
@@ -107,6 +110,8 @@ class Start:
         self._check_name()
         if not await self._sessions.ready(10):
             raise self._sessions.failure or ClientError("no answer within 10 s")
+        if self._order.only_adopt:
+            await self._must_run()
         for _ in range(ATTEMPTS):
             session = self._sessions.find(self._order.user, self._order.server)
             try:
@@ -120,6 +125,24 @@ class Start:
             else:
                 return self._known()
         raise NotStarted("the session changes all the time", "try again in a moment", reason="conflict")
+
+    async def _must_run(self) -> None:
+        """Refuse to create or to resume; the session may be news to the watch yet."""
+        deadline = time.monotonic() + LOOK_SECONDS
+        while True:
+            session = self._sessions.find(self._order.user, self._order.server)
+            if session is not None and not session.suspended and not session.ended:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise NotStarted(
+                    f"no session of user {self._order.user!r} for server {self._order.server!r} runs in the "
+                    "namespaces that this JupyterHub watches",
+                    "add the session's namespace to c.AnalysisSessionSpawner.namespaces",
+                    reason="no-session",
+                    status_code=409,
+                )
+            await self._sessions.news(left)
 
     def _check_name(self) -> None:
         name = self._order.server
@@ -183,7 +206,7 @@ class Start:
         deadline = self.began + self._order.seconds - LATE_SECONDS
         while True:
             session = self._sessions.get(ref)
-            if session is None:
+            if session is None:  # the watch forgets nothing while it is blind
                 raise NotStarted(f"session {ref.name} was deleted meanwhile", "start again", reason="deleted")
             await self._raise_if_over(session, ref)
             ready = session.condition("Ready")
@@ -207,8 +230,9 @@ class Start:
             raise NotStarted("the session was suspended meanwhile", "start again", reason="suspended")
 
     def _late(self, session: Session) -> NotStarted:
+        why = hub_progress.waiting_for(session) if self._sessions.fresh else hub_progress.CLUSTER_UNSEEN
         return NotStarted(
-            f"the server is not ready after {self._order.seconds:g} s: {hub_progress.waiting_for(session)}",
+            f"the server is not ready after {self._order.seconds:g} s: {why}",
             "start again in some minutes: until then it goes on by itself, and is found; delete the server to give up",
             reason="late",
             status_code=503,

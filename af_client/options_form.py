@@ -198,10 +198,7 @@ def render_existing(session: Session) -> str:
         ("Profile", body.get("profile", "")),
         ("Image", body.get("image", "")),
         ("Notebook", (body.get("notebook") or {}).get("size", "")),
-        *(
-            (f"Dask workers on {p['nodePool']}", f"{p['workers'].get('min', 1)} to {p['workers']['max']}")
-            for p in pools
-        ),
+        *((f"Dask workers on {p['nodePool']}", f"at most {p['workers']['max']}") for p in pools),
         ("Data cache", (body.get("xcache") or {}).get("placement", "")),
     ]
     shown = [(term, value or "default") for term, value in lines if value or term in ("Image", "Notebook")]

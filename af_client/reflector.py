@@ -114,7 +114,9 @@ class Reflector:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            LOG.error("watch of %s has failed; it begins anew when it is asked", self._path, exc_info=error)
+            # A mistake of ours; seen, and no reason for a Hub that is blind for good.
+            LOG.error("watch of %s has failed, beginning anew", self._path, exc_info=error)
+            asyncio.get_running_loop().call_later(LONGEST_PAUSE, self._ensure_started)
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE

@@ -52,6 +52,12 @@ class AnalysisSessionSpawner(Spawner):
     profiles = List(Unicode(), help="Profiles that are offered; all if empty.").tag(config=True)
     default_profile = Unicode("default", help="Profile of who does not choose.").tag(config=True)
 
+    operator_service = Unicode(
+        "af-operator",
+        help="The JupyterHub service as which the operator asks for servers of sessions that run already. What it asks "
+        "for is shown, and never created or resumed.",
+    ).tag(config=True)
+
     _shared: ClassVar[dict[tuple[str, ...], HubSessions]] = {}
     _starting = False
     _up = False
@@ -155,7 +161,9 @@ class AnalysisSessionSpawner(Spawner):
         """Refuse options that cannot be had, before anything is started."""
         await self.sessions.ready()
         session = self._find()
-        if session is None or session.ended:  # else it comes back as it was, whatever the profile offers by now
+        exists = session is not None and not session.ended
+        # What exists comes back as it was, whatever the profile offers by now; the operator chooses nothing.
+        if not exists and not self._asked_by_operator():
             await self._spec(options)
 
     async def _spec(self, options: Any) -> dict[str, Any]:
@@ -169,7 +177,7 @@ class AnalysisSessionSpawner(Spawner):
         return offers[0].profile if offers else self.default_profile
 
     def _prefilled(self, offers: list[Offer]) -> Mapping[str, Any]:
-        arguments = self.handler.request.query_arguments if getattr(self, "handler", None) else {}
+        arguments = self.handler.request.query_arguments if self.handler else {}
         fields = {
             name.removeprefix("opt-"): [value.decode("utf-8", "replace") for value in values]
             for name, values in arguments.items()
@@ -188,7 +196,13 @@ class AnalysisSessionSpawner(Spawner):
     async def start(self) -> str:
         """Create, resume or adopt the session; return the server's address when it is ready."""
         order = Order(
-            self.user.name, self.name, self.namespace, self._chosen_spec, self._environment, self.start_timeout
+            self.user.name,
+            self.name,
+            self.namespace,
+            self._chosen_spec,
+            self._environment,
+            self.start_timeout,
+            only_adopt=self._asked_by_operator(),
         )
         self._up, self._start = False, Start(self.sessions, order)
         self._starting = True
@@ -200,6 +214,10 @@ class AnalysisSessionSpawner(Spawner):
             return hub_names.notebook_url(ref.namespace, ref.name)
         finally:
             self._ref, self._starting = self._start.ref or self._ref, False
+
+    def _asked_by_operator(self) -> bool:
+        asking: Any = getattr(self.handler, "current_user", None)
+        return getattr(asking, "kind", "") == "service" and bool(asking.name == self.operator_service)
 
     async def _chosen_spec(self) -> dict[str, Any]:
         return await self._spec(self.user_options)
@@ -300,10 +318,11 @@ class AnalysisSessionSpawner(Spawner):
             else:
                 await asyncio.sleep(0.2)
 
-    @staticmethod
-    def _lines(start: Start, session: Session | None) -> list[str]:
+    def _lines(self, start: Start, session: Session | None) -> list[str]:
+        if not self.sessions.fresh:
+            return [hub_progress.CLUSTER_UNSEEN]
         lines = hub_progress.sentences(session, adopted=start.adopted) if session else []
-        answered = session is not None and session.phase
+        answered = session is None or session.phase
         if not answered and time.monotonic() - start.began > OPERATOR_SECONDS:
             lines.append(hub_progress.OPERATOR_AWAY)
         return lines

@@ -1,0 +1,259 @@
+"""The form of the Hub: what it offers, what comes of what it sends, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from af_client import options_form
+from af_client.model import Session
+from af_client.offers import Offer
+from af_client.options_form import BadOption
+from af_operator.api.profile import ProfileSpec
+from af_operator.api.session import SessionSpec
+from tests.support.spawner_bench import PROFILE
+
+
+def offer(name: str = "default", **spec: Any) -> Offer:
+    return Offer.parse({**PROFILE, "metadata": {"name": name}, "spec": PROFILE["spec"] | spec})
+
+
+OFFERS = [offer()]
+TWO = [offer(), offer("ml", xcache=None)]
+
+
+def spec(options: Any, offers: list[Offer] = OFFERS) -> dict[str, Any]:
+    return options_form.spec(options, offers, "default")
+
+
+def fields(**sent: str) -> dict[str, list[str]]:
+    return {name: [value] for name, value in sent.items()}
+
+
+class Form(HTMLParser):
+    """What a browser, and who hears it read out, finds in a form."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.inputs: dict[str, dict[str, str | None]] = {}
+        self.selected: dict[str, str | None] = {}
+        self.labelled: set[str | None] = set()
+        self._select = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "label":
+            self.labelled.add(found["for"])
+        if tag in ("input", "select"):
+            self._select = found["name"] or ""
+            self.inputs[self._select] = found
+        if tag == "option" and ("selected" in found or self._select not in self.selected):
+            self.selected[self._select] = found["value"]
+
+    def sent(self) -> dict[str, list[str]]:
+        values = {name: each["value"] for name, each in self.inputs.items() if "value" in each} | self.selected
+        return {name: [value or ""] for name, value in values.items()}
+
+
+def test_the_form_as_it_is_gives_a_session_of_the_defaults() -> None:
+    options = options_form.from_fields(Form(options_form.render(OFFERS, "default", {})).sent(), OFFERS, "default")
+    found = spec(options)
+    assert found == {
+        "profile": "default",
+        "mode": "Interactive",
+        "image": "analysis",
+        "notebook": {"size": "small"},
+    }
+
+
+CHOICES = {
+    "profile": "default",
+    "image": "ml",
+    "size": "large",
+    "xcache": "Session",
+    "pools": {"cpu": {"workers": 4, "size": "large"}, "gpu": {"workers": 1, "size": "small"}},
+}
+
+
+def test_what_is_chosen_comes_back_from_the_form_and_fits_the_api() -> None:
+    form = Form(options_form.render(OFFERS, "default", CHOICES))
+    assert options_form.from_fields(form.sent(), OFFERS, "default") == CHOICES
+    chosen = SessionSpec.model_validate({**spec(CHOICES), "user": "alice"})
+    assert chosen.dask is not None
+    assert [(p.name, p.node_pool, p.workers.min, p.workers.max, p.gpus_per_worker) for p in chosen.dask.pools] == [
+        ("cpu", "cpu", 1, 4, 0),
+        ("gpu", "gpu", 1, 1, 1),
+    ]
+    assert chosen.notebook is not None
+    assert (chosen.image, chosen.notebook.size) == ("ml", "large")
+    assert chosen.xcache is not None
+    assert chosen.xcache.placement == "Session"
+
+
+def test_every_field_has_a_label_and_numbers_have_their_bounds() -> None:
+    for offers in (OFFERS, TWO):
+        form = Form(options_form.render(offers, "default", {}))
+        ids = {each["id"] for each in form.inputs.values()}
+        assert ids == form.labelled
+        assert len(ids) == len(form.inputs)
+    assert Form(options_form.render(OFFERS, "default", {})).inputs["workers.gpu"]["max"] == "2"  # limits.gpus
+
+
+def test_free_gpus_are_said() -> None:
+    assert "3 of 4 GPUs free now" in options_form.render(OFFERS, "default", {})
+
+
+def test_without_a_script_the_fields_of_the_chosen_profile_count() -> None:
+    form = Form(options_form.render(TWO, "default", {}))
+    sent = form.sent() | fields(**{"profile": "ml", "ml:workers.cpu": "2", "default:workers.cpu": "7"})
+    found = spec(options_form.from_fields(sent, TWO, "default"), TWO)
+    assert found["profile"] == "ml"
+    assert found["dask"]["pools"][0]["workers"]["max"] == 2
+    assert "xcache" not in found
+
+
+def test_a_facility_without_profiles_says_so() -> None:
+    assert "no profile yet" in options_form.render([], "default", {})
+    with pytest.raises(BadOption, match="AnalysisProfile"):
+        spec({}, [])
+
+
+def test_pools_that_cannot_be_had_are_not_shown() -> None:
+    form = Form(options_form.render([offer(limits={"workers": 4})], "default", {}))
+    assert "workers.cpu" in form.inputs
+    assert "workers.gpu" not in form.inputs
+
+
+def test_a_cache_is_no_larger_than_the_profile_allows() -> None:
+    small = offer(xcache={"image": "i", "origin": "o", "maxSize": "512Mi"})
+    assert spec({"xcache": True}, [small])["xcache"] == {"placement": "Session", "size": "512Mi"}
+    assert spec({"xcache": "Sidecar"})["xcache"] == {"placement": "Sidecar"}
+
+
+@pytest.mark.parametrize("off", [None, False, "", "none"])
+def test_no_cache(off: Any) -> None:
+    assert "xcache" not in spec({"xcache": off})
+
+
+REFUSED: list[tuple[Any, str]] = [
+    ([], "options"),
+    ("alice", "options"),
+    ({"podSpec": {}}, "'podSpec' is unknown: allowed: image, pools, profile, size, xcache"),
+    ({"profile": "secret"}, "profile: 'secret' is not offered: allowed: default"),
+    ({"profile": None}, "profile: None"),
+    ({"image": "evil/image"}, "image: 'evil/image' is not offered: allowed: analysis, ml"),
+    ({"image": 7}, "image: 7"),
+    ({"image": ["ml"]}, "image: "),
+    ({"image": {}}, "image: "),
+    ({"size": "huge"}, "size: 'huge' is not offered: allowed: large, small"),
+    ({"xcache": "everywhere"}, "xcache: 'everywhere'"),
+    ({"xcache": {"size": "1Ti"}}, "xcache: "),
+    ({"pools": [1]}, "pools: "),
+    ({"pools": {"tape": {"workers": 1}}}, "'tape' is unknown: allowed: cpu, gpu"),
+    ({"pools": {"cpu": 4}}, "pools.cpu: 4 is not an object"),
+    ({"pools": {"cpu": {"workers": 9}}}, "pools.cpu.workers: 9 is over the limit: allowed: at most 8"),
+    ({"pools": {"cpu": {"workers": -1}}}, "pools.cpu.workers: -1"),
+    ({"pools": {"cpu": {"workers": "4"}}}, "pools.cpu.workers: '4' is not a number of them: allowed: 0 to 8"),
+    ({"pools": {"cpu": {"workers": True}}}, "pools.cpu.workers: True"),
+    ({"pools": {"cpu": {"workers": 1.5}}}, "pools.cpu.workers: 1.5"),
+    ({"pools": {"cpu": {"workers": 10**30}}}, "over the limit"),
+    ({"pools": {"cpu": {"workers": 1, "size": "huge"}}}, "pools.cpu.size: 'huge'"),
+    ({"pools": {"cpu": {"workers": 1, "gpusPerWorker": 1}}}, "pools.cpu.gpusPerWorker: 1 is over the limit"),
+    ({"pools": {"cpu": {"workers": 1, "image": "x"}}}, "'image' is unknown: allowed: gpusPerWorker, size, workers"),
+    ({"pools": {"cpu": {"workers": 8}, "gpu": {"workers": 2}}, "size": "small", "image": 0}, "image: 0"),
+    ({"pools": {"gpu": {"workers": 2, "gpusPerWorker": 2}}}, "GPUs over all pools: 4 is over the limit: allowed: at"),
+    ({"image": "x" * 10_000}, "image: 'xxx"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_what_is_not_offered_is_refused_with_the_field_and_what_is_allowed(options: Any, message: str) -> None:
+    with pytest.raises(BadOption, match=re.escape(message)) as error:
+        spec(options)
+    assert len(str(error.value)) < 300
+
+
+def test_workers_over_all_pools_are_limited() -> None:
+    with pytest.raises(BadOption, match="workers over all pools: 9 is over the limit: allowed: at most 8"):
+        spec({"pools": {"cpu": {"workers": 8}, "gpu": {"workers": 1}}}, [offer(limits={"workers": 8, "gpus": 2})])
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"workers.cpu": "many"}, "'workers.cpu': 'many' is not a number"),
+        ({"workers.cpu": "-1"}, "not a number"),
+        ({"workers.cpu": "\u0661"}, "not a number"),
+        ({"workers.cpu": "9" * 5000}, "not a number"),
+        ({"nodeSelector": "x"}, "unknown field 'nodeSelector'"),
+        ({"pools": "x"}, "unknown field 'pools'"),
+    ],
+)
+def test_fields_that_mean_nothing_are_refused(sent: dict[str, str], message: str) -> None:
+    with pytest.raises(BadOption, match=re.escape(message)):
+        options_form.from_fields(fields(**sent), OFFERS, "default")
+
+
+def test_what_jupyterhub_adds_to_the_fields_is_left_out() -> None:
+    assert options_form.from_fields(fields(_xsrf="token", size=""), OFFERS, "default") == {"profile": "default"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["profile", "image", "pools", "cpu", "workers", "xcache"]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_whatever_a_rest_body_holds_gives_a_spec_or_a_clear_refusal(options: Any) -> None:
+    try:
+        found = spec(options)
+    except BadOption:
+        return
+    SessionSpec.model_validate({**found, "user": "alice"})
+
+
+@given(JSON)
+def test_whatever_is_stored_the_form_can_be_shown(options: Any) -> None:
+    if isinstance(options, dict):
+        assert "<fieldset>" in options_form.render(OFFERS, "default", options)
+
+
+def test_names_and_choices_are_escaped() -> None:
+    evil = '"><script>alert(1)</script>'
+    html = options_form.render([offer(evil, images=[{"name": evil, "image": "x"}])], evil, {"pools": {"cpu": evil}})
+    html += options_form.render(OFFERS, "default", {"pools": {"cpu": {"workers": evil}}})
+    assert "<script>alert" not in html
+
+
+def test_a_server_that_exists_says_what_it_is() -> None:
+    body = {
+        "metadata": {"name": "alice-z", "namespace": "physics", "uid": "u"},
+        "spec": {
+            "user": "alice",
+            "suspend": True,
+            "profile": "default",
+            "notebook": {"size": "<b>"},
+            "dask": {"pools": [{"name": "cpu", "nodePool": "cpu", "workers": {"max": 3}}]},
+        },
+    }
+    html = options_form.render_existing(Session.parse(body))
+    assert "comes back as it was" in html
+    assert "at most 3" in html
+    assert "<b>" not in html
+    assert "<input" not in html
+
+
+def test_the_profile_of_these_tests_is_one() -> None:
+    ProfileSpec.model_validate(json.loads(json.dumps(PROFILE["spec"])))

@@ -1,0 +1,85 @@
+"""Starts that fail: each says why, what to do next, and leaves nothing to trip over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from jupyterhub import orm
+from traitlets import TraitError
+
+from tests.support.fake_api import refusal
+from tests.support.fake_transport import condition
+from tests.support.spawner_bench import Bench, refused, session_path, until
+
+PATH = session_path("alice-z")
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with Bench.opened() as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("name", ["a/b", "-a", "a b", "ä", "a" * 101, "$(reboot)"])
+async def test_server_names_that_the_api_refuses(bench: Bench, name: str) -> None:
+    bench.user()._new_orm_spawner(name, "")
+    assert (await refused(bench.spawner(name))).reason == "bad-name"
+    assert bench.api.writes == []
+
+
+async def test_a_missing_namespace_names_the_admins_step(bench: Bench) -> None:
+    bench.api.refuse["POST"] = [
+        refusal(404, "NotFound", 'namespaces "alice" not found', name="alice", kind="namespaces")
+    ]
+    assert "kubectl create namespace alice" in (await refused(bench.spawner("z"))).jupyterhub_message
+
+
+async def test_no_right_in_a_namespace_names_the_admins_step(bench: Bench) -> None:
+    text = (
+        'is forbidden: User "hub" cannot create resource "analysissessions" in API group "g" in the namespace "alice"'
+    )
+    bench.api.refuse["POST"] = [refusal(403, "Forbidden", text)]
+    failed = await refused(bench.spawner("z"))
+    assert "admin" in failed.jupyterhub_message
+    assert failed.status_code == 403
+
+
+async def test_a_start_that_cannot_write_its_secret_leaves_no_session(bench: Bench) -> None:
+    bench.api.refuse["PATCH"] = [refusal(403, "Forbidden", "secrets is forbidden")]
+    await refused(bench.spawner("z"))
+    assert PATH not in bench.api.objects
+
+
+async def test_an_api_server_that_is_away_is_said_and_no_server_is_stopped(bench: Bench) -> None:
+    spawner = await bench.started(PATH, "z")
+    await bench.api.go_away()
+    await until(lambda: not spawner.sessions.fresh, 10)
+    assert await spawner.poll() is None
+    failed = await refused(bench.spawner("other"))
+    assert failed.status_code == 503
+    assert "API server" in failed.jupyterhub_message
+
+
+async def test_messages_are_escaped_on_the_page(bench: Bench) -> None:
+    no = condition("Accepted", False, "Refused", "<script>alert(1)</script>")
+    failed, _ = await asyncio.gather(refused(bench.spawner("z")), bench.operate(PATH, "Refused", no))
+    assert "<script>" not in failed.jupyterhub_html_message
+
+
+async def test_namespace_by_group_and_by_function(bench: Bench) -> None:
+    bench.config.AnalysisSessionSpawner.namespace_template = "af-{group}"
+    spawner = bench.spawner("z")
+    assert (await refused(spawner)).reason == "no-group"
+    spawner.user.orm_user.groups = [orm.Group(name="Physics & co"), orm.Group(name="zeta")]
+    assert spawner.namespace().startswith("af-physics-co-")
+    spawner.namespace_template = lambda it: f"of-{it.user.name}"
+    assert spawner.namespace() == "of-alice"
+    with pytest.raises(TraitError, match="only"):
+        spawner.namespace_template = "{user}"
+
+
+async def test_a_namespace_that_the_hub_does_not_watch(bench: Bench) -> None:
+    bench.config.AnalysisSessionSpawner.namespaces = ["physics"]
+    assert "c.AnalysisSessionSpawner.namespaces" in (await refused(bench.spawner("z"))).jupyterhub_message
