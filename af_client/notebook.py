@@ -99,16 +99,19 @@ def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ())
     What is `given` is taken as it is, and instead of ours.
     """
     hosts = ["localhost", "127.0.0.1", *filter(None, [scheduler_host(env)])]
+    home = Path(env.get("HOME") or Path.cwd())
     traits = {
         "ServerApp.ip": "0.0.0.0",  # noqa: S104 (a pod's own addresses)
         "ServerApp.port": urlsplit(env.get("JUPYTERHUB_SERVICE_URL", "")).port or PORT,
         "ServerApp.port_retries": 0,
         "ServerApp.base_url": base_url(env),
-        "ServerApp.root_dir": env.get("HOME") or str(Path.cwd()),
+        "ServerApp.root_dir": home,
         "ServerApp.allow_remote_access": True,
         "ServerApp.open_browser": False,
         "ServerApp.quit_button": False,
         "LabApp.app_settings_dir": settings,
+        # A user's sessions share the home: which notebooks and dashboard were open belongs to one of them.
+        "LabApp.workspaces_dir": home / ".jupyter" / "lab" / "workspaces" / env.get("AF_SESSION", ""),
         "ServerProxy.host_allowlist": hosts,
     }
     named = {argument.partition("=")[0] for argument in given}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def test_settings_of_the_image_are_kept(tmp_path: Path, monkeypatch: pytest.Monk
     ]
 
 
+def test_sessions_that_share_a_home_keep_their_layouts_apart(tmp_path: Path) -> None:
+    def workspaces(name: str) -> list[str]:
+        given = notebook.arguments(tmp_path, {"HOME": "/home/analysis", "AF_SESSION": name})
+        return [argument for argument in given if "workspaces" in argument]
+
+    assert workspaces("a") == ["--LabApp.workspaces_dir=/home/analysis/.jupyter/lab/workspaces/a"]
+    assert workspaces("b") != workspaces("a")
+
+
+def test_what_is_said_on_the_command_line_goes(tmp_path: Path) -> None:
+    found = notebook.arguments(tmp_path, {}, ["--ServerApp.port=9999", "--debug"])
+    assert [argument for argument in found if "ServerApp.port=" in argument] == ["--ServerApp.port=9999"]
+    assert "--debug" in found
+
+
 def test_the_cookie_secret_is_the_sessions_own(tmp_path: Path) -> None:
     for name, token in (("one", "a"), ("again", "a"), ("other", "b")):
         notebook.write_cookie_secret(tmp_path / name, {"JUPYTER_TOKEN": token})
@@ -87,7 +103,17 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
 
 
 @pytest.fixture(scope="module")
-def hubless(hub: RealHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookServer]:
+def reserved(hub: RealHub) -> Iterator[socket.socket]:
+    """The Hub's port, at which nobody answers: kernels take any that is free."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", int(hub.root.rpartition(":")[2])))
+        yield held
+
+
+@pytest.fixture(scope="module")
+def hubless(
+    hub: RealHub, reserved: socket.socket, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NotebookServer]:
     """A server whose Hub is away when it starts; its environment is the operator's."""
     env = hub_env(session(user="alice"), HubView(hub.url))
     env |= {"JUPYTER_TOKEN": "token-of-hubless", "JUPYTERHUB_API_TOKEN": "token-of-hubless", **DASK}
@@ -168,7 +194,8 @@ def test_it_passes_on_to_the_sessions_scheduler_and_to_itself_only(server: Noteb
 # --- with a Hub -----------------------------------------------------------------------------------------------------
 
 
-def test_a_hub_that_comes_later_is_used(hub: RealHub, hubless: NotebookServer) -> None:
+def test_a_hub_that_comes_later_is_used(hub: RealHub, hubless: NotebookServer, reserved: socket.socket) -> None:
+    reserved.close()
     asyncio.run(hub.come_back())
     tokens = {user: hub.request("POST", f"/users/{user}/tokens", "test", {})[1]["token"] for user in ("alice", "bob")}
     assert Browser().get(f"{hubless.url}/api/contents", tokens["alice"]).status == 200
