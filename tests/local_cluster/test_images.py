@@ -266,6 +266,16 @@ def test_locks_pin_every_package_by_hash_and_name_no_index(lock: Path) -> None:
     assert [line for line in requirements if line and not re.match(r"\S+==\S+.*--hash=sha256:", line)] == []
 
 
+def test_the_proxys_lock_pins_every_package_by_hash_and_names_no_registry() -> None:
+    text = (CHECKOUT / "images/hub/package-lock.json").read_text()
+    assert '"resolved"' not in text
+    packages = {name: package for name, package in json.loads(text)["packages"].items() if name}
+    assert packages
+    assert [name for name, package in packages.items() if not package["integrity"].startswith("sha512-")] == []
+    wanted = json.loads((CHECKOUT / "images/hub/package.json").read_text())["dependencies"]
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+
+
 @pytest.mark.parametrize("name", ["analysis", "hub", "origin"])
 def test_lock_has_what_was_asked_for(name: str) -> None:
     wanted = [
