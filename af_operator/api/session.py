@@ -239,6 +239,8 @@ class SessionSpec(ApiModel):
         str,
         Field(max_length=253, pattern=USER),
         Format("write the user as the API server knows them (kubectl auth whoami), such as alice"),
+        # Browsers and proxies resolve these in a path: the user's own server could never be reached.
+        Rule("!(self in ['.', '..'])", "a user cannot be called '.' or '..': it is part of the path of their notebook"),
     ] = Field(
         min_length=1,
         description="Who the session belongs to, as the API server knows them (`kubectl auth whoami`). Immutable.",

@@ -7,6 +7,8 @@ from af_operator.components import _pod_reasons
 from af_operator.components._pod_reasons import STARTING, Reason
 from af_operator.model import Body, Health, ObjectRef, Observed, Session
 
+AGAIN = "the profile has changed since: suspend and resume the session to start anew"
+
 
 def health(session: Session, observed: Observed) -> Health:
     """Return ready once the server answers."""
@@ -30,8 +32,7 @@ def _ready(pod: Body, session: Session) -> str:
 
 
 def _no_pod(session: Session, observed: Observed) -> Reason:
-    name = names.notebook(session)
-    live = observed.get(ObjectRef("apps/v1", "StatefulSet", name))
+    name, live = names.notebook(session), _set(session, observed)
     if live is None or not live["spec"].get("replicas"):
         return Reason(STARTING, "the notebook is starting")
     hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe statefulset {name}`"
@@ -41,7 +42,19 @@ def _no_pod(session: Session, observed: Observed) -> Reason:
 def _why(pod: Body, session: Session, observed: Observed) -> Reason:
     if "deletionTimestamp" in pod["metadata"]:
         return Reason("Stopping", "the last server is still ending; a new one starts after it")
-    return _home_trouble(pod, observed) or _pod_reasons.why(pod)
+    reason, message = _home_trouble(pod, observed) or _pod_reasons.why(pod)
+    stuck = reason != STARTING and _outdated(pod, _set(session, observed))
+    return Reason(reason, f"{message}; {AGAIN}" if stuck else message)
+
+
+def _outdated(pod: Body, live: Body | None) -> bool:
+    """Return whether a pod that does not come up is of an earlier catalogue: nobody replaces it."""
+    newest = live.get("status", {}).get("updateRevision") if live else None
+    return newest is not None and newest != pod["metadata"].get("labels", {}).get("controller-revision-hash")
+
+
+def _set(session: Session, observed: Observed) -> Body | None:
+    return observed.get(ObjectRef("apps/v1", "StatefulSet", names.notebook(session)))
 
 
 def _home_trouble(pod: Body, observed: Observed) -> Reason | None:

@@ -76,6 +76,7 @@ SESSIONS: dict[str, tuple[Body, str]] = {
     "user with markup": (spec(user="<script>"), "write the user as the API server knows them"),
     "user with an escape": (spec(user="alice\x1b[31m"), "write the user as the API server knows them"),
     "user with a space at its end": (spec(user="alice "), "write the user as the API server knows them"),
+    "user two dots": (spec(user=".."), "a user cannot be called '.' or '..'"),
     "user a number": (spec(user=7), 'spec.user in body must be of type string: "integer"'),
     "profile a path": (spec(profile="../admin"), A_NAME),
     "profile null inside quotes": (spec(profile=""), "spec.profile in body should be at least 1 chars long"),

@@ -275,6 +275,7 @@ ENDING = pod("p", of_component("notebook"), ready=True)
 ENDING["metadata"]["deletionTimestamp"] = "2026-01-01T10:09:00Z"
 MOUNTED = {"spec": {"containers": [], "volumes": [{"persistentVolumeClaim": {"claimName": "home-alice"}}]}}
 SET = owned("apps/v1", "StatefulSet", spec={"replicas": 1})
+NEWER = SET | {"status": {"updateRevision": "zmumu-notebook-2"}}
 PENDING = home() | {"status": {"phase": "Pending"}}
 
 
@@ -287,6 +288,7 @@ PENDING = home() | {"status": {"phase": "Pending"}}
         (world(SET, NO_NODE), "Unschedulable", "Insufficient nvidia.com/gpu"),
         (world(SET, NO_IMAGE), "ImagePullBackOff", "tell the facility's admin"),
         (world(SET, CRASHED), "CrashLoopBackOff", "exit code 1: no such port"),
+        (world(NEWER, NO_IMAGE), "ImagePullBackOff", "the profile has changed since: suspend and resume"),
         (world(SET, ENDING), "Stopping", "a new one starts after it"),
         (world(SET, NO_NODE | MOUNTED, shared=(PENDING,)), "HomePending", "kubectl describe pvc home-alice"),
         (world(SET, STARTING | MOUNTED, shared=(PENDING,)), "Starting", "is starting"),
@@ -304,6 +306,13 @@ def test_health_says_what_is_wrong(observed: Observed, reason: str, says: str) -
     found = notebook.health(lab(), observed)
     assert (found.ready, found.reason, found.endpoints) == (False, reason, {})
     assert says in found.message
+
+
+@pytest.mark.parametrize(("revision", "old"), [("zmumu-notebook-2", False), ("zmumu-notebook-1", True)])
+def test_only_a_pod_of_an_older_template_is_called_old(revision: str, old: bool) -> None:
+    labels = of_component("notebook", **{"controller-revision-hash": revision})
+    stuck = pod("p", labels, conditions=[UNSCHEDULABLE])
+    assert ("has changed since" in notebook.health(lab(), world(NEWER, stuck)).message) is old
 
 
 def test_health_of_a_suspended_session() -> None:
