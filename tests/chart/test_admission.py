@@ -5,10 +5,11 @@ import pytest
 from af_operator import names
 from af_operator.components import all_components
 
-from .conftest import DEFAULT, NAMESPACE, Objects, Render
+from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
 from .test_objects import named
 
 POLICIES = {"af-operator-session-user", "af-operator-session-children"}
+OF_THE_HUB = "af-operator-hub-secrets"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -17,17 +18,25 @@ def policies(objects: Objects) -> set[str]:
     return {o["metadata"]["name"] for o in objects if o["kind"] == "ValidatingAdmissionPolicy"}
 
 
-def test_policies_fail_closed_and_deny(default: Objects) -> None:
+def test_policies_fail_closed_and_deny(default: Objects, everything: Objects) -> None:
     assert policies(default) == POLICIES
-    for name in POLICIES:
-        assert named(default, "ValidatingAdmissionPolicy", name)["spec"]["failurePolicy"] == "Fail"
-        binding = named(default, "ValidatingAdmissionPolicyBinding", name)["spec"]
+    assert policies(everything) == POLICIES | {OF_THE_HUB}
+    for name in policies(everything):
+        assert named(everything, "ValidatingAdmissionPolicy", name)["spec"]["failurePolicy"] == "Fail"
+        binding = named(everything, "ValidatingAdmissionPolicyBinding", name)["spec"]
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-def test_each_refusal_says_why(default: Objects) -> None:
-    for name in POLICIES:
-        for validation in named(default, "ValidatingAdmissionPolicy", name)["spec"]["validations"]:
+def test_the_hubs_policy_is_about_the_hub_alone(everything: Objects) -> None:
+    spec = named(everything, "ValidatingAdmissionPolicy", OF_THE_HUB)["spec"]
+    account = named(everything, "Deployment", "hub")["spec"]["template"]["spec"]["serviceAccountName"]
+    [condition] = spec["matchConditions"]
+    assert condition["expression"].endswith(f"== 'system:serviceaccount:{NAMESPACE}:{account}'")
+
+
+def test_each_refusal_says_why(everything: Objects) -> None:
+    for name in policies(everything):
+        for validation in named(everything, "ValidatingAdmissionPolicy", name)["spec"]["validations"]:
             assert validation.get("message") or validation.get("messageExpression")
 
 
@@ -61,6 +70,7 @@ def test_trusted_users(everything: Objects, render: Render) -> None:
 
 
 def test_policies_can_be_left_out(render: Render) -> None:
-    assert policies(render({**DEFAULT, "admissionPolicies": {"enabled": False}})) == set()
+    for values in (DEFAULT, EVERYTHING):
+        assert policies(render({**values, "admissionPolicies": {"enabled": False}})) == set()
     only = render({**DEFAULT, "admissionPolicies": {"guardChildren": False}})
     assert policies(only) == {"af-operator-session-user"}

@@ -1,0 +1,79 @@
+"""What the Hub of the chart may do on a real API server: sessions, and plain Secrets that belong to them."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from local_cluster import facility
+from local_cluster.api import Kubectl
+from local_cluster.progress import Progress
+from local_cluster.settings import KUBECONFIG, LOCAL
+from tests.contract.on_cluster import account, answer, create, refused, until
+from tests.contract.test_chart_policies import can
+
+HUB = account(facility.SYSTEM_NAMESPACE, "hub")
+REFUSAL = "JupyterHub writes no Secret but those of type Opaque that an AnalysisSession owns"
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def kubectl() -> Kubectl:
+    found = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
+    facility.install_chart(Progress(), found, facility.image_references())
+    return found
+
+
+@pytest.fixture(scope="module")
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    name = f"hub-rights-{uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    kubectl("create", "secret", "generic", "of-another", f"--namespace={name}")
+    until("the policy is in force", lambda: "denied" in answer(lambda: create(kubectl, HUB, secret(name, owned=False))))
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def secret(namespace: str, kind: str = "Opaque", *, owned: bool = True) -> dict[str, Any]:
+    owner = {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "AnalysisSession", "name": "s1", "uid": "1-2-3"}
+    metadata: dict[str, Any] = {"name": "s1-hub", "namespace": namespace}
+    metadata |= {"ownerReferences": [owner]} if owned else {}
+    metadata |= {"annotations": {"kubernetes.io/service-account.name": "default"}} if kind != "Opaque" else {}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind}
+
+
+def test_it_may_use_sessions_profiles_and_secrets_by_name(kubectl: Kubectl, namespace: str) -> None:
+    resources = (
+        "analysissessions", "analysissessions/status", "analysisprofiles", "secrets", "pods", "pods/exec", "pods/log",
+        "pods/portforward", "services", "persistentvolumeclaims", "configmaps", "statefulsets.apps", "deployments.apps",
+        "jobs.batch", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "serviceaccounts",
+        "serviceaccounts/token", "nodes", "namespaces",
+    )  # fmt: skip
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate")
+    found = {(v, r) for r in resources for v in verbs if can(kubectl, HUB, namespace, v, r)}
+    sessions = {(v, "analysissessions") for v in verbs if v not in ("update", "deletecollection")}
+    profiles = {(v, "analysisprofiles") for v in ("get", "list", "watch")}
+    assert found == sessions | profiles | {(v, "secrets") for v in ("get", "create", "patch")}
+
+
+def test_it_writes_the_secrets_of_sessions(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, HUB, secret(namespace))
+
+
+def test_it_makes_no_token_of_a_service_account(kubectl: Kubectl, namespace: str) -> None:
+    for where in (namespace, "kube-system"):
+        token = secret(where, "kubernetes.io/service-account-token")
+        assert REFUSAL in refused(partial(create, kubectl, HUB, token))
+
+
+def test_it_writes_no_secret_of_another(kubectl: Kubectl, namespace: str) -> None:
+    assert REFUSAL in refused(lambda: create(kubectl, HUB, secret(namespace, owned=False)))
+    adopted = {"metadata": {"ownerReferences": secret(namespace)["metadata"]["ownerReferences"]}}
+    # To adopt is refused by Kubernetes itself, too, where it enforces permissions on owner references.
+    for patch, words in (({"stringData": {"a": "b"}}, REFUSAL), (adopted, "forbidden")):
+        change = ("patch", "secret", "of-another", f"--namespace={namespace}", "--type=merge")
+        assert words in refused(partial(kubectl, *change, f"--patch={json.dumps(patch)}", *HUB))
