@@ -6,11 +6,15 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes import config
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from local_cluster import facility as demo
 from local_cluster.progress import Progress
-from tests.support.tenant import Tenant, dump
+from local_cluster.settings import KUBECONFIG
+from tests.support.browser import Browser
+from tests.support.hub_place import Hub
+from tests.support.tenant import Tenant, dump, poll
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +59,20 @@ def shared_tenant(facility: demo.Facility) -> Iterator[Tenant]:
     found.delete()
 
 
+@pytest.fixture(scope="session")
+def hub(facility: demo.Facility) -> Hub:
+    """The demo's JupyterHub, which lets in who knows the password, by whatever name."""
+    found = Hub(facility.hub, facility.hub_password)
+    poll(found.answers, "JupyterHub answers")
+    return found
+
+
+@pytest.fixture(scope="session")
+def physics(facility: demo.Facility) -> Tenant:
+    """The demo's own tenant, in whose namespace the Hub puts its users' sessions."""
+    return Tenant(demo.TENANT, config.new_client_from_config(str(KUBECONFIG)), facility)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what there is in a failed test's namespaces into its report, before they go."""
@@ -62,4 +80,6 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.T
     if report.failed:
         tenants = {t.namespace: t for t in item.funcargs.values() if isinstance(t, Tenant)}
         report.sections += [(f"namespace {name}", dump(tenant)) for name, tenant in tenants.items()]
+        windows = [w for w in item.funcargs.values() if isinstance(w, Browser)]
+        report.sections += [("browser", window.describe()) for window in windows]
     return report

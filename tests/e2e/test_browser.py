@@ -1,0 +1,161 @@
+"""A physicist's day in a browser: log in, choose, watch it start, analyse, look at the dashboard, stop, come back."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from urllib.parse import urljoin
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from local_cluster import demo as demo_run
+from local_cluster.settings import CHECKOUT
+from tests.support.browser import Browser, launched
+from tests.support.hub_api import HubUser
+from tests.support.hub_page import HubPage, Lab
+from tests.support.hub_place import Hub, sessions_of
+from tests.support.tenant import Body, Tenant, poll
+
+USER = "marie"
+SERVER = "zmumu"
+ANALYSIS = CHECKOUT / "examples" / "notebook" / "zmumu.py"
+INPUT_BYTES = 170_000  # of uproot-Zmumu.root, 171 kB: what its origin has sent when it was read
+
+
+@pytest.fixture
+def marie(hub: Hub, physics: Tenant) -> Iterator[HubUser]:
+    """Somebody new, who leaves nothing behind."""
+    with hub.users(physics, USER) as [user]:
+        yield user
+
+
+@pytest.fixture
+def window(hub: Hub) -> Iterator[Browser]:
+    """A browser that goes to the Hub only; a page that asks another host is at fault."""
+    with launched(hub.base) as found:
+        yield found
+        assert not found.outside, f"pages asked other hosts: {found.outside}"
+
+
+def test_from_the_login_to_the_plot_and_back_the_next_day(
+    marie: HubUser, window: Browser, hub: Hub, physics: Tenant
+) -> None:
+    page = HubPage(window)
+    page.log_in(USER, hub.password)
+    page.new_server(SERVER)
+    choose(page)
+    lab = launch(page)
+    both_workers(physics)
+    analyse(lab, marie, physics)
+    dashboard(lab, marie)
+    stop_and_start_again(page, marie)
+    page.stop(SERVER)
+    page.delete(SERVER)
+    window.picture("deleted")
+    poll(lambda: not sessions_of(physics, USER), "the session is gone", 30)
+
+
+def choose(page: HubPage) -> None:
+    """The form offers what the profile has, and says what is free."""
+    form = page.form().inner_text()
+    assert "small (0.1 cores, 1Gi memory)" in form
+    assert re.search(r"\d of 2 GPUs free now", form)
+    page.choose("Workers on cpu", "2")
+    page.choose("Cache for root:// files", "one for the session; kept while the server is stopped")
+    page.browser.picture("form")
+
+
+def launch(page: HubPage) -> Lab:
+    """The page says in sentences what happens, and ends in JupyterLab."""
+    begin = time.monotonic()
+    page.launch()
+    expect(page.page.locator("#progress-message")).not_to_be_empty()
+    page.browser.picture("progress")
+    lab = page.await_lab(SERVER)
+    seconds = time.monotonic() - begin
+    said = page.browser.progress()
+    page.browser.picture("lab")
+    print(f"from the click to JupyterLab: {seconds:.1f} s", *said, sep="\n")
+    messages = [str(event["message"]) for event in said]
+    assert any("Dask" in message for message in messages), messages
+    assert any("Notebook" in message for message in messages), messages
+    assert not any("Ready" in message.split() for message in messages), "conditions are no sentences"
+    percents = [int(str(event["progress"])) for event in said]
+    assert percents == sorted(percents)
+    return lab
+
+
+def both_workers(physics: Tenant) -> None:
+    """The session was ready with one; the other follows."""
+    [session] = sessions_of(physics, USER)
+    assert session["spec"]["notebook"]["serverName"] == SERVER
+
+    def both(body: Body) -> bool:
+        pools = body["status"].get("components", {}).get("dask", {}).get("pools", {})
+        return bool(pools.get("cpu", {}).get("ready") == 2)
+
+    physics.wait(session["metadata"]["name"], both, what="two workers")
+
+
+def analyse(lab: Lab, marie: HubUser, physics: Tenant) -> None:
+    """One cell finds the cluster, reads through the cache and shows the plot."""
+    before = demo_run.origin_bytes(physics.facility.origin)
+    lab.new_notebook()
+    output = lab.run_cell(ANALYSIS.read_text())
+    expect(output.locator("img")).to_be_visible()
+    expect(output).to_contain_text("pairs, computed by 2 workers")
+    lab.browser.picture("plot")
+    lab.save()
+    time.sleep(demo_run.COUNTERS_SECONDS)
+    first = demo_run.origin_bytes(physics.facility.origin)
+    assert first - before >= INPUT_BYTES, "the origin was not asked"
+    lab.run_cell("mass = client.gather(client.map(masses, range(0, 2304, 256), range(256, 2305, 256), pure=False))")
+    time.sleep(demo_run.COUNTERS_SECONDS)
+    again = demo_run.origin_bytes(physics.facility.origin) - first
+    assert again < INPUT_BYTES / 10, f"read again, and {again} bytes came from the origin, not from the cache"
+
+
+def dashboard(lab: Lab, marie: HubUser) -> None:
+    """Dask's plots are a pane of JupyterLab; who is not logged in sees nothing of them."""
+    frame = lab.open_dashboard("Workers")
+    expect(frame.content_frame.locator("body")).to_contain_text("tcp://", timeout=30_000)
+    lab.browser.picture("dashboard")
+    address = urljoin(marie.base, str(frame.get_attribute("src")))
+    stranger = requests.get(address, timeout=10, allow_redirects=False)
+    assert stranger.status_code in (302, 403), "the dashboard is shown to anybody"
+    assert "/hub/" in stranger.headers.get("Location", "/hub/")
+
+
+def stop_and_start_again(page: HubPage, marie: HubUser) -> None:
+    """What is in home is there the next day."""
+    marie.notebook("PUT", SERVER, "api/contents/notes.txt", json={"type": "file", "format": "text", "content": "42"})
+    page.stop(SERVER)
+    page.browser.picture("stopped")
+    page.start(SERVER)
+    page.browser.picture("start-again")
+    page.launch()
+    lab = page.await_lab(SERVER)
+    expect(lab.page.get_by_role("listitem").filter(has_text="notes.txt")).to_be_visible()
+    page.browser.picture("next-day")
+    assert marie.notebook("GET", SERVER, "api/contents/notes.txt")["content"] == "42"
+
+
+def test_a_link_fills_the_form_in_and_starts_nothing(
+    marie: HubUser, window: Browser, hub: Hub, physics: Tenant
+) -> None:
+    page = HubPage(window)
+    page.log_in(USER, hub.password)
+    page.open_form("shared", {"opt-size": "medium", "opt-workers.cpu": "3", "opt-xcache": "Sidecar"})
+    window.picture("link")
+    assert page.field("Size").input_value() == "medium"
+    assert page.field("Workers on cpu").input_value() == "3"
+    assert page.field("Cache for root:// files").input_value() == "Sidecar"
+    assert not sessions_of(physics, USER)
+
+    page.open_form("shared", {"opt-size": "huge", "opt-workers.cpu": "3"})
+    window.picture("link-refused")
+    expect(page.page.locator(".spawn-error-msg")).to_contain_text("'huge' is not offered")
+    expect(page.page.locator(".spawn-error-msg")).to_contain_text("medium")
