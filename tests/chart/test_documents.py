@@ -11,7 +11,7 @@ import yaml
 from af_client.spawner import AnalysisSessionSpawner
 from af_operator.hub import SCOPES
 
-from .conftest import CHART, CHECKOUT, DEFAULT, Render
+from .conftest import CHART, CHECKOUT, DEFAULT, NAMESPACE, Render
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 HOW_TO = CHECKOUT / "docs" / "how-to"
@@ -52,6 +52,18 @@ def test_zero_to_jupyterhub_gets_the_rights_of_our_own_hub(render: Render) -> No
     theirs = list(yaml.safe_load_all((Z2JH / "rbac.yaml").read_text()))
     assert rights(theirs, "hub") == rights(ours, "hub")
     assert rights(ours, "hub")
+
+
+def test_zero_to_jupyterhub_is_held_to_the_same_secrets(render: Render) -> None:
+    ours = render({"image": {**DEFAULT["image"], "hub": "hub"}, "hub": {"enabled": True, "namespaces": ["physics"]}})
+    theirs = list(yaml.safe_load_all((Z2JH / "rbac.yaml").read_text()))
+    assert secrets_policy(theirs, "jupyterhub") == secrets_policy(ours, NAMESPACE)
+
+
+def secrets_policy(objects: list[dict[str, Any]], namespace: str) -> str:
+    """Return what a policy on Secrets says, with another name for the Hub's namespace."""
+    policies = (o for o in objects if o["kind"] == "ValidatingAdmissionPolicy" and "secrets" in o["metadata"]["name"])
+    return json.dumps(next(policies)["spec"], sort_keys=True).replace(f":{namespace}:hub", ":NAMESPACE:hub")
 
 
 def rights(objects: list[dict[str, Any]], account: str) -> set[tuple[str, ...]]:
