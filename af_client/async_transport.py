@@ -5,7 +5,9 @@ The counterpart of ``transport.py``, with the same requests and the same errors.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
@@ -14,6 +16,9 @@ from kubernetes.aio import client, config
 
 from af_client.errors import NoCluster, Unreachable, from_response
 from af_client.transport import Request
+
+CLOSING_SECONDS = 0.25
+"""In which aiohttp ends its connections, in the background: nobody tells when it is done."""
 
 
 class AsyncTransport(Protocol):
@@ -58,6 +63,7 @@ class AsyncCluster:
         if self._client is not None:
             await self._client.close()
             self._client = None
+            await asyncio.sleep(CLOSING_SECONDS)
 
     async def _send(self, request: Request) -> Any:
         api = await self._connected()
@@ -80,7 +86,8 @@ class AsyncCluster:
                 config.load_incluster_config(client_configuration=settings)
             except config.ConfigException:
                 try:
-                    await config.load_kube_config(client_configuration=settings)
+                    # The client reads the variable once, when it is imported.
+                    await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
                 except (config.ConfigException, OSError) as error:
                     raise NoCluster(f"neither a service account nor a kubeconfig that works: {error}") from error
             self._client = client.ApiClient(settings)
