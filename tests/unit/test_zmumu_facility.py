@@ -52,7 +52,8 @@ def test_tenant_is_restricted_and_its_user_gets_the_charts_role_only(documents: 
     assert tenant["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     binding = only(documents, "RoleBinding")
     assert binding["roleRef"]["name"] == "analysisfacility-user"
-    assert [s["name"] for s in binding["subjects"]] == ["alice"]
+    people = {(s["kind"], s["name"]) for s in binding["subjects"]}
+    assert people == {("ServiceAccount", "alice"), ("User", "alice"), ("User", "bob")}
     assert not [d for d in documents if d["kind"] in ("Role", "ClusterRole", "ClusterRoleBinding")]
 
 
