@@ -107,8 +107,9 @@ def analyse(lab: Lab, marie: HubUser, physics: Tenant) -> None:
     output = lab.run_cell(ANALYSIS.read_text())
     expect(output.locator("img")).to_be_visible()
     expect(output).to_contain_text("pairs, computed by 2 workers")
+    output.locator("img").scroll_into_view_if_needed()
     lab.browser.picture("plot")
-    lab.save()
+    lab.save_as("zmumu.ipynb")
     time.sleep(demo_run.COUNTERS_SECONDS)
     first = demo_run.origin_bytes(physics.facility.origin)
     assert first - before >= INPUT_BYTES, "the origin was not asked"
@@ -138,7 +139,9 @@ def stop_and_start_again(page: HubPage, marie: HubUser) -> None:
     page.browser.picture("start-again")
     page.launch()
     lab = page.await_lab(SERVER)
-    expect(lab.page.get_by_role("listitem").filter(has_text="notes.txt")).to_be_visible()
+    lab.page.get_by_role("tab", name="File Browser").click()
+    for file in ("notes.txt", "zmumu.ipynb"):
+        expect(lab.page.get_by_role("listitem").filter(has_text=file)).to_be_visible()
     page.browser.picture("next-day")
     assert marie.notebook("GET", SERVER, "api/contents/notes.txt")["content"] == "42"
 

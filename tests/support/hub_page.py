@@ -140,9 +140,12 @@ class Lab:
         expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"), timeout=CELL_MS)
         return cell.locator(".jp-Cell-outputArea")
 
-    def save(self) -> None:
-        """Keep the notebook in home."""
+    def save_as(self, name: str) -> None:
+        """Keep the notebook in home: the first time JupyterLab asks for its name."""
         self.page.keyboard.press("Control+s")
+        dialog = self.page.locator("dialog.jp-Dialog")
+        dialog.get_by_role("textbox").fill(name)
+        dialog.get_by_role("button", name="Rename and Save").click()
         expect(self.page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
 
     def open_dashboard(self, pane: str) -> Locator:
