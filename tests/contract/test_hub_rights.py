@@ -77,3 +77,13 @@ def test_it_writes_no_secret_of_another(kubectl: Kubectl, namespace: str) -> Non
     for patch, words in (({"stringData": {"a": "b"}}, REFUSAL), (adopted, "forbidden")):
         change = ("patch", "secret", "of-another", f"--namespace={namespace}", "--type=merge")
         assert words in refused(partial(kubectl, *change, f"--patch={json.dumps(patch)}", *HUB))
+
+
+def test_an_upgrade_keeps_tokens_and_password(kubectl: Kubectl) -> None:
+    def data() -> dict[str, str]:
+        found: dict[str, str] = kubectl.get("secret", "hub", f"--namespace={facility.SYSTEM_NAMESPACE}")["data"]
+        return found
+
+    before = data()
+    facility.install_chart(Progress(), kubectl, facility.image_references())
+    assert data() == before
