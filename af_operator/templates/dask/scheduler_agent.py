@@ -1,0 +1,274 @@
+"""Runs inside the Dask scheduler, as a preload: lets workers go without losing results, and says how many are needed.
+
+One request, ``POST /af/v1/pools``, says what should be, and is answered at once with what is. Asking again is always
+right: whoever asks may die and forget at any moment, for all that is under way is known here alone. Where the
+scheduler dies, there is nothing left to lose.
+
+    {"pools": {"zmumu-gpu-1a2b3c": {"keep": 2, "threads": 1, "resources": {"GPU": 1}, "quiet": 30}}}
+    {"pools": {"zmumu-gpu-1a2b3c": {"wanted": 0, "workers": [], "retiring": [], "retired": [], "stuck": []}}}
+
+A pool is known by the name of its DaskWorkerGroup; its workers are called ``<group>-worker-<hex>``. `keep` is how many
+workers may stay; the others are chosen here (idle first, then fewest bytes), take no new tasks, finish what they run,
+and have their results copied away. In `retired` stands who has nothing left: their pods may be deleted. In `stuck`
+stands who holds results that no other worker can take.
+
+It needs nothing but distributed, so that it runs in any image that has Dask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+import dask
+from dask.utils import parse_timedelta
+from distributed import Scheduler
+from distributed.core import Status
+from distributed.http.utils import RequestHandler
+
+log = logging.getLogger("distributed.af")
+
+SAMPLE = 1000
+"""Tasks that are looked at to know what waits; more of them are counted as being alike."""
+MEMORY_SHARE = 0.6
+"""Of the workers' memory; beyond it Dask begins to spill."""
+STUCK_PAUSE = 5.0
+"""Seconds until a worker is tried again that could not give its results away."""
+FIELDS = frozenset({"keep", "threads", "resources", "quiet", "drain"})
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is asked of one pool.
+
+    Attributes
+    ----------
+    keep
+        Workers that may stay; None when all may.
+    threads
+        Tasks that a worker runs at a time.
+    resources
+        What a worker has for tasks that ask: ``{"GPU": 1}``.
+    quiet
+        Seconds for which less must have been wanted before less is wanted.
+    drain
+        Seconds for a worker that goes to finish what it runs; then its tasks run again elsewhere.
+    """
+
+    group: str
+    keep: int | None = None
+    threads: int = 1
+    resources: Mapping[str, float] = field(default_factory=dict)
+    quiet: float = 30.0
+    drain: float = 60.0
+
+    @classmethod
+    def parse(cls, group: str, given: Mapping[str, Any]) -> Pool:
+        """Return it; raises ValueError for what is not understood."""
+        if not isinstance(given, dict) or not FIELDS.issuperset(given):
+            raise ValueError(f"pool {group}: write an object with {', '.join(sorted(FIELDS))}")
+        return cls(group, **given)
+
+    def has(self, name: str) -> bool:
+        """Return whether the worker of this name is one of the pool's."""
+        return name.startswith(f"{self.group}-worker-")
+
+
+class Agent:
+    """Who goes, who has gone, and what was wanted lately."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._going: dict[str, asyncio.Task[None]] = {}
+        self._retired: set[str] = set()
+        self._stuck: dict[str, float] = {}
+        self._wanted: dict[str, deque[tuple[float, int]]] = {}
+
+    def answer(self, pools: Collection[Pool]) -> dict[str, Any]:
+        """Set right who goes, and return how each pool is."""
+        self._forget()
+        found = {}
+        for pool in pools:
+            self._settle(pool)
+            names = sorted(str(ws.name) for ws in self._workers(pool))
+            found[pool.group] = {
+                "wanted": self._lately(pool, self._demand(pool, pools)),
+                "workers": names,
+                "retiring": [n for n in names if n in self._going],
+                "retired": [n for n in names if n in self._retired],
+                "stuck": [n for n in names if n in self._stuck],
+            }
+        return found
+
+    def _workers(self, pool: Pool) -> list[Any]:
+        return [ws for ws in self._scheduler.workers.values() if pool.has(str(ws.name))]
+
+    def _forget(self) -> None:
+        """Forget who is gone. One that came again under its name is a new one, and holds nothing."""
+        states = {str(ws.name): ws.status for ws in self._scheduler.workers.values()}
+        self._retired = {n for n in self._retired if states.get(n) is Status.closing_gracefully}
+        self._going = {n: t for n, t in self._going.items() if not t.done()}
+        now = time.monotonic()
+        self._stuck = {n: t for n, t in self._stuck.items() if n in states and now - t < STUCK_PAUSE}
+
+    def _settle(self, pool: Pool) -> None:
+        workers = self._workers(pool)
+        leaving = [ws for ws in workers if ws.name in self._going or ws.name in self._retired]
+        keep = len(workers) if pool.keep is None else pool.keep
+        missing = len(workers) - len(leaving) - keep
+        if missing > 0:
+            staying = [ws for ws in workers if ws not in leaving and ws.name not in self._stuck]
+            for ws in sorted(staying, key=_loss)[:missing]:
+                self._going[ws.name] = asyncio.create_task(self._retire(ws, pool.drain))
+        for ws in [ws for ws in leaving if ws.name in self._going][: max(0, -missing)]:
+            self._going.pop(ws.name).cancel()  # who is retired stays so: its pod may be on its way out already
+
+    async def _retire(self, ws: Any, drain: float) -> None:
+        deadline = time.monotonic() + drain
+        name = str(ws.name)
+        try:
+            while not await self._empty(ws, deadline):  # noqa: ASYNC110 - Dask has no event for it
+                await asyncio.sleep(0.1)
+            self._retired.add(name)
+            log.info("Worker %s has nothing left", name)
+        except asyncio.CancelledError:
+            self._stay(ws)
+            raise
+        except NoRoom:
+            log.warning("Worker %s holds results that no other worker can take", name)
+            self._stuck[name] = time.monotonic()
+        finally:
+            self._going.pop(name, None)
+
+    async def _empty(self, ws: Any, deadline: float) -> bool:
+        """Copy away what the worker alone holds; return whether that was all that it will ever have."""
+        if self._scheduler.workers.get(ws.address) is not ws:
+            return True
+        done = await self._scheduler.retire_workers(workers=[ws.address], close_workers=False, remove=False)
+        if ws.address not in done and self._scheduler.workers.get(ws.address) is ws:
+            raise NoRoom
+        busy = bool(ws.processing) and time.monotonic() < deadline
+        # Two that go at once may have only each other's copies: a copy counts where it stays.
+        return not busy and all(_held_by_another(ts, self._scheduler.running - {ws}) for ts in ws.has_what)
+
+    def _stay(self, ws: Any) -> None:
+        if self._scheduler.workers.get(ws.address) is ws and ws.status is Status.closing_gracefully:
+            stimulus = f"af-stay-{time.time()}"
+            message = {"op": "worker-status-change", "status": Status.running.name, "stimulus_id": stimulus}
+            self._scheduler.stream_comms[ws.address].send(message)
+
+    def _lately(self, pool: Pool, wanted: int) -> int:
+        """Return the most that was wanted within the quiet time."""
+        now = time.monotonic()
+        seen = self._wanted.setdefault(pool.group, deque())
+        seen.append((now, wanted))
+        while seen[0][0] < now - pool.quiet:
+            seen.popleft()
+        return max(number for _, number in seen)
+
+    def _demand(self, pool: Pool, pools: Collection[Pool]) -> int:
+        """Return how many workers would have something to do, or hold the results that there are."""
+        workers = self._workers(pool)
+        waiting, running = self._waiting(pool, pools), [ts for ws in workers for ts in ws.processing]
+        slots = self._slots(waiting, running)
+        per_worker = max(1, _at_once(pool, chain((ts for ts, _ in waiting), running)))
+        return max(math.ceil(slots / per_worker), self._for_memory(pool, workers))
+
+    def _waiting(self, pool: Pool, pools: Collection[Pool]) -> list[tuple[Any, float]]:
+        """Return tasks that no worker has, each with the number of tasks that it stands for."""
+        state = self._scheduler
+        number = len(state.queued) + len(state.unrunnable)
+        sample = list(islice(chain(state.queued, state.unrunnable), SAMPLE))
+        weight = number / len(sample) if sample else 0.0
+        return [(ts, weight) for ts in sample if _home(ts, pools) is pool]
+
+    def _slots(self, waiting: list[tuple[Any, float]], running: list[Any]) -> int:
+        """Return how many tasks should run at a time: many short ones need not each have a slot of their own."""
+        target = parse_timedelta(dask.config.get("distributed.adaptive.target-duration"))
+        number = sum(weight for _, weight in waiting) + len(running)
+        seconds = sum(weight * _duration(ts, target) for ts, weight in waiting)
+        seconds += sum(_duration(ts, target) for ts in running)
+        return math.ceil(min(number, seconds / target) - 1e-9)
+
+    def _for_memory(self, pool: Pool, workers: list[Any]) -> int:
+        mine = [ws.memory_limit for ws in workers if ws.memory_limit]
+        if not mine:
+            return 0
+        others = (ws for ws in self._scheduler.running if ws not in workers)
+        elsewhere = MEMORY_SHARE * sum(ws.memory_limit or 0 for ws in others)
+        held = sum(ws.nbytes for ws in self._scheduler.workers.values())
+        return math.ceil(max(0.0, held - elsewhere) / (MEMORY_SHARE * max(mine)))
+
+
+class NoRoom(Exception):
+    """No other worker can take what this one holds."""
+
+
+def _held_by_another(ts: Any, running: set[Any]) -> bool:
+    return ts.state != "memory" or bool(running.intersection(ts.who_has or ()))
+
+
+def _loss(ws: Any) -> tuple[int, int, str]:
+    """Order workers by what is lost when they go."""
+    return len(ws.processing), ws.nbytes, str(ws.name)
+
+
+def _duration(ts: Any, target: float) -> float:
+    """Return seconds; a kind of task that never ended may be long."""
+    average = float(ts.prefix.duration_average)
+    return min(target, average) if average >= 0 else target
+
+
+def _home(ts: Any, pools: Collection[Pool]) -> Pool | None:
+    """Return the pool that is to grow for a task: the first one that has what it asks for, and no more than that."""
+    asked = ts.resource_restrictions or {}
+    able = [p for p in pools if all(p.resources.get(name, 0) >= number for name, number in asked.items())]
+    return min(able, key=lambda p: len(p.resources), default=None)
+
+
+def _at_once(pool: Pool, tasks: Iterable[Any]) -> int:
+    """Return how many of these tasks one worker runs at a time."""
+    first = next(iter(tasks), None)
+    limits = [pool.threads]
+    for name, number in ((first.resource_restrictions or {}) if first else {}).items():
+        limits.append(int(pool.resources.get(name, 0) // number) if number else pool.threads)
+    return min(limits)
+
+
+class PoolsHandler(RequestHandler):
+    """``POST /af/v1/pools``."""
+
+    def initialize(self, agent: Agent) -> None:
+        """Take what the route was made with."""
+        self._agent = agent
+
+    def post(self) -> None:
+        """Answer 400 with a sentence to what is not understood."""
+        try:
+            given = json.loads(self.request.body)["pools"]
+            pools = list(_parse(given))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.set_status(400)
+            self.write({"error": str(error)})
+            return
+        self.write({"pools": self._agent.answer(pools)})
+
+
+def _parse(given: Mapping[str, Any]) -> Iterator[Pool]:
+    for group, pool in given.items():
+        yield Pool.parse(group, pool)
+
+
+def dask_setup(scheduler: Scheduler) -> None:
+    """Add the route; called by Dask when the scheduler has started."""
+    route = (r"/af/v1/pools", PoolsHandler, {"agent": Agent(scheduler)})
+    scheduler.http_application.add_handlers(".*$", [route])
+    log.info("Pools are asked about at /af/v1/pools")
