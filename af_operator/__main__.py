@@ -27,6 +27,7 @@ from af_operator.lease import Lease
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import Reconciler
+from af_operator.schedulers import AskedByHttp
 from af_operator.worker import work
 from af_operator.world import World
 
@@ -102,7 +103,9 @@ class Operator:
 
     async def _start_workers(self) -> None:
         assert self._world is not None  # noqa: S101 - _synced is set after it
-        sessions = Reconciler(self._world, self._cluster, await self._hub(self._world), _now)
+        self._schedulers = AskedByHttp(lambda ref: self._queue.add(Key(ref.namespace, ref.name)), _now)
+        hub = await self._hub(self._world)
+        sessions = Reconciler(self._world, self._cluster, hub, self._schedulers, _now)
         profiles = Catalogue(self._world, self._cluster, _now)
 
         async def reconcile(key: Key) -> datetime | None:

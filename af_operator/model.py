@@ -106,6 +106,13 @@ class Keep:
 
 
 @dataclass(frozen=True)
+class Discard:
+    """An object that others made for the session, and that is to go now."""
+
+    body: Body
+
+
+@dataclass(frozen=True)
 class PodPatch:
     """What one component adds to the pods of others.
 
@@ -185,6 +192,68 @@ class HubView:
 
 
 @dataclass(frozen=True)
+class PoolView:
+    """What a Dask scheduler says of one group of workers, all by name.
+
+    Attributes
+    ----------
+    wanted
+        Workers that its tasks would keep busy.
+    workers
+        Those that the scheduler knows.
+    retiring, retired, stuck
+        Those that give their results away; have nothing left; hold what nobody else can take.
+    """
+
+    wanted: int = 0
+    workers: frozenset[str] = frozenset()
+    retiring: frozenset[str] = frozenset()
+    retired: frozenset[str] = frozenset()
+    stuck: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SchedulerView:
+    """What is known of a session's Dask scheduler when a pass begins.
+
+    Attributes
+    ----------
+    groups
+        By the name of the DaskWorkerGroup; what it said last.
+    trouble
+        Why it does not answer, in words for people; empty when it does.
+    silent_since
+        Since when it has not answered.
+    given_up
+        It has been silent for longer than the profile waits.
+    """
+
+    groups: Mapping[str, PoolView] = field(default_factory=dict)
+    trouble: str = ""
+    silent_since: datetime | None = None
+    given_up: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a session's Dask scheduler, again and again, as long as a pass plans it.
+
+    Attributes
+    ----------
+    url
+        Of the agent in the scheduler.
+    pools
+        Group to what is asked of it.
+    patience
+        Seconds of silence until workers are removed without its word.
+    """
+
+    url: str
+    pools: Mapping[str, Mapping[str, Any]]
+    patience: float
+
+
+@dataclass(frozen=True)
 class Observed:
     """The world as the indexes know it, for one session. No API read is behind any of this.
 
@@ -204,6 +273,8 @@ class Observed:
         JupyterHub, or None where the facility has none that the operator knows.
     namesake
         An older session that JupyterHub shows as the same server of the same user.
+    scheduler
+        The session's Dask scheduler, where something was asked of it.
     nonce
         64 random hex digits, others in each pass: for what must be secret when it is created.
     """
@@ -215,6 +286,7 @@ class Observed:
     shared: tuple[Body, ...] = ()
     hub: HubView | None = None
     namesake: Key | None = None
+    scheduler: SchedulerView | None = None
     nonce: str = field(default="", repr=False)
 
     def of(self, kind: Kind) -> Iterator[Body]:
@@ -236,6 +308,15 @@ class Observed:
         return sorted(found, key=lambda c: str(c["metadata"]["name"]))
 
 
+class Condition(NamedTuple):
+    """One statement in the status."""
+
+    type: str
+    true: bool
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True)
 class Health:
     """What a component says of itself; becomes its ``<Component>Ready`` condition."""
@@ -246,6 +327,8 @@ class Health:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     details: Body = field(default_factory=dict)
     """The component's part of ``status.components``."""
+    more: Condition | None = None
+    """A condition beside ``<Component>Ready``; it has no say in whether the session is ready."""
 
 
 POD = Kind("v1", "Pod", "pods")
@@ -318,6 +401,8 @@ class Plan:
         What components add to the status at its top level, e.g. ``{"run": {…}}``.
     log_wanted
         A log whose tail the pass must read before it can plan to the end.
+    question
+        What to ask of the session's Dask scheduler until the next pass, or None.
     expired
         The session has outlived its TTL and is to be deleted.
     look_again
@@ -334,5 +419,6 @@ class Plan:
     report: Body = field(default_factory=dict)
     finished: Finish | None = None
     log_wanted: LogRequest | None = None
+    question: Question | None = None
     expired: bool = False
     look_again: datetime | None = None

@@ -118,6 +118,16 @@ def dask_dashboard_url(session: Session) -> str:
     return f"http://{dask_cluster(session)}-scheduler.{session.namespace}.svc.cluster.local:8787/status"
 
 
+def dask_agent_url(session: Session) -> str:
+    """Return where the agent in the scheduler is asked about pools."""
+    return f"http://{dask_cluster(session)}-scheduler.{session.namespace}.svc.cluster.local:8787/af/v1/pools"
+
+
+def dask_agent(session: Session) -> str:
+    """Return the name of the ConfigMap with the agent's code."""
+    return child(session, "dask-agent")
+
+
 # XCache.
 XCACHE_PORT = 1096
 

@@ -13,10 +13,11 @@ from typing import Any
 from af_operator import names
 from af_operator.api import API_VERSION, ProfileSpec
 from af_operator.api.profile import Image, Size
-from af_operator.components import Component, _choices, all_components
+from af_operator.components import Component, Item, _choices, all_components
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     Body,
+    Discard,
     Finish,
     Keep,
     Manifest,
@@ -69,12 +70,13 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: list[
     return Plan(
         desired=desired,
         apply=tuple(m for m in desired if _to_apply(m, observed)),
-        delete=tuple(_surplus(session, observed, wanted)),
+        delete=(*(d.body for _, d in planned if isinstance(d, Discard)), *_surplus(session, observed, wanted)),
         active=frozenset(c.NAME for c in active),
         health=health,
         report=_report(session, observed, enabled),
         finished=end,
         log_wanted=next((w for c in active if (w := c.log_wanted(session, observed))), None),
+        question=next((q for c in active if (q := c.question(session, profile, observed))), None),
         expired=gone_at is not None and now >= gone_at,
         look_again=_earliest(
             now, gone_at, _lifetime_end(session, profile), *(c.deadline(session, observed) for c in active)
@@ -203,7 +205,7 @@ def _lives(component: Component, session: Session, end: Finish | None) -> bool:
 
 def _desired(
     session: Session, profile: Profile, observed: Observed, active: list[Component]
-) -> Iterable[tuple[Component, Manifest | Keep]]:
+) -> Iterable[tuple[Component, Item]]:
     fitting = [c for c in active if _fits(c, session, profile)]
     patches = {c.NAME: c.pod_patch(session, profile) for c in fitting}
     for component in active:

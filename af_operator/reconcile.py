@@ -30,6 +30,7 @@ from af_operator.model import (
     Session,
     SessionRef,
 )
+from af_operator.schedulers import Schedulers
 from af_operator.world import World
 
 REFUSED_RETRY = timedelta(seconds=30)
@@ -61,14 +62,19 @@ class Reconciler:
         The port that writes.
     hub
         The port to JupyterHub; no pass waits for it.
+    schedulers
+        The port to the sessions' Dask schedulers; no pass waits for them.
     clock
         The only clock; everything below gets `now` as a value.
     """
 
-    def __init__(self, world: World, cluster: Cluster, hub: Hub, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, world: World, cluster: Cluster, hub: Hub, schedulers: Schedulers, clock: Callable[[], datetime]
+    ) -> None:
         self._world = world
         self._cluster = cluster
         self._hub = hub
+        self._schedulers = schedulers
         self._clock = clock
         self._refused: dict[Key, dict[ObjectRef, Remembered]] = {}
         self._untold: dict[Key, datetime] = {}
@@ -89,6 +95,7 @@ class Reconciler:
         if session is None or session.deleting:
             self._refused.pop(key, None)
             self._untold.pop(key, None)
+            self._schedulers.forget(key)
             return None
         try:
             return await self._pass(session, self._world.profile(session.spec.profile), self._observe(session))
@@ -99,8 +106,10 @@ class Reconciler:
     def _observe(self, session: Session) -> Observed:
         hub = self._hub.view()
         namesake = self._world.namesake(session) if hub else None
+        scheduler = self._schedulers.view(session)
         # Drawn here: a plan is a function of what it is given.
-        return replace(self._world.observed(session), hub=hub, namesake=namesake, nonce=secrets.token_hex(32))
+        nonce = secrets.token_hex(32)
+        return replace(self._world.observed(session), hub=hub, namesake=namesake, scheduler=scheduler, nonce=nonce)
 
     async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
         now = self._clock()
@@ -112,6 +121,7 @@ class Reconciler:
             observed = replace(observed, log_tail=await self._read_log(session, todo.log_wanted))
             todo = plan.build(session, profile, observed, now)
         todo = replace(todo, registration=registration.decide(session, todo, observed))
+        self._schedulers.ask(session.ref, todo.question)
         refusals = await self._carry_out(session, todo, now)
         self._register(todo.registration)
         held = await self._write_status(session, todo, refusals, now)

@@ -9,8 +9,8 @@ from typing import Any
 from af_operator.components import all_components
 from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
 
-AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True")}
-"""Flips that somebody waits for."""
+AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True"), ("SchedulerLost", "True")}
+"""Flips that somebody waits for, or must know of."""
 GOOD = ("Ready", "Succeeded")
 
 MAX_MESSAGE = 1000
@@ -104,6 +104,7 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message
+    yield from (health.more for health in plan.health.values() if health.more)
     if plan.registration:
         # No part of Ready: a session works without JupyterHub.
         yield "HubRegistered", plan.registration.shown, plan.registration.reason, plan.registration.message

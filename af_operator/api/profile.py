@@ -156,6 +156,11 @@ class Limits(ApiModel):
 
     workers: int = Field(default=100, ge=0, le=10_000, description="Dask workers over all pools.")
     gpus: int = Field(default=0, ge=0, le=10_000, description="GPUs over all pools.")
+    retire_seconds: Seconds = Field(
+        default=600,
+        description="Workers that are to go keep their results until the scheduler has copied them away. When it does "
+        "not answer for this long, they go without.",
+    )
     lifetime_seconds: Seconds | None = Field(
         default=None,
         description="Longest lifetimeSeconds, and what a session gets that does not say; none if left out.",

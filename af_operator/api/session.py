@@ -111,7 +111,7 @@ class Run(ApiModel):
 
 
 class Workers(ApiModel):
-    """How many workers. The session is ready at `min`; the pool asks for `max`."""
+    """How many workers. The session is ready at `min`. Where `max` is more, the pool is elastic: as its tasks ask."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -124,7 +124,7 @@ class Workers(ApiModel):
         le=1000,
         description="Workers that must be ready before the session counts as ready and the run starts.",
     )
-    max: int = Field(ge=0, le=1000, description="Workers that the pool asks for.")
+    max: int = Field(ge=0, le=1000, description="Workers at most; as many as `min` is a pool of a fixed size.")
 
 
 class DaskPool(ApiModel):

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from af_operator.model import (
+    Discard,
     Finish,
     Health,
     HubServer,
@@ -24,9 +25,11 @@ from af_operator.model import (
     Observed,
     PodPatch,
     Profile,
+    Question,
     Session,
 )
 
+Item = Manifest | Keep | Discard
 Lifetime = Literal["compute", "cache", "record"]
 """When a component's objects go: compute on suspend and on the end; cache on the end; record with the session."""
 
@@ -56,8 +59,10 @@ class Component(Protocol):
         """Raise ``InvalidSession`` when the spec does not fit the profile."""
 
     @staticmethod
-    def desired(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Sequence[Manifest | Keep]:
-        """Return what should exist. `patch` is the sum of what the other components add to pods."""
+    def desired(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Sequence[Item]:
+        """Return what should exist, and what others made that is to go.
+
+        `patch` is the sum of what the other components add to pods."""
 
     @staticmethod
     def pod_patch(session: Session, profile: Profile) -> PodPatch:
@@ -82,6 +87,10 @@ class Component(Protocol):
     @staticmethod
     def deadline(session: Session, observed: Observed) -> datetime | None:
         """Return when the session must be looked at again though nothing may happen, or None."""
+
+    @staticmethod
+    def question(session: Session, profile: Profile, observed: Observed) -> Question | None:
+        """Return what to ask of the session's Dask scheduler, or None."""
 
     @staticmethod
     def registration(session: Session, observed: Observed) -> HubServer | None:

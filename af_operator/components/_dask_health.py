@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _pod_reasons
+from af_operator.components._dask_lost import is_scheduler, lost
+from af_operator.components._dask_pools import group_name, size
 from af_operator.components._pod_reasons import STARTING, Reason
 from af_operator.model import Body, Health, Observed, Session
 
@@ -19,20 +20,18 @@ def health(session: Session, observed: Observed) -> Health:
     pods = observed.pods(component="dask")
     pools = session.spec.dask.pools if session.spec.dask else []
     counts = {pool.name: len(_ready(pods, pool)) for pool in pools}
-    details = {"pools": {p.name: {"ready": counts[p.name], "desired": p.workers.max} for p in pools}}
+    sizes = {pool.name: size(pool, group_name(session, pool), observed) for pool in pools}
+    details = {"pools": {p.name: {"ready": counts[p.name], "desired": sizes[p.name]} for p in pools}}
+    more = lost(session, observed)
     found = (_scheduler_trouble(session, observed, pods), *(_pool_trouble(observed, pods, p) for p in pools))
     behind = [each for each in found if each]
     if behind:
         # Real trouble before mere waiting.
         trouble = next((each for each in behind if each.reason != STARTING), behind[0])
-        return Health(False, trouble.reason, trouble.message, details=details)
+        return Health(False, trouble.reason, trouble.message, details=details, more=more)
     endpoints = {"dask": names.dask_scheduler_address(session), "dashboard": names.dask_dashboard_url(session)}
-    return Health(True, "Ready", _summary(pods, pools), endpoints, details)
-
-
-def is_scheduler(body: Body) -> bool:
-    """Return whether a Deployment or a pod is a scheduler's."""
-    return bool(body["metadata"].get("labels", {}).get("dask.org/component") == "scheduler")
+    said = "; ".join([*_summary(pods, pools, sizes), *_going(observed)])
+    return Health(True, "Ready", said, endpoints, details, more)
 
 
 def _of_pool(bodies: Sequence[Body], pool: DaskPool) -> list[Body]:
@@ -95,12 +94,25 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
     return Reason(STARTING, count)
 
 
-def _summary(pods: Sequence[Body], pools: Sequence[DaskPool]) -> str:
-    parts: list[Any] = []
+def _summary(pods: Sequence[Body], pools: Sequence[DaskPool], sizes: Mapping[str, int]) -> Iterator[str]:
     for pool in pools:
         ready = len(_ready(pods, pool))
-        trouble = _pod_reasons.worst(_of_pool(pods, pool)) if ready < pool.workers.max else None
-        parts.append(
-            f"pool {pool.name}: {ready} of {pool.workers.max} workers" + (f" ({trouble.message})" if trouble else "")
-        )
-    return "; ".join(parts)
+        trouble = _pod_reasons.worst(_of_pool(pods, pool)) if ready < sizes[pool.name] else None
+        yield f"pool {pool.name}: {ready} of {sizes[pool.name]} workers" + (f" ({trouble.message})" if trouble else "")
+
+
+def _going(observed: Observed) -> Iterator[str]:
+    """Say what keeps workers that are to go."""
+    view = observed.scheduler
+    if view is None:
+        return
+    if view.silent_since:
+        since = f"{view.silent_since:%H:%M:%S} UTC"
+        then = "workers go without its word" if view.given_up else "until it does, no worker is removed"
+        yield f"the scheduler does not answer since {since} ({view.trouble}): {then}"
+        return
+    retiring, stuck = (sum(len(getattr(g, f)) for g in view.groups.values()) for f in ("retiring", "stuck"))
+    if retiring:
+        yield f"workers that copy their results away before they go: {retiring}"
+    if stuck:
+        yield f"workers that stay because no other worker can take their results: {stuck}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from af_operator.model import Finish, HubServer, LogRequest, Observed, Session
+from af_operator.model import Finish, HubServer, LogRequest, Observed, Profile, Question, Session
 
 
 def finish(session: Session, observed: Observed) -> Finish | None:
@@ -31,4 +31,9 @@ def deadline(session: Session, observed: Observed) -> datetime | None:
 
 def registration(session: Session, observed: Observed) -> HubServer | None:
     """Nothing for JupyterHub to show."""
+    return None
+
+
+def question(session: Session, profile: Profile, observed: Observed) -> Question | None:
+    """Nothing to ask of anybody."""
     return None

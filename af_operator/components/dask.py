@@ -2,7 +2,8 @@
 
 The objects are those of dask-kubernetes (2026.3), whose operator makes Deployments of them. It looks at
 a DaskCluster once, when it is created, and at a group's ``replicas``; every other edit is lost on it. Its
-``status.phase`` says Running before any pod runs, so readiness comes from the pods.
+``status.phase`` says Running before any pod runs, so readiness comes from the pods. How many workers there are, and
+who may go, is in ``_dask_pools``.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Dask, DaskPool
-from af_operator.components import _choices, _pods
-from af_operator.components._dask_health import health, is_scheduler
+from af_operator.components import Item, _choices, _dask_pools, _pods
+from af_operator.components._dask_health import health
+from af_operator.components._dask_lost import CLUSTER, SERVICE, has_lost_its_scheduler
+from af_operator.components._dask_pools import DEPLOYMENT, GROUP, question
 from af_operator.components._defaults import deadline, finish, log_wanted, registration, report
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     POD,
     Body,
+    Discard,
     Keep,
     Kind,
     Manifest,
@@ -32,20 +38,19 @@ from af_operator.model import (
 )
 from af_operator.render import render
 
-__all__ = ["deadline", "finish", "health", "log_wanted", "registration", "report"]
+__all__ = ["deadline", "finish", "health", "log_wanted", "question", "registration", "report"]
 
 NAME = "dask"
 TITLE = "Dask"
-CLUSTER = Kind("kubernetes.dask.org/v1", "DaskCluster", "daskclusters")
-GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-SERVICE = Kind("v1", "Service", "services")
-KINDS = (CLUSTER, GROUP)
-WATCHED = (POD, DEPLOYMENT, SERVICE)
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+# Deployments of workers are made by the Dask operator, and deleted by us.
+KINDS = (CLUSTER, GROUP, CONFIG_MAP, DEPLOYMENT)
+WATCHED = (POD, SERVICE)
 SHARED = ()
 LIFETIME = "compute"
 
-WORKER_GROUP = "dask.org/workergroup-name"
+AGENT = "/af/agent"
+AGENT_FILE = "scheduler_agent.py"
 ROUTES = (
     "distributed.http.scheduler.prometheus",
     "distributed.http.scheduler.info",
@@ -87,19 +92,22 @@ def pod_patch(session: Session, profile: Profile) -> PodPatch:
     return PodPatch(env=tuple(_pods.env({"DASK_SCHEDULER_ADDRESS": address})))
 
 
-def desired(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Sequence[Manifest | Keep]:
-    """Return the cluster and its groups.
+def desired(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Sequence[Item]:
+    """Return the cluster, its groups, and the workers that may go.
 
     A cluster and a group that live stay as they are (but for the number of workers) even when the profile
     has changed since: an edit of the catalogue stops no running session, and workers of one cluster stay alike.
     """
     ref = ObjectRef(CLUSTER.api_version, CLUSTER.kind, names.dask_cluster(session))
     live = observed.get(ref)
-    if (live is None and _remains(observed)) or (live and _has_lost_its_scheduler(live, observed)):
+    # A cluster that has lost its scheduler is deleted with all that it has, and then made anew.
+    if (live is None and _remains(observed)) or (live and has_lost_its_scheduler(live, observed)):
         return []
-    cluster = Keep(ref) if live else _cluster(session, profile)
-    groups = (_group(session, profile, observed, pool, patch) for pool in _spec(session).pools)
-    return [cluster, *(group for group in groups if group)]
+    agent = render(NAME, "agent", name=names.dask_agent(session), files={AGENT_FILE: _agent()})
+    found: list[Item] = [agent, Keep(ref) if live else _cluster(session, profile)]
+    for group in _dask_pools.groups(session, profile, observed):
+        found += _group(session, profile, group, patch)
+    return found
 
 
 def _spec(session: Session) -> Dask:
@@ -131,27 +139,24 @@ def _remains(observed: Observed) -> bool:
     return any(c["metadata"].get("labels", {}).get(names.COMPONENT) == NAME for c in left)
 
 
-def _has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
-    # The Dask operator never looks for it again: the cluster is deleted with all that it has, and then made
-    # anew. What is created after the scheduler must be in sight, so that a late event does not look like a loss.
-    if cluster.get("status", {}).get("phase") != "Running" or "deletionTimestamp" in cluster["metadata"]:
-        return False
-    service = any(c["metadata"].get("labels", {}).get(names.COMPONENT) == NAME for c in observed.of(SERVICE))
-    default = f"{cluster['metadata']['name']}-default"
-    seen = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
-    schedulers = (c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if is_scheduler(c))
-    return seen and next(schedulers, None) is None
-
-
 def _cluster(session: Session, profile: Profile) -> Manifest:
     image = _choices.image(session, profile)
     return render(
         NAME,
         "cluster",
         name=names.dask_cluster(session),
-        scheduler=_pods.pod([_scheduler(session, profile, image)]),
+        scheduler=_pods.pod([_scheduler(session, profile, image)], [_agent_volume(session)]),
         worker=_pods.pod([_pods.container("worker", image, [], args=["dask", "worker"])]),
     )
+
+
+@cache
+def _agent() -> str:
+    return (files("af_operator") / "templates" / NAME / AGENT_FILE).read_text()
+
+
+def _agent_volume(session: Session) -> Body:
+    return {"name": "agent", "configMap": {"name": names.dask_agent(session)}}
 
 
 def _scheduler(session: Session, profile: Profile, image: str) -> Body:
@@ -160,7 +165,11 @@ def _scheduler(session: Session, profile: Profile, image: str) -> Body:
         "scheduler",
         image,
         BY_ENTRYPOINT,
-        args=["dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", ":8787"],  # noqa: S104 -- a pod of its own
+        args=[
+            *("dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", ":8787"),  # noqa: S104 -- a pod of its own
+            *("--preload", f"{AGENT}/{AGENT_FILE}"),
+        ],
+        volumeMounts=[{"name": "agent", "mountPath": AGENT, "readOnly": True}],
         env=_pods.env(settings) + _pods.user_env(session),
         ports=[_port("tcp-comm", 8786), _port("http-dashboard", 8787)],
         resources=_pods.resources(_choices.size(profile, None)),
@@ -169,50 +178,38 @@ def _scheduler(session: Session, profile: Profile, image: str) -> Body:
     )
 
 
-def _group(
-    session: Session, profile: Profile, observed: Observed, pool: DaskPool, patch: PodPatch
-) -> Manifest | Keep | None:
-    """Return the pool's group; None while another one must go first."""
-    shape = _pods.digest([pool.node_pool, pool.size, pool.gpus_per_worker])
-    name = names.dask_group(session, pool.name, shape)
-    live = observed.get(ObjectRef(GROUP.api_version, GROUP.kind, name))
-    if live is None:
+def _group(session: Session, profile: Profile, group: _dask_pools.Group, patch: PodPatch) -> Iterator[Item]:
+    yield from map(Discard, group.going)
+    if group.live is None:
         # As in _remains: workers of an earlier group of that name would be counted as this one's.
-        return None if _workers_of(name, observed) else _new_group(session, profile, name, pool, patch)
-    if not _may_scale(live, pool, observed):
-        return None
-    return _render_group(session, name, pool, live["spec"]["worker"]["spec"])
+        if group.pool and not group.workers:
+            yield _new_group(session, profile, group, patch)
+        return
+    if group.pool is None and not group.workers:
+        return  # its last worker is gone: not planned any more, it goes too
+    # A lower number only when nobody is left to go: the Dask operator would choose others.
+    settled = group.pool is not None and group.surplus <= 0
+    number = group.target if settled else group.live["spec"]["worker"]["replicas"]
+    labels = {names.POOL: group.live["metadata"]["labels"][names.POOL]}
+    yield _render_group(session, group.name, labels, number, group.live["spec"]["worker"]["spec"])
 
 
-def _workers_of(group: str, observed: Observed) -> list[Body]:
-    return [d for d in observed.of(DEPLOYMENT) if d["metadata"].get("labels", {}).get(WORKER_GROUP) == group]
-
-
-def _may_scale(live: Body, pool: DaskPool, observed: Observed) -> bool:
-    # The Dask operator asks the scheduler for any n workers to retire, whatever group they are of. So with
-    # several groups a lower number would take workers from the wrong one: the group is made anew instead.
-    others = [g for g in observed.of(GROUP) if names.POOL in g["metadata"].get("labels", {}) and g is not live]
-    return pool.workers.max >= live["spec"]["worker"]["replicas"] or not others
-
-
-def _new_group(session: Session, profile: Profile, name: str, pool: DaskPool, patch: PodPatch) -> Manifest:
+def _new_group(session: Session, profile: Profile, group: _dask_pools.Group, patch: PodPatch) -> Manifest:
+    pool = group.pool
+    if pool is None:
+        raise TypeError("a group that goes is not made")
     nodes = _choices.node_pool(profile, pool.node_pool)
     worker = _pods.patched(_worker(session, profile, pool), patch)
     # That CRD is of Kubernetes 1.21 and prunes what makes a sidecar native; in a Deployment it needs not be.
     pod = _pods.pod([worker, *patch.sidecars], patch.volumes, nodes)
-    return _render_group(session, name, pool, pod)
+    return _render_group(session, group.name, {names.POOL: pool.name}, group.target, pod)
 
 
-def _render_group(session: Session, name: str, pool: DaskPool, pod: Mapping[str, Any]) -> Manifest:
-    return render(
-        NAME,
-        "group",
-        name=name,
-        labels={names.POOL: pool.name},
-        cluster=names.dask_cluster(session),
-        replicas=pool.workers.max,
-        pod=pod,
-    )
+def _render_group(
+    session: Session, name: str, labels: Mapping[str, str], replicas: int, pod: Mapping[str, Any]
+) -> Manifest:
+    cluster = names.dask_cluster(session)
+    return render(NAME, "group", name=name, labels=dict(labels), cluster=cluster, replicas=replicas, pod=pod)
 
 
 def _worker(session: Session, profile: Profile, pool: DaskPool) -> Body:

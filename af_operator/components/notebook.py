@@ -13,7 +13,7 @@ from af_operator import names
 from af_operator.api.profile import Home
 from af_operator.api.session import Notebook
 from af_operator.components import _choices, _notebook_env, _pods
-from af_operator.components._defaults import deadline, finish, log_wanted, report
+from af_operator.components._defaults import deadline, finish, log_wanted, question, report
 from af_operator.components._notebook_health import health
 from af_operator.model import (
     POD,
@@ -30,7 +30,7 @@ from af_operator.model import (
 )
 from af_operator.render import render
 
-__all__ = ["deadline", "finish", "health", "log_wanted", "report"]
+__all__ = ["deadline", "finish", "health", "log_wanted", "question", "report"]
 
 NAME = "notebook"
 TITLE = "Notebook"

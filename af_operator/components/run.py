@@ -12,12 +12,12 @@ from af_operator import names
 from af_operator.api import GROUP
 from af_operator.api.session import Run
 from af_operator.components import _choices, _pods
-from af_operator.components._defaults import deadline, registration
+from af_operator.components._defaults import deadline, question, registration
 from af_operator.components._run_record import finish, job_end, log_wanted, record, recorded, report, run_health, spec
 from af_operator.model import POD, Body, Health, Keep, Kind, Manifest, ObjectRef, Observed, PodPatch, Profile, Session
 from af_operator.render import render
 
-__all__ = ["deadline", "finish", "log_wanted", "registration", "report"]
+__all__ = ["deadline", "finish", "log_wanted", "question", "registration", "report"]
 
 NAME = "run"
 TITLE = "Run"

@@ -12,12 +12,12 @@ from af_operator import names
 from af_operator.api.profile import ProfileXCache
 from af_operator.api.session import XCache
 from af_operator.components import _pod_reasons, _pods
-from af_operator.components._defaults import deadline, finish, log_wanted, registration, report
+from af_operator.components._defaults import deadline, finish, log_wanted, question, registration, report
 from af_operator.errors import InvalidSession
 from af_operator.model import POD, Body, Health, Keep, Kind, Manifest, Observed, PodPatch, Profile, Session
 from af_operator.render import render
 
-__all__ = ["deadline", "finish", "log_wanted", "registration", "report"]
+__all__ = ["deadline", "finish", "log_wanted", "question", "registration", "report"]
 
 NAME = "xcache"
 TITLE = "XCache"

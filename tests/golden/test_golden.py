@@ -47,7 +47,15 @@ def planned(case: str) -> list[dict[str, Any]]:
     )
     found = plan.build(session, Profile("default", ProfileSpec.model_validate(profile["spec"])), observed, NOW)
     assert found.rejected is None or session.spec.suspend
-    return [json.loads(json.dumps(manifest.body)) for manifest in found.desired]
+    return [shortened(json.loads(json.dumps(manifest.body))) for manifest in found.desired]
+
+
+def shortened(body: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the code of the agent, which is in a file of its own, and the hash that changes with it."""
+    if body["metadata"]["name"].endswith("-dask-agent"):
+        body["data"] = dict.fromkeys(body["data"], "…")
+        body["metadata"]["annotations"] = dict.fromkeys(body["metadata"]["annotations"], "…")
+    return body
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -11,6 +11,7 @@ from af_operator.hub import Hub, NoHub
 from af_operator.model import Key
 from af_operator.names import SESSION_UID, USER
 from af_operator.reconcile import QUIET, Reconciler
+from af_operator.schedulers import NoSchedulers
 from af_operator.world import World, trim
 from tests.support.fake_cluster import FakeCluster
 
@@ -58,7 +59,7 @@ class Bench:
         self.world = World(self.sessions, self.profiles, self.children, self.nodes, self.shared)
         self.now = NOW
         self.key = Key("physics", "zmumu")
-        self.reconcile = Reconciler(self.world, self.cluster, hub or NoHub(), lambda: self.now)
+        self.reconcile = Reconciler(self.world, self.cluster, hub or NoHub(), NoSchedulers(), lambda: self.now)
         self.cluster.store(
             {
                 "apiVersion": "analysisfacility.io/v1alpha1",

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from af_operator import names
+from af_operator.api.session import DaskPool
 from af_operator.components import dask
+from af_operator.components._dask_pools import WORKER_GROUP, group_name
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Keep, Manifest, Observed, PodPatch
+from af_operator.model import Body, Keep, Manifest, Observed, PodPatch, PoolView, SchedulerView
 from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
 
 def pool(**changes: Any) -> dict[str, Any]:
-    return {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 2}} | changes
+    return {"name": "cpu", "nodePool": "cpu", "workers": {"min": 2, "max": 2}} | changes
 
 
 @pytest.mark.parametrize(
@@ -42,13 +43,15 @@ def test_check_takes_what_fits() -> None:
     )
 
 
-def made(observed: Observed, *pools: dict[str, Any], **changes: Any) -> list[Manifest | Keep]:
+def made(observed: Observed, *pools: dict[str, Any], **changes: Any) -> list[Any]:
     s = session(dask={"pools": list(pools) or DASK["pools"]})
     return list(dask.desired(s, profile(**changes), observed, PodPatch()))
 
 
-def bodies(items: list[Manifest | Keep]) -> list[Body]:
-    return [item.body for item in items if isinstance(item, Manifest)]
+def bodies(items: list[Any]) -> list[Body]:
+    """Return what is to exist of Dask's own kinds."""
+    found = (item.body for item in items if isinstance(item, Manifest))
+    return [body for body in found if body["kind"] != "ConfigMap"]
 
 
 def as_live(body: Body, owner: str = "session") -> dict[str, Any]:
@@ -65,13 +68,13 @@ def running(*pools: dict[str, Any]) -> tuple[list[dict[str, Any]], Observed]:
 
 
 def test_cluster_comes_before_its_groups() -> None:
-    assert [b["kind"] for b in bodies(made(world()))] == ["DaskCluster", "DaskWorkerGroup"]
+    assert [item.body["kind"] for item in made(world())] == ["ConfigMap", "DaskCluster", "DaskWorkerGroup"]
 
 
 def test_a_running_cluster_and_its_groups_stay_when_the_profile_changes() -> None:
     children, observed = running()
     images = [{"name": "analysis", "image": "registry.example.org/analysis:2"}]
-    cluster, group = made(observed, images=images, sizes=[{"name": "small", "cpu": "4", "memory": "8Gi"}])
+    _, cluster, group = made(observed, images=images, sizes=[{"name": "small", "cpu": "4", "memory": "8Gi"}])
     assert isinstance(cluster, Keep)
     assert isinstance(group, Manifest)
     assert group.body["spec"] == children[1]["spec"]
@@ -79,28 +82,22 @@ def test_a_running_cluster_and_its_groups_stay_when_the_profile_changes() -> Non
 
 def test_more_workers_are_asked_for_in_place() -> None:
     _, observed = running(pool())
-    [group] = bodies(made(observed, pool(workers={"max": 5})))
+    [group] = bodies(made(observed, pool(workers={"min": 5, "max": 5})))
     assert group["spec"]["worker"]["replicas"] == 5
 
 
-def test_another_size_is_another_group() -> None:
-    _, observed = running(pool())
-    [group] = bodies(made(observed, pool(size="medium")))
-    assert observed.get(Manifest(group).ref) is None
-
-
-def test_fewer_workers_in_place_only_where_no_other_group_can_lose_them() -> None:
-    _, alone = running(pool())
-    [group] = bodies(made(alone, pool(workers={"max": 1})))
-    assert group["spec"]["worker"]["replicas"] == 1
-    _, two = running(pool(), pool(name="other"))
-    left = bodies(made(two, pool(workers={"max": 1}), pool(name="other")))
-    assert [b["metadata"]["labels"][names.POOL] for b in left] == ["other"]
+def test_another_size_is_another_group_before_the_old_one_goes() -> None:
+    children, _ = running(pool())
+    labels = of_component("dask", "cpu", **{WORKER_GROUP: children[-1]["metadata"]["name"]})
+    observed = world(*children, live("apps/v1", "Deployment", "w-1", labels))
+    new, old = bodies(made(observed, pool(size="medium")))
+    assert observed.get(Manifest(new).ref) is None
+    assert old["spec"]["worker"]["replicas"] == 2
 
 
 def test_a_group_is_not_made_while_workers_of_its_namesake_are_left() -> None:
     (cluster, group), _ = running()
-    labels = of_component("dask", "cpu", **{dask.WORKER_GROUP: group["metadata"]["name"]})
+    labels = of_component("dask", "cpu", **{WORKER_GROUP: group["metadata"]["name"]})
     left = live("apps/v1", "Deployment", "w-1", labels)
     assert bodies(made(world(cluster, left))) == []
     assert len(bodies(made(world(cluster)))) == 1
@@ -109,7 +106,7 @@ def test_a_group_is_not_made_while_workers_of_its_namesake_are_left() -> None:
 @pytest.mark.parametrize(("api_version", "kind"), [("apps/v1", "Deployment"), ("v1", "Service")])
 def test_a_cluster_is_not_made_while_something_of_its_namesake_is_left(api_version: str, kind: str) -> None:
     assert made(world(live(api_version, kind, "zmumu-scheduler", of_component("dask")))) == []
-    assert len(made(world(live(api_version, kind, "zmumu-xcache", of_component("xcache"))))) == 2
+    assert len(made(world(live(api_version, kind, "zmumu-xcache", of_component("xcache"))))) == 3
 
 
 SCHEDULER = {"dask.org/component": "scheduler"}
@@ -128,7 +125,7 @@ def what_the_dask_operator_made(*, phase: str = "Running") -> list[dict[str, Any
 
 def test_a_cluster_that_has_lost_its_scheduler_goes_to_be_made_anew() -> None:
     whole = what_the_dask_operator_made()
-    assert len(made(world(*whole))) == 2
+    assert len(made(world(*whole))) == 3
     assert made(world(*whole[:-1])) == []
 
 
@@ -138,8 +135,8 @@ def test_an_event_that_is_late_is_no_loss(missing: str) -> None:
     unseen = [
         c for c in whole if c["kind"] != missing or c["metadata"]["name"] not in ("zmumu-scheduler", "zmumu-default")
     ]
-    assert len(made(world(*unseen))) == 2
-    assert len(made(world(*what_the_dask_operator_made(phase="Pending")[:-1]))) == 2
+    assert len(made(world(*unseen))) == 3
+    assert len(made(world(*what_the_dask_operator_made(phase="Pending")[:-1]))) == 3
 
 
 def scheduler(**more: Any) -> dict[str, Any]:
@@ -193,8 +190,9 @@ def test_health_names_the_real_reason(children: list[Any], reason: str, words: s
     assert found.endpoints == {}
 
 
-def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_the_maximum() -> None:
-    observed = world(UP, worker("a", ready=True), worker("b", conditions=[UNSCHEDULABLE]))
+def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_what_is_wanted() -> None:
+    said = SchedulerView({group_name(session(dask=DASK), DaskPool.model_validate(DASK["pools"][0])): PoolView(5)})
+    observed = world(UP, worker("a", ready=True), worker("b", conditions=[UNSCHEDULABLE]), scheduler=said)
     found = dask.health(session(dask=DASK), observed)
     assert (found.ready, found.reason) == (True, "Ready")
     assert found.message == f"pool cpu: 1 of 2 workers ({UNSCHEDULABLE['message']})"
@@ -225,7 +223,7 @@ def test_what_dask_kubernetes_makes_of_a_group_carries_our_labels() -> None:
     )
     made_pod = deployment["spec"]["template"]
     assert of_component("dask", "cpu").items() <= made_pod["metadata"]["labels"].items()
-    assert made_pod["metadata"]["labels"][dask.WORKER_GROUP] == group["metadata"]["name"]
+    assert made_pod["metadata"]["labels"][WORKER_GROUP] == group["metadata"]["name"]
     assert len(deployment["metadata"]["name"]) <= 63
     [own] = made_pod["spec"]["containers"]
     assert {e["name"] for e in own["env"]} == {"DASK_WORKER_NAME", "DASK_SCHEDULER_ADDRESS"}

@@ -42,7 +42,7 @@ MEMORY_SHARE = 0.6
 """Of the workers' memory; beyond it Dask begins to spill."""
 STUCK_PAUSE = 5.0
 """Seconds until a worker is tried again that could not give its results away."""
-FIELDS = frozenset({"keep", "threads", "resources", "quiet", "drain"})
+FIELDS = frozenset({"keep", "threads", "resources", "quiet", "drain", "leaving"})
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Pool:
         Seconds for which less must have been wanted before less is wanted.
     drain
         Seconds for a worker that goes to finish what it runs; then its tasks run again elsewhere.
+    leaving
+        It is on its way out, and never grows.
     """
 
     group: str
@@ -69,6 +71,7 @@ class Pool:
     resources: Mapping[str, float] = field(default_factory=dict)
     quiet: float = 30.0
     drain: float = 60.0
+    leaving: bool = False
 
     @classmethod
     def parse(cls, group: str, given: Mapping[str, Any]) -> Pool:
@@ -230,7 +233,8 @@ def _duration(ts: Any, target: float) -> float:
 def _home(ts: Any, pools: Collection[Pool]) -> Pool | None:
     """Return the pool that is to grow for a task: the first one that has what it asks for, and no more than that."""
     asked = ts.resource_restrictions or {}
-    able = [p for p in pools if all(p.resources.get(name, 0) >= number for name, number in asked.items())]
+    staying = (p for p in pools if not p.leaving)
+    able = [p for p in staying if all(p.resources.get(name, 0) >= number for name, number in asked.items())]
     return min(able, key=lambda p: len(p.resources), default=None)
 
 

@@ -1,0 +1,74 @@
+"""Whether the session's Dask scheduler was lost, and with it every result that was not saved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from af_operator import names
+from af_operator.components._dask_pools import GROUP
+from af_operator.model import POD, Body, Condition, Kind, Observed, Session
+
+CLUSTER = Kind("kubernetes.dask.org/v1", "DaskCluster", "daskclusters")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+SERVICE = Kind("v1", "Service", "services")
+LOST = "SchedulerLost"
+WHAT_NOW = "what it held is lost, and a new one runs: compute it again, with `client.restart()` where a client hangs"
+
+
+def lost(session: Session, observed: Observed) -> Condition | None:
+    """Return the condition `SchedulerLost`; None where there was never a loss. A suspension ends it."""
+    before = next((c for c in session.status.get("conditions", ()) if c["type"] == LOST), None)
+    if session.spec.suspend or observed.finished:
+        return Condition(LOST, False, "Gone", "there is no scheduler now") if before else None
+    how = _evidence(observed)
+    if how:
+        return Condition(LOST, True, how, f"the Dask scheduler was lost ({WORDS[how]}): {WHAT_NOW}")
+    if before and before["status"] == "True":
+        # What was lost stays lost, also when the pod that showed it is gone.
+        return Condition(LOST, True, before["reason"], before["message"])
+    return Condition(LOST, False, "Gone", "the scheduler has not been lost since the resumption") if before else None
+
+
+WORDS = {
+    "Deleted": "its Deployment was deleted",
+    "Restarted": "its container ended and was started again",
+    "Replaced": "its pod was evicted or deleted, or its node was lost",
+}
+
+
+def is_scheduler(body: Body) -> bool:
+    """Return whether a Deployment or a pod is a scheduler's."""
+    return bool(body["metadata"].get("labels", {}).get("dask.org/component") == "scheduler")
+
+
+def has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
+    """Return whether a cluster's scheduler is gone for good: the Dask operator never looks for it again."""
+    # What is created after the scheduler must be in sight, so that a late event does not look like a loss.
+    if cluster.get("status", {}).get("phase") != "Running" or "deletionTimestamp" in cluster["metadata"]:
+        return False
+    service = any(c["metadata"].get("labels", {}).get(names.COMPONENT) == "dask" for c in observed.of(SERVICE))
+    default = f"{cluster['metadata']['name']}-default"
+    seen = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
+    schedulers = (c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if is_scheduler(c))
+    return seen and next(schedulers, None) is None
+
+
+def _evidence(observed: Observed) -> str | None:
+    if any(has_lost_its_scheduler(cluster, observed) for cluster in observed.of(CLUSTER)):
+        return "Deleted"
+    since = _first_up(observed)
+    for pod in (p for p in observed.of(POD) if is_scheduler(p)):
+        if any(s.get("restartCount") for s in pod.get("status", {}).get("containerStatuses", ())):
+            return "Restarted"
+        if since and datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) > since:
+            return "Replaced"
+    return None
+
+
+def _first_up(observed: Observed) -> datetime | None:
+    """Return when the scheduler's Deployment was first complete: a pod that is younger replaces another."""
+    for deployment in (d for d in observed.of(DEPLOYMENT) if is_scheduler(d)):
+        for condition in deployment.get("status", {}).get("conditions", ()):
+            if condition["type"] == "Progressing" and condition.get("reason") == "NewReplicaSetAvailable":
+                return datetime.fromisoformat(condition["lastUpdateTime"])
+    return None

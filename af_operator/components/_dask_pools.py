@@ -1,0 +1,185 @@
+"""How many workers each DaskWorkerGroup has, should have, and which of them may go. Pure.
+
+The Dask operator makes a Deployment for each worker, and looks at nothing but a rise of ``replicas``: told a lower
+number, it asks the scheduler for any n workers, whatever group they are of. So it is never told a lower number before
+the workers are gone. They are retired by the agent in the scheduler, who knows what each of them holds; then their
+Deployments are deleted here; and ``replicas`` follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from af_operator import names
+from af_operator.api.session import DaskPool
+from af_operator.components import _choices, _pod_reasons, _pods
+from af_operator.model import Body, Kind, ObjectRef, Observed, PoolView, Profile, Question, Session
+
+GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+WORKER_GROUP = "dask.org/workergroup-name"
+
+QUIET_SECONDS = 30
+"""An elastic pool shrinks when less was wanted for this long."""
+DRAIN_SECONDS = 120
+"""A worker that goes has this long to finish what it runs."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One DaskWorkerGroup, as it is and as it should be.
+
+    Attributes
+    ----------
+    pool
+        The pool that it stands for; None for one that is on its way out.
+    live
+        The object, if it is there.
+    workers
+        Deployments of its workers, oldest first.
+    target
+        How many there should be.
+    going
+        Those of `workers` that may be deleted now.
+    """
+
+    name: str
+    pool: DaskPool | None
+    live: Body | None
+    workers: tuple[Body, ...]
+    target: int
+    going: tuple[Body, ...]
+
+    @property
+    def surplus(self) -> int:
+        """How many workers are too many."""
+        return len(self.workers) - self.target
+
+
+def size(pool: DaskPool, group: str, observed: Observed) -> int:
+    """Return how many workers a pool should have: `max`, or where it is elastic what its tasks ask for."""
+    least, most = pool.workers.min, pool.workers.max
+    if least == most:
+        return most
+    said = _said(group, observed)
+    live = _live(group, observed)
+    # An operator that has just started knows no demand yet: then things stay as they are.
+    wanted = said.wanted if said else live["spec"]["worker"]["replicas"] if live else least
+    return max(least, min(most, wanted))
+
+
+def group_name(session: Session, pool: DaskPool) -> str:
+    """Return the name of a pool's group; what cannot be edited in place is part of it."""
+    return names.dask_group(session, pool.name, _pods.digest([pool.node_pool, pool.size, pool.gpus_per_worker]))
+
+
+def groups(session: Session, profile: Profile, observed: Observed) -> list[Group]:
+    """Return every group that there is or should be; those that go come last."""
+    pools = {group_name(session, pool): pool for pool in (session.spec.dask.pools if session.spec.dask else ())}
+    allowed = _allowed(pools, profile, observed)
+    found = [_group(name, pool, allowed[name], observed) for name, pool in pools.items()]
+    for live in _pool_groups(observed):
+        if live["metadata"]["name"] not in pools:
+            heir = next((g for g in found if g.pool and g.pool.name == live["metadata"]["labels"][names.POOL]), None)
+            found.append(_group(live["metadata"]["name"], None, _left(live, heir, observed), observed))
+    return found
+
+
+def question(session: Session, profile: Profile, observed: Observed) -> Question | None:
+    """Return what to ask of the scheduler, and to go on asking: who may go, and how many are wanted."""
+    known = {g.name: g for g in groups(session, profile, observed)}
+    elastic = any(g.pool and g.pool.workers.min < g.pool.workers.max for g in known.values())
+    if not elastic and not any(g.surplus > 0 for g in known.values()):
+        return None
+    asked = {name: _asked(group, profile) for name, group in known.items()}
+    return Question(names.dask_agent_url(session), asked, profile.spec.limits.retire_seconds)
+
+
+def _asked(group: Group, profile: Profile) -> dict[str, object]:
+    pool = group.pool
+    keep = {"keep": group.target} if group.surplus > 0 else {}
+    if pool is None:
+        return {**keep, "drain": DRAIN_SECONDS, "leaving": True}
+    resources = {"GPU": pool.gpus_per_worker} if pool.gpus_per_worker else {}
+    threads = math.ceil(_pods.parse_quantity(_choices.size(profile, pool.size).cpu))
+    return {**keep, "threads": threads, "resources": resources, "drain": DRAIN_SECONDS, "quiet": QUIET_SECONDS}
+
+
+def _group(name: str, pool: DaskPool | None, target: int, observed: Observed) -> Group:
+    live, workers = _live(name, observed), workers_of(name, observed)
+    going = _going(name, workers, len(workers) - target, observed)
+    # Only what this very group has made.
+    mine = tuple(w for w in going if live and names.controller(w).get("uid") == live["metadata"]["uid"])
+    return Group(name, pool, live, tuple(workers), target, mine)
+
+
+def _going(name: str, workers: Sequence[Body], surplus: int, observed: Observed) -> Iterator[Body]:
+    """Yield the workers that have nothing left; where the scheduler has been silent for too long, the newest."""
+    if surplus <= 0:
+        return
+    if observed.scheduler is not None and observed.scheduler.given_up:
+        yield from list(reversed(workers))[:surplus]
+        return
+    said = _said(name, observed)
+    retired = [w for w in workers if said and w["metadata"]["name"] in said.retired]
+    yield from retired[:surplus]
+
+
+def _allowed(pools: Mapping[str, DaskPool], profile: Profile, observed: Observed) -> dict[str, int]:
+    """Return how many workers each pool may have by now: those that are to go count until they are gone."""
+    limits, there = profile.spec.limits, {name: _count(name, observed) for name in pools}
+    live = {g["metadata"]["name"]: g for g in _pool_groups(observed)}
+    free = limits.workers - sum(_count(name, observed) for name in live)
+    gpus = limits.gpus - sum(_count(name, observed) * _gpus(group) for name, group in live.items())
+    found = {}
+    for name, pool in pools.items():
+        more = max(0, min(size(pool, name, observed) - there[name], free))
+        if pool.gpus_per_worker:
+            more = max(0, min(more, gpus // pool.gpus_per_worker))
+        free, gpus = free - more, gpus - more * pool.gpus_per_worker
+        found[name] = min(size(pool, name, observed), there[name] + more)
+    return found
+
+
+def _left(live: Body, heir: Group | None, observed: Observed) -> int:
+    """Return how many workers of a group that goes may stay: until those that replace them are ready, or need room."""
+    if heir is None or heir.pool is None:
+        return 0
+    wanted, old = size(heir.pool, heir.name, observed), len(workers_of(live["metadata"]["name"], observed))
+    pods = [p for p in observed.pods(component="dask") if p["metadata"]["labels"].get(WORKER_GROUP) == heir.name]
+    ready = sum(1 for pod in pods if _pod_reasons.is_ready(pod))
+    nowhere = sum(1 for pod in pods if _pod_reasons.why(pod).reason == "Unschedulable")
+    return max(0, min(wanted - ready, old - (wanted - heir.target)) - nowhere)
+
+
+def _count(name: str, observed: Observed) -> int:
+    """Return the workers of a group, with those that the Dask operator has not made yet."""
+    live = _live(name, observed)
+    return max(len(workers_of(name, observed)), live["spec"]["worker"]["replicas"] if live else 0)
+
+
+def _gpus(group: Body) -> int:
+    """Return the GPUs of one worker: limits are the only place of a container where a resource with a slash stands."""
+    limits = group["spec"]["worker"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
+    return sum(int(count) for name, count in limits.items() if "/" in name)
+
+
+def _pool_groups(observed: Observed) -> list[Body]:
+    return [g for g in observed.of(GROUP) if names.POOL in g["metadata"].get("labels", {})]
+
+
+def workers_of(group: str, observed: Observed) -> list[Body]:
+    """Return the Deployments of a group's workers, oldest first."""
+    found = (d for d in observed.of(DEPLOYMENT) if d["metadata"].get("labels", {}).get(WORKER_GROUP) == group)
+    alive = (d for d in found if "deletionTimestamp" not in d["metadata"])
+    return sorted(alive, key=lambda d: (str(d["metadata"].get("creationTimestamp", "")), str(d["metadata"]["name"])))
+
+
+def _live(name: str, observed: Observed) -> Body | None:
+    return observed.get(ObjectRef(GROUP.api_version, GROUP.kind, name))
+
+
+def _said(group: str, observed: Observed) -> PoolView | None:
+    return observed.scheduler.groups.get(group) if observed.scheduler else None

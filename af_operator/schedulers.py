@@ -1,0 +1,187 @@
+"""The port to the Dask schedulers of sessions: what their agents say of pools.
+
+A pass never waits for a scheduler: it gets a value (``view``) and leaves a question (``ask``), which is asked again and
+again until a pass has none any more. The scheduler runs what users write, so nothing that it answers is trusted: it is
+small, of the right shape, and about groups that were asked for; and all that can come of it is that the session's own
+workers go or come, within what its spec allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Protocol
+
+import aiohttp
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from af_operator.model import Key, PoolView, Question, SchedulerView, Session, SessionRef
+
+EVERY = 2.0
+"""Seconds between two times that one scheduler is asked."""
+TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
+AT_ONCE = 50
+"""Schedulers that are asked at the same time."""
+MAX_BYTES = 1_048_576
+
+log = structlog.get_logger()
+Workers = Annotated[frozenset[Annotated[str, Field(max_length=63)]], Field(max_length=2000)]
+
+
+class _Pool(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    wanted: int = Field(ge=0, le=1_000_000)
+    workers: Workers
+    retiring: Workers
+    retired: Workers
+    stuck: Workers
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    pools: dict[str, _Pool] = Field(max_length=100)
+
+
+class Schedulers(Protocol):
+    """What passes ask of schedulers."""
+
+    def view(self, session: Session) -> SchedulerView | None:
+        """Return what the session's scheduler said last, or None if nothing was asked of it."""
+
+    def ask(self, session: SessionRef, question: Question | None) -> None:
+        """Ask this from now on; None: nothing any more."""
+
+    def forget(self, key: Key) -> None:
+        """Ask nothing any more of whatever session had this key."""
+
+
+class NoSchedulers:
+    """Where nobody may ask."""
+
+    def view(self, session: Session) -> None:
+        """Return None."""
+
+    def ask(self, session: SessionRef, question: Question | None) -> None:
+        """Ask nobody."""
+
+    def forget(self, key: Key) -> None:
+        """There is nothing to forget."""
+
+
+@dataclass
+class _Talk:
+    session: SessionRef
+    question: Question
+    view: SchedulerView = field(default_factory=SchedulerView)
+    task: asyncio.Task[None] | None = None
+
+
+class AskedByHttp:
+    """Asks each scheduler for itself, over HTTP.
+
+    Parameters
+    ----------
+    changed
+        Called when a view has changed.
+    clock
+        The only clock.
+    """
+
+    def __init__(self, changed: Callable[[SessionRef], None], clock: Callable[[], datetime]) -> None:
+        self._changed = changed
+        self._clock = clock
+        self._talks: dict[Key, _Talk] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._http: aiohttp.ClientSession | None = None
+
+    def view(self, session: Session) -> SchedulerView | None:
+        """See ``Schedulers.view``."""
+        talk = self._talks.get(session.key)
+        same = talk is not None and talk.session.uid == session.uid
+        return talk.view if talk and same and (talk.view.groups or talk.view.trouble) else None
+
+    def ask(self, session: SessionRef, question: Question | None) -> None:
+        """See ``Schedulers.ask``."""
+        key = Key(session.namespace, session.name)
+        talk = self._talks.get(key)
+        if talk and (question is None or talk.session != session):
+            self.forget(key)
+            talk = None
+        if talk and question:
+            talk.question = question
+        elif question:
+            talk = _Talk(session, question)
+            talk.task = asyncio.create_task(self._talk(talk), name=f"scheduler of {session.name}")
+            self._talks[key] = talk
+
+    def forget(self, key: Key) -> None:
+        """See ``Schedulers.forget``."""
+        talk = self._talks.pop(key, None)
+        if talk and talk.task:
+            talk.task.cancel()
+
+    async def close(self) -> None:
+        """End all talks."""
+        tasks = [talk.task for talk in self._talks.values() if talk.task]
+        for key in list(self._talks):
+            self.forget(key)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._http:
+            await self._http.close()
+
+    async def _talk(self, talk: _Talk) -> None:
+        while True:
+            asked = talk.question
+            view = await self._one(asked, talk.view)
+            if asked != talk.question:
+                continue  # an answer to what nobody asks any more
+            if view != talk.view:
+                talk.view = view
+                self._changed(talk.session)
+            await asyncio.sleep(EVERY)
+
+    async def _one(self, question: Question, before: SchedulerView) -> SchedulerView:
+        try:
+            async with self._at_once:
+                groups = await self._post(question)
+        except _Silent as error:
+            return self._silent(question, before, str(error))
+        return SchedulerView(groups)
+
+    async def _post(self, question: Question) -> dict[str, PoolView]:
+        self._http = self._http or aiohttp.ClientSession(timeout=TIMEOUT)
+        try:
+            async with self._http.post(question.url, json={"pools": question.pools}, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise _Silent(f"it answers {response.status}: its Dask was not made by this version")
+                text = await _read(response)
+            answer = _Answer.model_validate_json(text)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _Silent(f"it cannot be reached ({type(error).__name__})") from error
+        except ValidationError as error:
+            raise _Silent("what it answers is not understood") from error
+        return {name: PoolView(**dict(answer.pools[name])) for name in question.pools if name in answer.pools}
+
+    def _silent(self, question: Question, before: SchedulerView, trouble: str) -> SchedulerView:
+        now = self._clock()
+        since = before.silent_since or now
+        given_up = (now - since).total_seconds() >= question.patience
+        if not before.trouble:
+            log.warning("a session's Dask scheduler is silent", url=question.url, error=trouble)
+        return replace(before, trouble=trouble, silent_since=since, given_up=given_up)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    text = b""
+    async for chunk in response.content.iter_any():
+        text += chunk
+        if len(text) > MAX_BYTES:
+            raise _Silent("its answer is too long")
+    return text
+
+
+class _Silent(Exception):
+    """No answer that could be used."""

@@ -1,0 +1,198 @@
+"""How many workers each group should have, and who may go: tables of worlds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from af_operator import names
+from af_operator.api.session import DaskPool
+from af_operator.components import _dask_pools as pools
+from af_operator.components._dask_pools import WORKER_GROUP, Group
+from af_operator.model import Body, Observed, PoolView, SchedulerView, Session
+from tests.support.objects import UNSCHEDULABLE, live, of_component, pod, profile, session, world
+
+
+def pool(name: str = "cpu", least: int = 2, most: int = 2, **more: Any) -> dict[str, Any]:
+    return {"name": name, "nodePool": name, "workers": {"min": least, "max": most}, **more}
+
+
+def group_of(s: Session, index: int = 0) -> str:
+    assert s.spec.dask
+    return pools.group_name(s, s.spec.dask.pools[index])
+
+
+def of_pools(*given: dict[str, Any]) -> Session:
+    return session(dask={"pools": list(given)})
+
+
+def group(name: str, replicas: int, pool_name: str = "cpu", gpus: int = 0) -> Body:
+    limits = {"memory": "1Gi", **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
+    spec = {"worker": {"replicas": replicas, "spec": {"containers": [{"resources": {"limits": limits}}]}}}
+    return live("kubernetes.dask.org/v1", "DaskWorkerGroup", name, of_component("dask", pool_name), spec=spec)
+
+
+def workers(name: str, number: int, *, owner: str | None = None) -> list[Body]:
+    found = []
+    for index in range(number):
+        body = live("apps/v1", "Deployment", worker(name, index), of_component("dask", **{WORKER_GROUP: name}))
+        body["metadata"]["creationTimestamp"] = f"2026-01-01T10:00:{index:02}Z"
+        body["metadata"]["ownerReferences"] = [{"uid": owner or f"uid-of-{name}", "controller": True}]
+        found.append(body)
+    return found
+
+
+def worker(name: str, index: int) -> str:
+    return f"{name}-worker-{index:010x}"
+
+
+def pods(name: str, ready: int, nowhere: int = 0) -> list[Body]:
+    labels = of_component("dask", "cpu", **{WORKER_GROUP: name})
+    found = [pod(f"{name}-{index}", labels, ready=True) for index in range(ready)]
+    return found + [pod(f"{name}-n{index}", labels, conditions=[UNSCHEDULABLE]) for index in range(nowhere)]
+
+
+def first(s: Session, observed: Observed, **limits: Any) -> Group:
+    return pools.groups(s, limited(**limits), observed)[0]
+
+
+def limited(**limits: Any) -> Any:
+    return profile(limits={"workers": 100, "gpus": 8} | limits)
+
+
+def said(name: str, **view: Any) -> SchedulerView:
+    return SchedulerView({name: PoolView(**view)})
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "replicas", "wanted", "target"),
+    [
+        (3, 3, None, None, 3),
+        (3, 3, 3, 0, 3),  # a fixed size is no matter of demand
+        (1, 8, None, None, 1),
+        (0, 8, None, None, 0),
+        (1, 8, 5, None, 5),  # nothing is known yet: as it is
+        (1, 8, 9, None, 8),
+        (1, 8, 5, 0, 1),
+        (1, 8, 5, 6, 6),
+        (1, 8, 5, 60, 8),
+    ],
+)
+def test_size(least: int, most: int, replicas: int | None, wanted: int | None, target: int) -> None:
+    s = of_pools(pool(least=least, most=most))
+    name = group_of(s)
+    there = [] if replicas is None else [group(name, replicas)]
+    view = None if wanted is None else said(name, wanted=wanted)
+    assert first(s, world(*there, scheduler=view)).target == target
+
+
+def test_nobody_goes_without_the_schedulers_word() -> None:
+    s = of_pools(pool(least=1, most=1))
+    name = group_of(s)
+    there = [group(name, 3), *workers(name, 3)]
+    assert first(s, world(*there)).going == ()
+    found = first(s, world(*there, scheduler=said(name, retiring=frozenset({worker(name, 2)}))))
+    assert (found.surplus, found.going) == (2, ())
+
+
+def test_who_is_retired_goes_and_no_more_than_are_too_many() -> None:
+    s = of_pools(pool(least=2, most=2))
+    name = group_of(s)
+    there = [group(name, 3), *workers(name, 3)]
+    everybody = frozenset(worker(name, index) for index in range(3))
+    one = first(s, world(*there, scheduler=said(name, retired=frozenset({worker(name, 1)}))))
+    assert [w["metadata"]["name"] for w in one.going] == [worker(name, 1)]
+    # What users write answers here: it cannot have more taken away than the spec says.
+    assert len(first(s, world(*there, scheduler=said(name, retired=everybody))).going) == 1
+    assert first(of_pools(pool(least=3, most=3)), world(*there, scheduler=said(name, retired=everybody))).going == ()
+
+
+def test_only_what_this_very_group_made_goes() -> None:
+    s = of_pools(pool(least=1, most=1))
+    name = group_of(s)
+    there = [group(name, 2), *workers(name, 2, owner="another")]
+    everybody = frozenset(worker(name, index) for index in range(2))
+    assert first(s, world(*there, scheduler=said(name, retired=everybody))).going == ()
+
+
+def test_after_long_silence_the_newest_go_without_a_word() -> None:
+    s = of_pools(pool(least=1, most=1))
+    name = group_of(s)
+    there = [group(name, 3), *workers(name, 3)]
+    assert first(s, world(*there, scheduler=SchedulerView(trouble="away"))).going == ()
+    gone = first(s, world(*there, scheduler=SchedulerView(trouble="away", given_up=True))).going
+    assert [w["metadata"]["name"] for w in gone] == [worker(name, 2), worker(name, 1)]
+
+
+def test_a_removed_pool_goes_to_its_last_worker() -> None:
+    s = of_pools(pool())
+    there = [
+        group(group_of(s), 2),
+        *workers(group_of(s), 2),
+        group("zmumu-old-1", 2, "old"),
+        *workers("zmumu-old-1", 2),
+    ]
+    kept, old = pools.groups(s, limited(), world(*there))
+    assert (kept.target, old.pool, old.target, old.surplus) == (2, None, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("ready", "nowhere", "limit", "new", "left"),
+    [
+        (0, 0, 100, 3, 3),  # new before old
+        (1, 0, 100, 3, 2),
+        (3, 0, 100, 3, 0),
+        (0, 0, 3, 0, 0),  # no room beside the old ones: they go first
+        (0, 0, 4, 1, 1),
+        (0, 2, 100, 3, 1),  # two find no node: two make room
+    ],
+)
+def test_another_shape(ready: int, nowhere: int, limit: int, new: int, left: int) -> None:
+    s, before = of_pools(pool(least=3, most=3, size="medium")), of_pools(pool(least=3, most=3))
+    old = group_of(before)
+    there = [group(old, 3), *workers(old, 3), *pods(group_of(s), ready, nowhere)]
+    made, leaving = pools.groups(s, limited(workers=limit), world(*there))
+    assert (made.target, leaving.target) == (new, left)
+
+
+def test_gpus_that_are_still_held_are_not_given_again() -> None:
+    s = of_pools(pool("gpu", 2, 2, gpusPerWorker=1, size="medium"))
+    old = group_of(of_pools(pool("gpu", 2, 2, gpusPerWorker=1)))
+    there = [group(old, 2, "gpu", gpus=1), *workers(old, 2)]
+    made, leaving = pools.groups(s, limited(gpus=2), world(*there))
+    assert (made.target, leaving.target) == (0, 0)
+    assert [g.target for g in pools.groups(s, limited(gpus=4), world(*there))] == [2, 2]
+
+
+def test_one_pool_waits_for_the_workers_that_another_has_to_give() -> None:
+    s = of_pools(pool(least=1, most=1), pool("gpu", 3, 3))
+    there = [group(group_of(s), 4), *workers(group_of(s), 4), group(group_of(s, 1), 0, "gpu")]
+    cpu, gpu = pools.groups(s, limited(workers=4), world(*there))
+    assert (cpu.target, cpu.surplus, gpu.target) == (1, 3, 0)
+
+
+def test_nothing_is_asked_where_nothing_can_change() -> None:
+    s = of_pools(pool())
+    there = [group(group_of(s), 2), *workers(group_of(s), 2)]
+    assert pools.question(s, limited(), world(*there)) is None
+
+
+def test_what_is_asked() -> None:
+    s = of_pools(pool(least=1, most=1, size="medium"), pool("gpu", 0, 2, gpusPerWorker=1))
+    cpu, gpu = group_of(s), group_of(s, 1)
+    there = [group(cpu, 3), *workers(cpu, 3), group("zmumu-old-1", 1, "old"), *workers("zmumu-old-1", 1)]
+    found = pools.question(s, limited(retireSeconds=7), world(*there))
+    assert found
+    assert found.url == names.dask_agent_url(s)
+    assert found.patience == 7
+    assert {name: asked.get("keep") for name, asked in found.pools.items()} == {cpu: 1, gpu: None, "zmumu-old-1": 0}
+    assert found.pools[gpu]["resources"] == {"GPU": 1}
+    assert found.pools["zmumu-old-1"]["leaving"]
+
+
+def test_a_shape_is_what_cannot_be_edited() -> None:
+    s = session()
+    one, other = (DaskPool.model_validate(pool(least=1, most=number)) for number in (2, 3))
+    assert pools.group_name(s, one) == pools.group_name(s, other)
+    assert pools.group_name(s, one) != pools.group_name(s, one.model_copy(update={"size": "medium"}))
