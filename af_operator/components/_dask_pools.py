@@ -99,11 +99,13 @@ def question(session: Session, profile: Profile, observed: Observed) -> Question
 
 def _asked(group: Group, profile: Profile) -> dict[str, object]:
     pool = group.pool
-    keep = {"keep": group.target} if group.surplus > 0 else {}
+    keep: dict[str, object] = {"keep": group.target} if group.surplus > 0 else {}
     if pool is None:
         return {**keep, "drain": DRAIN_SECONDS, "leaving": True}
     resources = {"GPU": pool.gpus_per_worker} if pool.gpus_per_worker else {}
     threads = math.ceil(_pods.parse_quantity(_choices.size(profile, pool.size).cpu))
+    if pool.workers.min < pool.workers.max:
+        keep = {**keep, "pool": pool.name}
     return {**keep, "threads": threads, "resources": resources, "drain": DRAIN_SECONDS, "quiet": QUIET_SECONDS}
 
 

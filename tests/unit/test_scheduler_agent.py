@@ -66,6 +66,11 @@ class Cluster:
             found = (await response.json())["pools"]
         return {name: found[groups[name]] for name in pools}
 
+    async def tell(self, **wish: Any) -> tuple[int, str]:
+        """Say how many workers are wanted."""
+        async with self.http.post(self.url.replace("pools", "scale"), json=wish) as response:
+            return response.status, (await response.json()).get("error", "")
+
     async def until(self, said: Callable[[dict[str, Any]], bool], **pools: dict[str, Any]) -> dict[str, Any]:
         """Ask until the answer is as wanted."""
         end = time.monotonic() + 30
@@ -185,6 +190,21 @@ async def test_many_short_tasks_want_few_workers(cluster: Cluster) -> None:
     many = client.map(slow, range(400), seconds=0.01, pure=False)
     await cluster.until(lambda a: 0 < a["cpu"]["wanted"] <= 3, cpu={"quiet": 0.0})
     await client.gather(many)
+
+
+async def test_who_works_in_the_session_says_how_many(cluster: Cluster) -> None:
+    await cluster.worker(CPU, 0)
+    pools: dict[str, dict[str, Any]] = {"cpu": {}, "gpu": {"pool": "gpu", "resources": {"GPU": 1}}}
+    assert (await cluster.ask(**pools))["gpu"]["wanted"] == 0
+    assert await cluster.tell(pool="gpu", workers=2) == (200, "")
+    assert (await cluster.ask(**pools))["gpu"]["wanted"] == 2
+    assert await cluster.tell(pool="gpu", workers=None) == (200, "")
+    assert (await cluster.ask(**pools))["gpu"]["wanted"] == 0
+    status, said = await cluster.tell(pool="cpu", workers=2)
+    assert status == 400
+    assert "`af scale`" in said
+    for wrong in (-1, "2", True, 1.5):
+        assert (await cluster.tell(pool="gpu", workers=wrong))[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ scheduler dies, there is nothing left to lose.
     {"pools": {"zmumu-gpu-1a2b3c": {"keep": 2, "threads": 1, "resources": {"GPU": 1}, "quiet": 30}}}
     {"pools": {"zmumu-gpu-1a2b3c": {"wanted": 0, "workers": [], "retiring": [], "retired": [], "stuck": []}}}
 
+``POST /af/v1/scale`` is for whoever works in the session, ``{"pool": "gpu", "workers": 2}``: so many are wanted, whatever
+the tasks ask for, until ``{"pool": "gpu", "workers": null}``.
+
 A pool is known by the name of its DaskWorkerGroup; its workers are called ``<group>-worker-<hex>``. `keep` is how many
 workers may stay; the others are chosen here (idle first, then fewest bytes), take no new tasks, finish what they run,
 and have their results copied away. In `retired` stands who has nothing left: their pods may be deleted. In `stuck`
@@ -42,7 +45,7 @@ MEMORY_SHARE = 0.6
 """Of the workers' memory; beyond it Dask begins to spill."""
 STUCK_PAUSE = 5.0
 """Seconds until a worker is tried again that could not give its results away."""
-FIELDS = frozenset({"keep", "threads", "resources", "quiet", "drain", "leaving"})
+FIELDS = frozenset({"pool", "keep", "threads", "resources", "quiet", "drain", "leaving"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Pool:
 
     Attributes
     ----------
+    pool
+        What its user calls it; empty where its size is not a matter of demand.
     keep
         Workers that may stay; None when all may.
     threads
@@ -66,6 +71,7 @@ class Pool:
     """
 
     group: str
+    pool: str = ""
     keep: int | None = None
     threads: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -94,22 +100,37 @@ class Agent:
         self._retired: set[str] = set()
         self._stuck: dict[str, float] = {}
         self._wanted: dict[str, deque[tuple[float, int]]] = {}
+        self._elastic: frozenset[str] = frozenset()
+        self._told: dict[str, int] = {}
 
     def answer(self, pools: Collection[Pool]) -> dict[str, Any]:
         """Set right who goes, and return how each pool is."""
         self._forget()
+        self._elastic = frozenset(pool.pool for pool in pools if pool.pool)
         found = {}
         for pool in pools:
             self._settle(pool)
             names = sorted(str(ws.name) for ws in self._workers(pool))
             found[pool.group] = {
-                "wanted": self._lately(pool, self._demand(pool, pools)),
+                "wanted": self._told.get(pool.pool, self._lately(pool, self._demand(pool, pools))),
                 "workers": names,
                 "retiring": [n for n in names if n in self._going],
                 "retired": [n for n in names if n in self._retired],
                 "stuck": [n for n in names if n in self._stuck],
             }
         return found
+
+    def tell(self, pool: str, workers: int | None) -> None:
+        """Want so many workers from now on; None: as the tasks ask. Raises ValueError with what is possible."""
+        if pool not in self._elastic:
+            there = ", ".join(sorted(self._elastic)) or "none"
+            raise ValueError(f"pool {pool!r} is not elastic (elastic: {there}): change its size with `af scale`")
+        if workers is None:
+            self._told.pop(pool, None)
+        elif isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0:
+            self._told[pool] = workers
+        else:
+            raise ValueError("workers is a number, or null")
 
     def _workers(self, pool: Pool) -> list[Any]:
         return [ws for ws in self._scheduler.workers.values() if pool.has(str(ws.name))]
@@ -247,23 +268,40 @@ def _at_once(pool: Pool, tasks: Iterable[Any]) -> int:
     return min(limits)
 
 
-class PoolsHandler(RequestHandler):
-    """``POST /af/v1/pools``."""
+class Handler(RequestHandler):
+    """Answers 400 with a sentence to what is not understood."""
 
     def initialize(self, agent: Agent) -> None:
         """Take what the route was made with."""
         self._agent = agent
 
     def post(self) -> None:
-        """Answer 400 with a sentence to what is not understood."""
+        """Answer a request."""
         try:
-            given = json.loads(self.request.body)["pools"]
-            pools = list(_parse(given))
+            given = json.loads(self.request.body)
+            if not isinstance(given, dict):
+                raise ValueError("write an object")
+            self.write(self.answer(given))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.set_status(400)
             self.write({"error": str(error)})
-            return
-        self.write({"pools": self._agent.answer(pools)})
+
+
+class PoolsHandler(Handler):
+    """``POST /af/v1/pools``."""
+
+    def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how the pools are."""
+        return {"pools": self._agent.answer(list(_parse(given["pools"])))}
+
+
+class ScaleHandler(Handler):
+    """``POST /af/v1/scale``."""
+
+    def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the wish."""
+        self._agent.tell(given["pool"], given["workers"])
+        return {}
 
 
 def _parse(given: Mapping[str, Any]) -> Iterator[Pool]:
@@ -272,7 +310,8 @@ def _parse(given: Mapping[str, Any]) -> Iterator[Pool]:
 
 
 def dask_setup(scheduler: Scheduler) -> None:
-    """Add the route; called by Dask when the scheduler has started."""
-    route = (r"/af/v1/pools", PoolsHandler, {"agent": Agent(scheduler)})
-    scheduler.http_application.add_handlers(".*$", [route])
+    """Add the routes; called by Dask when the scheduler has started."""
+    options = {"agent": Agent(scheduler)}
+    routes = [(r"/af/v1/pools", PoolsHandler, options), (r"/af/v1/scale", ScaleHandler, options)]
+    scheduler.http_application.add_handlers(".*$", routes)
     log.info("Pools are asked about at /af/v1/pools")
