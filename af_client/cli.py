@@ -308,6 +308,46 @@ def _await_notebook(sessions: Sessions, name: str, timeout: float | None, screen
         screen.append_only()
 
 
+class Workers(click.ParamType[tuple[int, int]]):
+    """``4``, or ``0..8`` for an elastic pool."""
+
+    name = "workers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return (min, max)."""
+        least, dots, most = str(value).partition("..")
+        try:
+            found = int(least), int(most if dots else least)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor a range such as 0..8", param, ctx)
+        if not 0 <= found[0] <= found[1]:
+            self.fail(f"{value!r}: write the smaller number first, and none below 0", param, ctx)
+        return found
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("pool")
+@click.argument("workers", type=Workers(), metavar="N|MIN..MAX")
+@common
+@click.pass_context
+def scale(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
+    """Give a Dask pool of a session another number of workers, while it computes.
+
+    N is a fixed number; MIN..MAX makes the pool elastic: as many as its tasks ask for. Workers that go have their
+    results copied to others first.
+
+    \b
+    Examples:
+      af scale zmumu-x7k2p cpu 8
+      af scale zmumu-x7k2p gpu 0..2
+    """
+    name, pool, (least, most) = options["name"], options["pool"], options["workers"]
+    session = connect(ctx, namespace, context).scale(name, pool, least, most)
+    many = f"{least} workers" if least == most else f"{least} to {most} workers, as its tasks ask"
+    _changed(session, output, f"pool {pool}: {many}; `af status {name}` says how far it is")
+
+
 @cli.command()
 @click.argument("name")
 @common

@@ -88,6 +88,31 @@ class Sessions:
         """Bring the compute back."""
         return self._patch(name, {"spec": {"suspend": False}})
 
+    def scale(self, name: str, pool: str, least: int, most: int | None = None) -> Session:
+        """Give a Dask pool another number of workers: exactly `least`, or between both, as its tasks ask.
+
+        The session goes on computing meanwhile; workers go without losing results.
+
+        Raises
+        ------
+        BadInput
+            It has no such pool.
+        """
+        session = self.get(name)
+        pools = [each["name"] for each in (session.body["spec"].get("dask") or {}).get("pools", ())]
+        if pool not in pools:
+            raise BadInput(f"session {name} has no pool {pool!r}; its pools: {', '.join(pools) or 'none'}")
+        path = f"/spec/dask/pools/{pools.index(pool)}"
+        patch = [
+            {"op": "test", "path": f"{path}/name", "value": pool},  # somebody may have removed another one meanwhile
+            {
+                "op": "replace",
+                "path": f"{path}/workers",
+                "value": {"min": least, "max": least if most is None else most},
+            },
+        ]
+        return self._patch(name, patch, "application/json-patch+json")
+
     def delete(self, name: str) -> None:
         """Delete a session and, by the cluster's garbage collection, everything that it made."""
         self._api.call(Request("DELETE", self._path(name)))
@@ -214,8 +239,7 @@ class Sessions:
         base = f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"
         return f"{base}/{name}" if name else base
 
-    def _patch(self, name: str, patch: Mapping[str, Any]) -> Session:
-        kind = "application/merge-patch+json"
+    def _patch(self, name: str, patch: Any, kind: str = "application/merge-patch+json") -> Session:
         return Session.parse(self._api.call(Request("PATCH", self._path(name), body=patch, content_type=kind)))
 
     def _again(self, name: str) -> Session:

@@ -69,9 +69,22 @@ class FakeTransport:
             raise missing(name)
         if request.verb == "DELETE":
             return self.objects.pop(name)
-        if request.verb == "PATCH":
+        if request.verb == "PATCH" and isinstance(request.body, list):
+            self._json_patch(self.objects[name], request.body)
+        elif request.verb == "PATCH":
             self.objects[name]["spec"] |= request.body["spec"]
         return deepcopy(self.objects[name])
+
+    def _json_patch(self, body: dict[str, Any], patch: list[dict[str, Any]]) -> None:
+        for step in patch:
+            *path, last = (int(part) if part.isdigit() else part for part in step["path"].strip("/").split("/"))
+            target: Any = body
+            for part in path:
+                target = target[part]
+            if step["op"] == "replace":
+                target[last] = step["value"]
+            elif target[last] != step["value"]:
+                raise from_response(422, "the server rejected our request due to an error in our request")
 
     def lines(self, request: Request) -> Iterator[bytes]:
         self.requests.append(request)

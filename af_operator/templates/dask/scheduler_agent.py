@@ -7,8 +7,8 @@ scheduler dies, there is nothing left to lose.
     {"pools": {"zmumu-gpu-1a2b3c": {"keep": 2, "threads": 1, "resources": {"GPU": 1}, "quiet": 30}}}
     {"pools": {"zmumu-gpu-1a2b3c": {"wanted": 0, "workers": [], "retiring": [], "retired": [], "stuck": []}}}
 
-``POST /af/v1/scale`` is for whoever works in the session, ``{"pool": "gpu", "workers": 2}``: so many are wanted, whatever
-the tasks ask for, until ``{"pool": "gpu", "workers": null}``.
+``POST /af/v1/scale`` is for whoever works in the session, ``{"pool": "gpu", "workers": 2}``: so many are wanted,
+whatever the tasks ask for, until ``{"pool": "gpu", "workers": null}``.
 
 A pool is known by the name of its DaskWorkerGroup; its workers are called ``<group>-worker-<hex>``. `keep` is how many
 workers may stay; the others are chosen here (idle first, then fewest bytes), take no new tasks, finish what they run,
@@ -278,10 +278,7 @@ class Handler(RequestHandler):
     def post(self) -> None:
         """Answer a request."""
         try:
-            given = json.loads(self.request.body)
-            if not isinstance(given, dict):
-                raise ValueError("write an object")
-            self.write(self.answer(given))
+            self.write(self.answer(dict(json.loads(self.request.body))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.set_status(400)
             self.write({"error": str(error)})

@@ -1,0 +1,73 @@
+"""What is said from inside a session, to a scheduler that answers or does not."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from af_client import here
+from af_client.errors import BadInput, Unreachable
+from af_client.here import Here
+
+
+class Scheduler(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.told: list[tuple[str, object]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Scheduler
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.told.append((self.path, body))
+        fine = body["pool"] == "gpu"
+        self.send_response(200 if fine else 400)
+        self.end_headers()
+        self.wfile.write(b"{}" if fine else b'{"error": "pool \'cpu\' is not elastic"}')
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
+    with Scheduler() as found:
+        monkeypatch.setattr(here, "DASHBOARD_PORT", found.server_port)
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+INSIDE = Here({"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:8786"})
+
+
+def test_scale(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    INSIDE.scale("gpu", 2)
+    INSIDE.scale("gpu", None)
+    asked = [{"pool": "gpu", "workers": 2}, {"pool": "gpu", "workers": None}]
+    assert scheduler.told == [("/af/v1/scale", each) for each in asked]
+
+
+def test_a_pool_that_is_not_elastic(scheduler: Scheduler) -> None:
+    with pytest.raises(BadInput, match="not elastic"):
+        INSIDE.scale("cpu", 2)
+
+
+def test_outside_of_a_session() -> None:
+    with pytest.raises(BadInput, match="af scale NAME POOL N"):
+        Here({}).scale("gpu", 2)
+
+
+def test_a_scheduler_that_is_away(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "DASHBOARD_PORT", 1)
+    with pytest.raises(Unreachable, match="does not answer"):
+        INSIDE.scale("gpu", 2)
