@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from copy import deepcopy
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 

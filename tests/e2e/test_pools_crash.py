@@ -1,0 +1,82 @@
+"""The operator dies before and after each of its writes while a pool shrinks: the same end, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.test_pools import HELD, PROGRAM, deployments, pools, said, settled, start, stop
+from tests.support.api_proxy import ApiProxy, When
+from tests.support.audit import DASK_OPERATOR, Audit
+from tests.support.operator_process import OperatorProcess, instead_of_the_pods
+from tests.support.tenant import Tenant, poll
+
+NAME = "crash"
+MANY, FEW = {"cpu": 3, "other": 1}, {"cpu": 1, "other": 1}
+Operator = tuple[ApiProxy, OperatorProcess]
+
+
+@pytest.fixture
+def operator() -> Iterator[Operator]:
+    with instead_of_the_pods() as (proxy, process):
+        yield proxy, process
+
+
+def resize(tenant: Tenant, sizes: dict[str, int]) -> None:
+    tenant.patch(NAME, dask=pools(*((number, number) for number in sizes.values())))
+
+
+def quiet(tenant: Tenant, proxy: ApiProxy, sizes: dict[str, int]) -> None:
+    """Wait until the pools have their sizes and their group says so: the last of the shrink's own writes."""
+    settled(tenant, NAME, **sizes)
+    path = "jsonpath={.items[*].spec.worker.replicas}"
+    groups = ("get", "daskworkergroups", "-l", "analysisfacility.io/pool=cpu", "-o", path)
+    poll(lambda: tenant.kubectl(*groups) == str(sizes["cpu"]), f"the group asks for {sizes['cpu']}", 60)
+
+
+@pytest.mark.timeout(900)
+def test_a_shrink_survives_a_death_at_each_write(tenant: Tenant, operator: Operator) -> None:
+    proxy, process = operator
+    process.start()
+    start(tenant, NAME, PROGRAM, pools((3, 3), (1, 1)))
+    poll(lambda: f"held {HELD}" in said(tenant, NAME), "the program holds its results", 240)
+    settled(tenant, NAME, **MANY)
+    before = len(proxy.writes)
+    resize(tenant, FEW)
+    quiet(tenant, proxy, FEW)
+    writes = [str(write) for write in proxy.writes[before:]]
+    print("one shrink:", *writes, sep="\n  ")
+    died = 0
+    for number in range(1, len(writes) + 1):
+        for when in ("before", "after"):
+            died += shrink(tenant, operator, number, when)
+    assert died >= len(writes), "most of the deaths came"
+    log = stop(tenant, NAME)
+    assert "again 0" in log
+    print(f"{died} deaths, {len(writes)} writes in a shrink; {log.strip().splitlines()[-1]}")
+
+
+def shrink(tenant: Tenant, operator: Operator, number: int, when: When) -> bool:
+    """Grow, shrink, die at a write of the shrink, come back; return whether it died."""
+    proxy, process = operator
+    resize(tenant, MANY)
+    settled(tenant, NAME, **MANY)
+    with Audit() as audit:
+        proxy.at(len(proxy.writes) + number, when, process.kill)
+        resize(tenant, FEW)
+        poll(lambda: proxy.sprung.is_set() or shrunk(tenant), f"write {number} or the end of the shrink", 90)
+        died = proxy.sprung.is_set()
+        if died:
+            process.wait()
+            process.start()
+        quiet(tenant, proxy, FEW)
+        proxy.at(0, when, process.kill)  # one that did not come to that write is not to die later
+        assert process.running()
+        created = audit.created(DASK_OPERATOR, namespace=tenant.namespace)
+        assert created == [], f"death {when} write {number}: workers were made in a shrink"
+    return died
+
+
+def shrunk(tenant: Tenant) -> bool:
+    return len(deployments(tenant, "cpu")) == FEW["cpu"]
