@@ -140,6 +140,10 @@ class HubSessions:
         query = {"fieldValidation": "Strict", "fieldManager": FIELD_MANAGER}
         return self._learn(await self._api.call(Request("POST", path, query, body)))
 
+    async def read(self, namespace: str, name: str) -> Session:
+        """Return a session as it is: for one that the watch has not told of yet."""
+        return self._learn(await self._api.call(Request("GET", _path(Ref(namespace, name, "")))))
+
     async def write_environment(self, ref: Ref, environment: Mapping[str, str]) -> None:
         """Put the whole environment into the session's Secret; what was in it before is gone.
 

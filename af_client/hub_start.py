@@ -24,6 +24,10 @@ MIN_TOKEN = 8
 """JupyterHub takes no shorter one."""
 
 
+class SeenLate(ClientError):
+    """There is a session for this server; the watch did not know it yet."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What is to be started.
@@ -122,6 +126,8 @@ class Start:
                 self._sessions.lost(Ref.of(session.body))  # deleted a moment ago
             except NotSuspended:
                 await self._sessions.changed(self._known(), 1)
+            except SeenLate:
+                LOG.info("%s:%s has a session that the watch had not told of", self._order.user, self._order.server)
             else:
                 return self._known()
         raise NotStarted("the session changes all the time", "try again in a moment", reason="conflict")
@@ -199,8 +205,16 @@ class Start:
             try:
                 return await self._sessions.create(namespace, name, spec)
             except NameTaken:
-                LOG.info("there is another session called %s/%s", namespace, name)
+                await self._must_be_anothers(namespace, name)
         return await self._sessions.create(namespace, own, spec)
+
+    async def _must_be_anothers(self, namespace: str, name: str) -> None:
+        """Never make a second session for a server, not even when the answer to a first request was lost."""
+        body = (await self._sessions.read(namespace, name)).body
+        server = self._order.user, self._order.server
+        if (body["spec"].get("user"), hub_names.server_name(body)) == server:
+            raise SeenLate(f"session {name} is there already")
+        LOG.info("there is another session called %s/%s", namespace, name)
 
     async def _wait(self, ref: Ref) -> None:
         deadline = self.began + self._order.seconds - LATE_SECONDS

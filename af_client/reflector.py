@@ -193,7 +193,9 @@ class Reflector:
         known = self.objects.get(key)
         if known is not None and _version(known) >= _version(body):
             return
-        self.objects[key] = body
+        # Nobody here asks who wrote what, and it is half of an object.
+        meta = {field: value for field, value in body["metadata"].items() if field != "managedFields"}
+        self.objects[key] = {**body, "metadata": meta}
         self._tell(key)
 
     def _drop(self, key: Key) -> None:

@@ -9,6 +9,7 @@ import pytest
 from jupyterhub import orm
 from traitlets import TraitError
 
+from af_client.hub_errors import NotStarted
 from tests.support.fake_api import refusal
 from tests.support.fake_transport import condition
 from tests.support.spawner_bench import Bench, refused, session_path, until
@@ -83,3 +84,35 @@ async def test_namespace_by_group_and_by_function(bench: Bench) -> None:
 async def test_a_namespace_that_the_hub_does_not_watch(bench: Bench) -> None:
     bench.config.AnalysisSessionSpawner.namespaces = ["physics"]
     assert "c.AnalysisSessionSpawner.namespaces" in (await refused(bench.spawner("z"))).jupyterhub_message
+
+
+async def test_a_form_that_cannot_be_made_says_why(bench: Bench) -> None:
+    await bench.api.go_away()
+    with pytest.raises(NotStarted, match="API server") as error:
+        await bench.spawner("z").form()
+    assert error.value.status_code == 503
+
+
+async def test_a_session_whose_creation_was_answered_by_nobody_is_not_made_twice(bench: Bench) -> None:
+    spawner = bench.spawner("z")
+    await spawner.form()
+    bench.api.blind = True
+    await bench.apply(PATH, suspend=True, notebook={"serverName": "z"})
+    assert spawner.sessions.find("alice", "z") is None
+    start = asyncio.create_task(spawner.start())
+    await until(lambda: bench.api.objects[PATH]["spec"]["suspend"] is False)
+    bench.api.blind = False
+    await bench.operate(PATH)
+    assert await start
+    assert len([path for path in bench.api.objects if "/analysissessions/" in path]) == 1
+
+
+async def test_only_profiles_that_are_offered_can_be_had_the_default_one_first(bench: Bench) -> None:
+    await bench.offer("secret")
+    await bench.offer("a-first-one")
+    bench.config.AnalysisSessionSpawner.profiles = ["default", "a-first-one"]
+    spawner = bench.spawner("z")
+    await until(lambda: len(spawner.sessions.profiles.objects) in (0, 3))
+    assert [offer.profile for offer in await spawner.offers()] == ["default", "a-first-one"]
+    with pytest.raises(NotStarted, match="profile: 'secret' is not offered"):
+        await spawner.check_options({"profile": "secret"})
