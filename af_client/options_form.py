@@ -3,10 +3,12 @@
 Options are a plain dict, the same from the form, from a link and from the REST API::
 
     {"profile": "default", "image": "analysis", "size": "small", "xcache": "Session",
-     "pools": {"cpu": {"workers": 4, "size": "medium"}, "gpu": {"workers": 1, "gpusPerWorker": 1}}}
+     "pools": {"cpu": {"workers": 4, "minWorkers": 2, "size": "medium"}, "gpu": {"workers": 1, "gpusPerWorker": 1}}}
+
+A pool begins with `minWorkers`, 1 if left out, and has up to `workers` as its tasks ask for them.
 
 Everything may be left out. Fields of the form and of links: ``profile``, ``image``, ``size``, ``xcache``,
-``workers.<pool>`` and ``worker-size.<pool>``.
+``workers.<pool>``, ``min-workers.<pool>`` and ``worker-size.<pool>``.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ Options = Mapping[str, Any]
 Fields = Mapping[str, Sequence[str]]
 PLACEMENTS = ("Session", "Sidecar")
 KEYS = frozenset({"profile", "image", "size", "xcache", "pools"})
-POOL_KEYS = frozenset({"workers", "size", "gpusPerWorker"})
-POOL_FIELDS = {"workers": "workers", "worker-size": "size"}
-NUMBERS = frozenset({"workers"})
+POOL_KEYS = frozenset({"workers", "minWorkers", "size", "gpusPerWorker"})
+POOL_FIELDS = {"workers": "workers", "min-workers": "minWorkers", "worker-size": "size"}
+NUMBERS = frozenset({"workers", "minWorkers"})
 PREFIX = ":"
 """Between a profile's name and a field that is of this profile only."""
 MAX_SHOWN = 60
@@ -124,11 +126,12 @@ def _pool(pool: Pool, chosen: Any, offer: Offer) -> dict[str, Any]:
     where = f"pools.{pool.name}"
     _known(where, chosen, POOL_KEYS)
     workers = _count(f"{where}.workers", chosen.get("workers", 0), pool.most)
+    # One is enough to begin with. Of a pool without workers the form says a minimum, too.
+    least = _count(f"{where}.minWorkers", chosen.get("minWorkers", min(workers, 1)), workers or pool.most)
     found: dict[str, Any] = {
         "name": pool.name,
         "nodePool": pool.name,
-        # One is enough to begin with: the others join when there is room for them.
-        "workers": {"min": min(workers, 1), "max": workers},
+        "workers": {"min": least, "max": workers},
     }
     if (size := chosen.get("size")) is not None:
         found["size"] = _one_of(f"{where}.size", size, [s.name for s in offer.sizes])

@@ -78,7 +78,10 @@ CHOICES = {
     "image": "ml",
     "size": "large",
     "xcache": "Session",
-    "pools": {"cpu": {"workers": 4, "size": "large"}, "gpu": {"workers": 1, "size": "small"}},
+    "pools": {
+        "cpu": {"workers": 4, "minWorkers": 2, "size": "large"},
+        "gpu": {"workers": 1, "minWorkers": 0, "size": "small"},
+    },
 }
 
 
@@ -88,13 +91,18 @@ def test_what_is_chosen_comes_back_from_the_form_and_fits_the_api() -> None:
     chosen = SessionSpec.model_validate({**spec(CHOICES), "user": "alice"})
     assert chosen.dask is not None
     assert [(p.name, p.node_pool, p.workers.min, p.workers.max, p.gpus_per_worker) for p in chosen.dask.pools] == [
-        ("cpu", "cpu", 1, 4, 0),
-        ("gpu", "gpu", 1, 1, 1),
+        ("cpu", "cpu", 2, 4, 0),
+        ("gpu", "gpu", 0, 1, 1),
     ]
     assert chosen.notebook is not None
     assert (chosen.image, chosen.notebook.size) == ("ml", "large")
     assert chosen.xcache is not None
     assert chosen.xcache.placement == "Session"
+
+
+def test_a_pool_begins_with_one_worker_where_nobody_says_more() -> None:
+    (pool,) = spec({"pools": {"cpu": {"workers": 4}}})["dask"]["pools"]
+    assert pool["workers"] == {"min": 1, "max": 4}
 
 
 def test_every_field_has_a_label_and_numbers_have_their_bounds() -> None:
@@ -164,9 +172,16 @@ REFUSED: list[tuple[Any, str]] = [
     ({"pools": {"cpu": {"workers": True}}}, "pools.cpu.workers: True"),
     ({"pools": {"cpu": {"workers": 1.5}}}, "pools.cpu.workers: 1.5"),
     ({"pools": {"cpu": {"workers": 10**30}}}, "over the limit"),
+    (
+        {"pools": {"cpu": {"workers": 2, "minWorkers": 3}}},
+        "pools.cpu.minWorkers: 3 is over the limit: allowed: at most 2",
+    ),
     ({"pools": {"cpu": {"workers": 1, "size": "huge"}}}, "pools.cpu.size: 'huge'"),
     ({"pools": {"cpu": {"workers": 1, "gpusPerWorker": 1}}}, "pools.cpu.gpusPerWorker: 1 is over the limit"),
-    ({"pools": {"cpu": {"workers": 1, "image": "x"}}}, "'image' is unknown: allowed: gpusPerWorker, size, workers"),
+    (
+        {"pools": {"cpu": {"workers": 1, "image": "x"}}},
+        "'image' is unknown: allowed: gpusPerWorker, minWorkers, size, workers",
+    ),
     ({"pools": {"cpu": {"workers": 8}, "gpu": {"workers": 2}}, "size": "small", "image": 0}, "image: 0"),
     ({"pools": {"gpu": {"workers": 2, "gpusPerWorker": 2}}}, "GPUs over all pools: 4 is over the limit: allowed: at"),
     ({"image": "x" * 10_000}, "image: 'xxx"),
