@@ -89,8 +89,11 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    settings = {"distributed.admin.tick.interval": "500ms", "distributed.scheduler.allowed-failures": 0}
+async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+    settings = getattr(request, "param", {}) | {
+        "distributed.admin.tick.interval": "500ms",
+        "distributed.scheduler.allowed-failures": 0,
+    }
     with dask.config.set(settings):
         async with AsyncExitStack() as stack:
             logging.getLogger("distributed").setLevel(logging.ERROR)
@@ -141,6 +144,21 @@ async def test_tasks_of_one_who_goes_run_to_their_end(cluster: Cluster) -> None:
     assert gone == [f"{CPU}-worker-{0:010x}"]
     assert await task == 1, "its result was copied to the other pool's worker"
     assert _times_computed(cluster, task.key) == 1
+
+
+@pytest.mark.parametrize("cluster", [{"distributed.scheduler.worker-saturation": float("inf")}], indirect=True)
+async def test_tasks_that_wait_at_one_who_goes_are_given_to_others(cluster: Cluster) -> None:
+    for index in range(2):
+        await cluster.worker(CPU, index)
+    client = await cluster.client()
+    tasks = client.map(slow, range(100), seconds=0.1, pure=False)
+    await cluster.until(lambda a: a["cpu"]["wanted"] > 0, cpu={})
+    assert min(len(ws.processing) for ws in cluster.scheduler.workers.values()) > 20, "all were sent to workers at once"
+    begin = time.monotonic()
+    assert len(await cluster.shrink(1)) == 1
+    assert time.monotonic() - begin < 3, "it did not run all that waited at it"
+    assert await client.gather(tasks) == list(range(100))
+    assert {_times_computed(cluster, task.key) for task in tasks} == {1}
 
 
 async def test_the_last_one_stays_while_it_holds_results(cluster: Cluster) -> None:

@@ -43,6 +43,8 @@ SAMPLE = 1000
 """Tasks that are looked at to know what waits; more of them are counted as being alike."""
 MEMORY_SHARE = 0.6
 """Of the workers' memory; beyond it Dask begins to spill."""
+PACE = 0.2
+"""Seconds between two looks at a worker that goes."""
 STUCK_PAUSE = 5.0
 """Seconds until a worker is tried again that could not give its results away."""
 FIELDS = frozenset({"pool", "keep", "threads", "resources", "quiet", "drain", "leaving"})
@@ -156,11 +158,13 @@ class Agent:
             self._going.pop(ws.name).cancel()  # who is retired stays so: its pod may be on its way out already
 
     async def _retire(self, ws: Any, drain: float) -> None:
-        deadline = time.monotonic() + drain
         name = str(ws.name)
         try:
-            while not await self._empty(ws, deadline):  # noqa: ASYNC110 - Dask has no event for it
-                await asyncio.sleep(0.1)
+            await self._flush(ws)  # from here on it takes no new tasks
+            await self._finish(ws, time.monotonic() + drain)
+            while not self._empty(ws):
+                await self._flush(ws)
+                await asyncio.sleep(PACE)
             self._retired.add(name)
             log.info("Worker %s has nothing left", name)
         except asyncio.CancelledError:
@@ -172,19 +176,37 @@ class Agent:
         finally:
             self._going.pop(name, None)
 
-    async def _empty(self, ws: Any, deadline: float) -> bool:
-        """Copy away what the worker alone holds; return whether that was all that it will ever have."""
-        if self._scheduler.workers.get(ws.address) is not ws:
-            return True
+    async def _flush(self, ws: Any) -> None:
+        """Have what the worker alone holds copied to others."""
         done = await self._scheduler.retire_workers(workers=[ws.address], close_workers=False, remove=False)
-        if ws.address not in done and self._scheduler.workers.get(ws.address) is ws:
+        if ws.address not in done and self._here(ws):
             raise NoRoom
-        busy = bool(ws.processing) and time.monotonic() < deadline
+
+    async def _finish(self, ws: Any, deadline: float) -> None:
+        """Wait for what it runs; what waits at it goes to others, who would otherwise wait for nothing."""
+        while ws.processing and self._here(ws) and time.monotonic() < deadline:
+            for ts in list(ws.processing):
+                self._give_away(ts, ws)
+            await asyncio.sleep(PACE)
+
+    def _give_away(self, ts: Any, ws: Any) -> None:
+        """Move a task as Dask's work stealing does: a worker that runs it already refuses."""
+        able = self._scheduler.valid_workers(ts)
+        others = (self._scheduler.running if able is None else able & self._scheduler.running) - {ws}
+        if others:
+            thief = min(others, key=lambda other: (other.occupancy, other.address))
+            self._scheduler.extensions["stealing"].move_task_request(ts, ws, thief)
+
+    def _empty(self, ws: Any) -> bool:
         # Two that go at once may have only each other's copies: a copy counts where it stays.
-        return not busy and all(_held_by_another(ts, self._scheduler.running - {ws}) for ts in ws.has_what)
+        staying = self._scheduler.running - {ws}
+        return not self._here(ws) or all(_held_by(ts, staying) for ts in ws.has_what)
+
+    def _here(self, ws: Any) -> bool:
+        return self._scheduler.workers.get(ws.address) is ws
 
     def _stay(self, ws: Any) -> None:
-        if self._scheduler.workers.get(ws.address) is ws and ws.status is Status.closing_gracefully:
+        if self._here(ws) and ws.status is Status.closing_gracefully:
             stimulus = f"af-stay-{time.time()}"
             message = {"op": "worker-status-change", "status": Status.running.name, "stimulus_id": stimulus}
             self._scheduler.stream_comms[ws.address].send(message)
@@ -236,8 +258,8 @@ class NoRoom(Exception):
     """No other worker can take what this one holds."""
 
 
-def _held_by_another(ts: Any, running: set[Any]) -> bool:
-    return ts.state != "memory" or bool(running.intersection(ts.who_has or ()))
+def _held_by(ts: Any, workers: set[Any]) -> bool:
+    return ts.state != "memory" or not workers.isdisjoint(ts.who_has or ())
 
 
 def _loss(ws: Any) -> tuple[int, int, str]:
