@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from af_operator.reconcile import QUIET
 from tests.support import operator_pod
-from tests.support.audit import OPERATOR, Audit, Write
+from tests.support.audit import OPERATOR, Audit, Call
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
 
 SYSTEM = operator_pod.SYSTEM_NAMESPACE
@@ -87,5 +87,5 @@ def _looked_at(pod: str, sessions: int) -> bool:
     return found.get("af_operator_pass_seconds_count", 0) >= sessions and not found["af_operator_queue_depth"]
 
 
-def _listed(writes: list[Write]) -> str:
+def _listed(writes: list[Call]) -> str:
     return "\n".join(map(str, writes)) + f"\n{Counter((w.verb, w.resource) for w in writes)}"

@@ -20,8 +20,8 @@ READS = ("get", "list", "watch")
 
 
 @dataclass(frozen=True)
-class Write:
-    """One request that was meant to change something.
+class Call:
+    """One request.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Audit:
         self._path: Path = audit_log()
         self._file = self._path.open(encoding="utf-8")
         self._file.seek(0, 2)
-        self._writes: list[Write] = []
+        self._calls: list[Call] = []
         self._partial = ""
 
     def __enter__(self) -> Audit:
@@ -72,10 +72,15 @@ class Audit:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def writes(self, *users: str, namespace: str | None = None) -> list[Write]:
+    def writes(self, *users: str, namespace: str | None = None) -> list[Call]:
         """Return what these users wrote (all users when none is named), in one namespace or everywhere."""
-        self._writes += [w for line in self._lines() if (w := _write(json.loads(line)))]
-        return [w for w in self._writes if (not users or w.user in users) and namespace in (None, w.namespace)]
+        calls = self.calls(*users, namespace=namespace)
+        return [call for call in calls if call.verb not in READS]
+
+    def calls(self, *users: str, namespace: str | None = None) -> list[Call]:
+        """Return what these users asked, reads and watches that have ended included."""
+        self._calls += [c for line in self._lines() if (c := _call(json.loads(line)))]
+        return [c for c in self._calls if (not users or c.user in users) and namespace in (None, c.namespace)]
 
     def created(self, *users: str, namespace: str) -> list[str]:
         """Return ``resource/name`` of each creation: an object that was created twice is there twice."""
@@ -98,12 +103,12 @@ def _inode(file: Any) -> int:
     return os.fstat(file.fileno()).st_ino
 
 
-def _write(event: dict[str, Any]) -> Write | None:
+def _call(event: dict[str, Any]) -> Call | None:
     ref = event.get("objectRef")
-    if ref is None or event["verb"] in READS or event["stage"] != "ResponseComplete":
+    if ref is None or event["stage"] != "ResponseComplete":
         return None
     parts = (ref.get("resource", ""), ref.get("subresource"))
-    return Write(
+    return Call(
         user=event["user"]["username"],
         verb=event["verb"],
         resource="/".join(p for p in parts if p),

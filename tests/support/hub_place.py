@@ -15,6 +15,18 @@ from tests.support.tenant import Body, Tenant, poll
 
 SESSIONS = "analysissessions.analysisfacility.io"
 HUB = "app.kubernetes.io/name=hub"
+KILL = """
+import os, signal
+me = os.getpid()
+def words(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().split(b"\\0")
+pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != me]
+found = [p for p in pids if b"python" in words(p)[0] and b"jupyterhub" in words(p)[1]]
+assert len(found) == 1, found
+os.kill(found[0], signal.SIGKILL)
+"""
+"""Runs in the Hub's container, where process 1 is tini."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,10 @@ class Hub:
 
     def answers(self) -> bool:
         """Return whether the Hub is there, seen through the proxy."""
-        return requests.get(f"{self.base}/hub/health", timeout=5).status_code == 200
+        try:
+            return requests.get(f"{self.base}/hub/health", timeout=2).status_code == 200
+        except requests.RequestException:
+            return False
 
     @contextmanager
     def users(self, tenant: Tenant, *names: str) -> Iterator[list[HubUser]]:
@@ -40,7 +55,7 @@ class Hub:
         try:
             yield people
         finally:
-            clear(tenant, people)
+            clear(tenant, [self.login(name) for name in names])  # anew: a test may have lost the Hub's database
 
 
 def hub_pod() -> Body:
@@ -74,3 +89,38 @@ def clear(tenant: Tenant, people: list[HubUser]) -> None:
 
 def _owner(home: Body) -> str:
     return str(home["metadata"].get("annotations", {}).get("analysisfacility.io/user", ""))
+
+
+def kill_hub(program: str = "") -> None:
+    """Let the Hub's process die by SIGKILL where it is, after `program` has run there; wait for the next one."""
+    name = hub_pod()["metadata"]["name"]
+    before = restarts(name)
+    system("exec", name, "--", "python", "-c", f"{program}\n{KILL}", check=False)
+    poll(lambda: restarts(name) == before + 1, "the Hub's container is started again")
+
+
+def replace_hub() -> None:
+    """Delete the Hub's pod; wait until there is another one."""
+    old = hub_pod()["metadata"]["name"]
+    system("delete", "pod", old, "--wait=false")
+    poll(lambda: hub_pod()["metadata"]["name"] != old, "another pod of JupyterHub")
+
+
+def restarts(name: str) -> int:
+    """Return how often the Hub's container in this pod was started again."""
+    pod = hub_pod()
+    assert pod["metadata"]["name"] == name, "the Hub's pod has been replaced"
+    return int(pod["status"]["containerStatuses"][0]["restartCount"])
+
+
+def lives(tenant: Tenant, *sessions: str) -> dict[str, tuple[str, int]]:
+    """Return uid and number of restarts of each pod of these sessions: one that lives on changes neither."""
+    chosen = f"analysisfacility.io/session in ({','.join(sessions)})"
+    pods = json.loads(tenant.kubectl("get", "pods", "-l", chosen, "-o", "json"))["items"]
+    return {
+        pod["metadata"]["name"]: (
+            pod["metadata"]["uid"],
+            sum(c["restartCount"] for c in pod["status"].get("containerStatuses", ())),
+        )
+        for pod in pods
+    }
