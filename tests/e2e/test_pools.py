@@ -14,7 +14,7 @@ from tests.support.audit import OPERATOR, Audit
 from tests.support.tenant import HEADLESS, Body, Tenant, condition, kubectl, poll
 
 SEEDS = [int(seed) for seed in os.environ.get("AF_SEEDS", "1").split(",")]
-RESIZES = int(os.environ.get("AF_RESIZES", "8"))
+RESIZES = int(os.environ.get("AF_RESIZES", "10"))
 HELD = 500
 
 PROGRAM = """
@@ -111,12 +111,12 @@ def test_nothing_is_lost_over_many_resizes(tenant: Tenant, seed: int) -> None:
         start(tenant, name, PROGRAM, pools((2, 2), (1, 1)))
         poll(lambda: f"held {HELD}" in said(tenant, name), "the program holds its results", 180)
         number = {"cpu": 2, "other": 1}
-        for step in range(RESIZES):
-            number[dice.choice(list(number))] = dice.randint(0, 4)
-            if not any(number.values()):
-                number["cpu"] = 1
+        for _ in range(RESIZES):
+            pool = dice.choice(list(number))
+            others = sum(number.values()) - number[pool]
+            number[pool] = dice.choice([n for n in range(5) if n != number[pool] and n + others > 0])
             tenant.patch(name, dask=pools(*((n, n) for n in number.values())))
-            if step % 2:  # the other half comes before the last is done
+            if dice.random() < 0.6:  # the others come before the last is done
                 settled(tenant, name, **number)
         settled(tenant, name, **number)
         log = scheduler_log(tenant, name)
