@@ -17,6 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from af_client.command_line import WHERE, Workers, addressed
 from af_client.errors import BadInput, ClientError, Forbidden, NotFound, ResultsError, TimedOut
 from af_client.follow import Follower, LogLine, Notice
 from af_client.model import Session
@@ -32,8 +33,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class Failure(click.ClickException):
     """An error of ours as click shows it: one line, no traceback."""
 
-    def __init__(self, error: ClientError) -> None:
-        super().__init__(str(error))
+    def __init__(self, error: ClientError, ctx: click.Context) -> None:
+        super().__init__(addressed(str(error), ctx))
         self.__dict__["exit_code"] = error.exit_code  # click declares it for the class, and reads the instance
 
 
@@ -47,7 +48,7 @@ class Commands(click.Group):
         except ClientError as error:
             if ctx.params.get("debug"):
                 raise
-            raise Failure(error) from error
+            raise Failure(error, ctx) from error
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
 
@@ -65,6 +66,8 @@ def common(command: _F) -> _F:
 
 def connect(ctx: click.Context, namespace: str | None, context: str | None) -> Sessions:
     """Return the sessions of a namespace; ``ctx.obj`` may bring a connection of its own."""
+    given = (("-n", namespace), ("--context", context))
+    ctx.meta[WHERE] = "".join(f" {option} {value}" for option, value in given if value)
     return Sessions(namespace, context, transport=ctx.obj)
 
 
@@ -185,7 +188,7 @@ def status(ctx: click.Context, namespace: str | None, context: str | None, outpu
         return
     click.echo(f"{session.name}  {session.phase or 'new'}  ({session.mode}, {session.user})")
     for line in explain(session):
-        click.echo(f"  {line}")
+        click.echo(f"  {addressed(line, ctx)}")
     for condition in () if session.ended else parts(session):
         mark = "ok" if condition.status else "--"
         click.echo(f"  {mark} {condition.type:<14} {condition.reason}")
@@ -308,23 +311,6 @@ def _await_notebook(sessions: Sessions, name: str, timeout: float | None, screen
         screen.append_only()
 
 
-class Workers(click.ParamType[tuple[int, int]]):
-    """``4``, or ``0..8`` for an elastic pool."""
-
-    name = "workers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return (min, max)."""
-        least, dots, most = str(value).partition("..")
-        try:
-            found = int(least), int(most if dots else least)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor a range such as 0..8", param, ctx)
-        if not 0 <= found[0] <= found[1]:
-            self.fail(f"{value!r}: write the smaller number first, and none below 0", param, ctx)
-        return found
-
-
 @cli.command()
 @click.argument("name")
 @click.argument("pool")
@@ -367,7 +353,8 @@ def resume(ctx: click.Context, namespace: str | None, context: str | None, outpu
 
 
 def _changed(session: Session, output: str, said: str) -> None:
-    print_json(session.body) if output == "json" else click.echo(f"session {session.name} {said}")
+    said = addressed(f"session {session.name} {said}", click.get_current_context())
+    print_json(session.body) if output == "json" else click.echo(said)
 
 
 @cli.command()

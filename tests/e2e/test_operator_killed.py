@@ -80,7 +80,7 @@ def _nothing_was_created_twice(tenant: Tenant, audit: Audit) -> None:
     assert Counter(name.partition("/")[0] for name in ours) == {
         "daskclusters": 1,
         "daskworkergroups": 1,
-        "configmaps": 2,  # source and log
+        "configmaps": 3,  # source, log, and the code of the scheduler's agent
         "jobs": 1,
     }
     assert Counter(name.partition("/")[0] for name in dasks)["deployments"] == 2, "a scheduler and a worker"

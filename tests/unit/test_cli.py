@@ -358,6 +358,16 @@ def test_scale_refuses(arguments: tuple[str, ...], words: str) -> None:
     assert words in done.stderr
 
 
+def test_what_is_suggested_goes_to_the_same_place() -> None:
+    fake = FakeTransport()
+    fake.add("z", status("Suspended"))
+    assert "`af resume -n physics z`" in af(fake, "suspend", "z", "-n", "physics").stdout
+    assert "af resume -n physics --context lab z" in af(fake, "status", "z", "-n", "physics", "--context", "lab").stdout
+    fake.add("y", mode="Interactive")
+    assert "`af status -n physics y`" in af(fake, "logs", "y", "-n", "physics").stderr
+    assert "af resume z" in af(fake, "status", "z").stdout
+
+
 def test_suspend_resume_delete() -> None:
     fake = FakeTransport()
     fake.add("z", RUNNING)
