@@ -63,6 +63,7 @@ class AnalysisSessionSpawner(Spawner):
     _up = False
     _ref: Ref | None = None
     _start: Start | None = None
+    _task: asyncio.Task[Any] | None = None
     _oauth_scopes: tuple[str, ...] = ()
 
     @validate("namespace_template")
@@ -204,7 +205,7 @@ class AnalysisSessionSpawner(Spawner):
             self.start_timeout,
             only_adopt=self._asked_by_operator(),
         )
-        self._up, self._start = False, Start(self.sessions, order)
+        self._up, self._start, self._task = False, Start(self.sessions, order), asyncio.current_task()
         self._starting = True
         try:
             self._oauth_scopes = tuple(await self._get_oauth_client_allowed_scopes())
@@ -227,8 +228,14 @@ class AnalysisSessionSpawner(Spawner):
 
     async def stop(self, now: bool = False) -> None:
         """Suspend the session. Not one whose start went wrong: it may be late, and is found again when it is ready."""
-        if self._ref is None or not self._meant():
+        if not self._meant():
             self.log.info("%s: its session is left as it is", self._log_name)
+            return
+        if self._starting and self._task is not None:
+            # JupyterHub only stops listening to a start that is interrupted: it would resume what we suspend.
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._ref is None:
             return
         try:
             await self.sessions.suspend(self._ref)
@@ -239,7 +246,9 @@ class AnalysisSessionSpawner(Spawner):
         """Whether somebody wants the server stopped, and not JupyterHub, which could not reach it."""
         if self.user.name in getattr(self.authenticator, "blocked_users", ()):
             return True
-        return self._up and not (self._waiting_for_response or self._proxy_pending)
+        # A start that fails by itself stops its server before JupyterHub has forgotten it.
+        interrupted = self._start is not None and self._spawn_future is None
+        return (self._up or interrupted) and not (self._waiting_for_response or self._proxy_pending)
 
     async def delete_forever(self) -> None:
         """Delete the session: the server was removed from JupyterHub."""

@@ -217,7 +217,8 @@ async def test_a_start_that_takes_too_long_suspends_nothing_and_the_late_session
         refused(spawner), bench.operate(PATH, "Starting", condition("Accepted", True), waits)
     )
     assert "no node with a GPU is free" in failed.jupyterhub_message
-    await spawner.stop()  # which is what JupyterHub does after every start that failed
+    spawner._spawn_future = asyncio.Future()
+    await spawner.stop()  # which is what JupyterHub does after every start that failed, as part of it
     assert bench.api.objects[PATH]["spec"]["suspend"] is False
     bench.restart()
     late = bench.spawner("z", token="x" * 32)

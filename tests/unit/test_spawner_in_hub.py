@@ -87,6 +87,17 @@ async def test_with_the_operator_away_a_start_waits_and_comes_good(hub: HubInPro
     assert (await hub.server("alice", "z"))["ready"]
 
 
+async def test_who_stops_a_server_that_is_still_starting_has_it_stopped(hub: HubInProcess) -> None:
+    good, hub.operator = hub.operator, None
+    assert (await hub.ask("POST", SERVER, {}))[0] == 202
+    assert hub.api.objects[PATH]["spec"]["suspend"] is False
+    assert (await hub.ask("DELETE", SERVER))[0] == 204
+    assert hub.api.objects[PATH]["spec"]["suspend"] is True
+    hub.operator = good
+    assert (await hub.ask("POST", SERVER, {}))[0] == 201  # and comes back as any other
+    assert hub.api.objects[PATH]["spec"]["suspend"] is False
+
+
 async def test_what_kubectl_does_under_the_hub_is_seen_within_a_second(hub: HubInProcess) -> None:
     for server in ("z", "y"):
         assert (await hub.ask("POST", f"/users/alice/servers/{server}", {}))[0] == 201
