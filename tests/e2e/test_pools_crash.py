@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.test_pools import HELD, PROGRAM, deployments, pools, said, settled, start, stop
+from tests.e2e.test_pools import HELD, PROGRAM, deployments, pools, said, settled, sizes, start, stop
 from tests.support.api_proxy import ApiProxy, When
 from tests.support.audit import DASK_OPERATOR, Audit
 from tests.support.operator_process import OperatorProcess, instead_of_the_pods
@@ -27,12 +27,13 @@ def resize(tenant: Tenant, sizes: dict[str, int]) -> None:
     tenant.patch(NAME, dask=pools(*((number, number) for number in sizes.values())))
 
 
-def quiet(tenant: Tenant, proxy: ApiProxy, sizes: dict[str, int]) -> None:
-    """Wait until the pools have their sizes and their group says so: the last of the shrink's own writes."""
-    settled(tenant, NAME, **sizes)
+def quiet(tenant: Tenant) -> bool:
+    """Return whether the shrink is over: workers, their group and the status say so."""
     path = "jsonpath={.items[*].spec.worker.replicas}"
-    groups = ("get", "daskworkergroups", "-l", "analysisfacility.io/pool=cpu", "-o", path)
-    poll(lambda: tenant.kubectl(*groups) == str(sizes["cpu"]), f"the group asks for {sizes['cpu']}", 60)
+    asked = tenant.kubectl("get", "daskworkergroups", "-l", "analysisfacility.io/pool=cpu", "-o", path)
+    wanted = {pool: (number, number) for pool, number in FEW.items()}
+    there = {pool: len(deployments(tenant, pool)) for pool in FEW}
+    return there == FEW and asked == str(FEW["cpu"]) and sizes(tenant.session(NAME)) == wanted
 
 
 @pytest.mark.timeout(900)
@@ -44,7 +45,7 @@ def test_a_shrink_survives_a_death_at_each_write(tenant: Tenant, operator: Opera
     settled(tenant, NAME, **MANY)
     before = len(proxy.writes)
     resize(tenant, FEW)
-    quiet(tenant, proxy, FEW)
+    poll(lambda: quiet(tenant), "the end of the shrink", 90)
     writes = [str(write) for write in proxy.writes[before:]]
     print("one shrink:", *writes, sep="\n  ")
     died = 0
@@ -65,18 +66,14 @@ def shrink(tenant: Tenant, operator: Operator, number: int, when: When) -> bool:
     with Audit() as audit:
         proxy.at(len(proxy.writes) + number, when, process.kill)
         resize(tenant, FEW)
-        poll(lambda: proxy.sprung.is_set() or shrunk(tenant), f"write {number} or the end of the shrink", 90)
+        poll(lambda: proxy.sprung.is_set() or quiet(tenant), f"write {number} or the end of the shrink", 90)
         died = proxy.sprung.is_set()
         if died:
             process.wait()
             process.start()
-        quiet(tenant, proxy, FEW)
+        poll(lambda: quiet(tenant), f"the same end after a death {when} write {number}", 90)
         proxy.at(0, when, process.kill)  # one that did not come to that write is not to die later
         assert process.running()
         created = audit.created(DASK_OPERATOR, namespace=tenant.namespace)
         assert created == [], f"death {when} write {number}: workers were made in a shrink"
     return died
-
-
-def shrunk(tenant: Tenant) -> bool:
-    return len(deployments(tenant, "cpu")) == FEW["cpu"]
