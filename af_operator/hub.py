@@ -21,8 +21,8 @@ import structlog
 from aiohttp import ClientResponse
 from yarl import URL
 
-from af_operator.model import HubRefusal, HubServer, HubView
 from af_operator.settings import Settings
+from af_operator.views import HubRefusal, HubServer, HubView
 
 RETRY = 60.0
 """Seconds until a server that JupyterHub refused, or started and lost, is asked for again."""

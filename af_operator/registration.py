@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from af_operator.components import all_components
-from af_operator.model import HubServer, HubView, Observed, Plan, Registration, Session
+from af_operator.model import Observed, Plan, Registration, Session
+from af_operator.views import HubServer, HubView
 
 
 def decide(session: Session, plan: Plan, observed: Observed) -> Registration | None:

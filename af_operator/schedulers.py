@@ -18,7 +18,8 @@ import aiohttp
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from af_operator.model import Key, PoolView, Question, SchedulerView, Session, SessionRef
+from af_operator.model import Key, Session, SessionRef
+from af_operator.views import PoolView, Question, SchedulerView
 
 EVERY = 2.0
 """Seconds between two times that one scheduler is asked."""
@@ -169,7 +170,7 @@ class AskedByHttp:
         now = self._clock()
         since = before.silent_since or now
         given_up = (now - since).total_seconds() >= question.patience
-        if not before.trouble:
+        if not before.trouble and before.groups:  # one that has never answered is still to start
             log.warning("a session's Dask scheduler is silent", url=question.url, error=trouble)
         return replace(before, trouble=trouble, silent_since=since, given_up=given_up)
 

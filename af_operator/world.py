@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from af_operator import names
 from af_operator.api import ProfileSpec, SessionSpec
 from af_operator.capacity import Node
-from af_operator.model import POD, Body, HubServer, Key, Observed, Profile, Session
+from af_operator.model import POD, Body, Key, Observed, Profile, Session
+from af_operator.views import HubServer
 
 ENDED = ("Succeeded", "Failed", "Refused")
 ObjectKey = tuple[str, str, str]

@@ -17,7 +17,6 @@ from af_operator.model import (
     Discard,
     Finish,
     Health,
-    HubServer,
     Keep,
     Kind,
     LogRequest,
@@ -25,9 +24,9 @@ from af_operator.model import (
     Observed,
     PodPatch,
     Profile,
-    Question,
     Session,
 )
+from af_operator.views import HubServer, Question
 
 Item = Manifest | Keep | Discard
 Lifetime = Literal["compute", "cache", "record"]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _choices, _pod_reasons, _pods
-from af_operator.model import Body, Kind, ObjectRef, Observed, PoolView, Profile, Question, Session
+from af_operator.model import Body, Kind, ObjectRef, Observed, Profile, Session
+from af_operator.views import PoolView, Question
 
 GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")

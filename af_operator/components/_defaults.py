@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from af_operator.model import Finish, HubServer, LogRequest, Observed, Profile, Question, Session
+from af_operator.model import Finish, LogRequest, Observed, Profile, Session
+from af_operator.views import HubServer, Question
 
 
 def finish(session: Session, observed: Observed) -> Finish | None:

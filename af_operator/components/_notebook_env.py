@@ -11,7 +11,8 @@ import json
 from urllib.parse import quote
 
 from af_operator import names
-from af_operator.model import HubView, ObjectRef, Observed, Session
+from af_operator.model import ObjectRef, Observed, Session
+from af_operator.views import HubView
 
 TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
 

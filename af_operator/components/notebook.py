@@ -15,20 +15,9 @@ from af_operator.api.session import Notebook
 from af_operator.components import _choices, _notebook_env, _pods
 from af_operator.components._defaults import deadline, finish, log_wanted, question, report
 from af_operator.components._notebook_health import health
-from af_operator.model import (
-    POD,
-    Body,
-    HubServer,
-    Keep,
-    Kind,
-    Manifest,
-    ObjectRef,
-    Observed,
-    PodPatch,
-    Profile,
-    Session,
-)
+from af_operator.model import POD, Body, Keep, Kind, Manifest, ObjectRef, Observed, PodPatch, Profile, Session
 from af_operator.render import render
+from af_operator.views import HubServer
 
 __all__ = ["deadline", "finish", "health", "log_wanted", "question", "report"]
 

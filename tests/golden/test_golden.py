@@ -16,7 +16,8 @@ import yaml
 
 from af_operator import plan
 from af_operator.api import ProfileSpec
-from af_operator.model import HubView, Observed, Profile
+from af_operator.model import Observed, Profile
+from af_operator.views import HubView
 from af_operator.world import parse_session
 
 HERE = Path(__file__).parent

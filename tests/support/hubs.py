@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 from aiohttp import web
 
 from af_operator.hub import SCOPES
-from af_operator.model import HubServer
+from af_operator.views import HubServer
 
 UGLY = "ann nováková@example.org?x=%2f#1"
 USERS = ("alice", "bob", "carol", "dave", "erin", UGLY)

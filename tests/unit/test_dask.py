@@ -12,7 +12,8 @@ from af_operator.api.session import DaskPool
 from af_operator.components import dask
 from af_operator.components._dask_pools import WORKER_GROUP, group_name
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Keep, Manifest, Observed, PodPatch, PoolView, SchedulerView
+from af_operator.model import Body, Keep, Manifest, Observed, PodPatch
+from af_operator.views import PoolView, SchedulerView
 from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
 

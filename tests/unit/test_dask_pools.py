@@ -10,7 +10,8 @@ from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _dask_pools as pools
 from af_operator.components._dask_pools import WORKER_GROUP, Group
-from af_operator.model import Body, Observed, PoolView, SchedulerView, Session
+from af_operator.model import Body, Observed, Session
+from af_operator.views import PoolView, SchedulerView
 from tests.support.objects import UNSCHEDULABLE, live, of_component, pod, profile, session, world
 
 

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from af_operator import hub
 from af_operator.hub import SCOPES, Api, JupyterHub
-from af_operator.model import HubRefusal, HubServer, HubView
 from af_operator.settings import Settings
+from af_operator.views import HubRefusal, HubServer, HubView
 from tests.support.hubs import PAGE, UGLY, WITHOUT, AnyHub, FakeHub, RealHub, path_of
 
 ZMUMU = HubServer("alice", "zmumu")

@@ -16,7 +16,8 @@ from jupyterhub.user import User
 
 from af_operator import names, plan
 from af_operator.components import _notebook_env, notebook
-from af_operator.model import Body, Finish, HubServer, HubView, Keep, Manifest, Observed, PodPatch, Profile, Session
+from af_operator.model import Body, Finish, Keep, Manifest, Observed, PodPatch, Profile, Session
+from af_operator.views import HubServer, HubView
 from tests.support.objects import UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
 HOME: dict[str, Any] = {"home": {"storageClassName": "fast", "size": "1Gi"}}

@@ -10,7 +10,7 @@ import pytest
 
 from af_client import notebook
 from af_operator.components._notebook_env import hub_env
-from af_operator.model import HubView
+from af_operator.views import HubView
 from tests.support.hubs import RealHub
 from tests.support.notebooks import Browser, NotebookServer, notebook_server
 from tests.support.objects import session

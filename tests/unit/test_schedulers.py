@@ -13,8 +13,9 @@ import pytest
 from aiohttp import web
 
 from af_operator import schedulers
-from af_operator.model import Key, PoolView, Question, SchedulerView, SessionRef
+from af_operator.model import Key, SessionRef
 from af_operator.schedulers import AskedByHttp
+from af_operator.views import PoolView, Question, SchedulerView
 from tests.support.objects import session
 
 GROUP = "zmumu-cpu-1a2b3c"
