@@ -175,6 +175,8 @@ class Observed:
         An older session that JupyterHub shows as the same server of the same user.
     scheduler
         The session's Dask scheduler, where something was asked of it.
+    gpus_free
+        Node pool to the GPUs that nobody has, as the profile's status said last.
     nonce
         64 random hex digits, others in each pass: for what must be secret when it is created.
     """
@@ -187,6 +189,7 @@ class Observed:
     hub: HubView | None = None
     namesake: Key | None = None
     scheduler: SchedulerView | None = None
+    gpus_free: Mapping[str, int] = field(default_factory=dict)
     nonce: str = field(default="", repr=False)
 
     def of(self, kind: Kind) -> Iterator[Body]:

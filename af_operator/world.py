@@ -162,7 +162,12 @@ class World:
         children = self._merged(self._children.get(session.uid, ()), {names.SESSION_UID: session.uid})
         shared = self._merged(self._shared.get((session.namespace, user), ()), {names.USER: user})
         here = (body for body in shared if body["metadata"]["namespace"] == session.namespace)
-        return Observed(children=tuple(children), shared=tuple(here))
+        free = self._gpus_free(session.spec.profile)
+        return Observed(children=tuple(children), shared=tuple(here), gpus_free=free)
+
+    def _gpus_free(self, profile: str) -> dict[str, int]:
+        status = (self.profile_body(profile) or {}).get("status", {})
+        return {pool["name"]: pool["gpusFree"] for pool in status.get("nodePools", ())}
 
     def _merged(self, bodies: Iterable[Body], label: Mapping[str, str]) -> Iterator[Body]:
         """Yield the bodies and what we wrote with this label, by kind and name."""

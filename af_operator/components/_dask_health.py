@@ -8,7 +8,7 @@ from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _pod_reasons
 from af_operator.components._dask_lost import is_scheduler, lost
-from af_operator.components._dask_pools import group_name, size
+from af_operator.components._dask_pools import gpus_of, group_name, size
 from af_operator.components._pod_reasons import STARTING, Reason
 from af_operator.model import Body, Health, Observed, Session
 
@@ -30,7 +30,7 @@ def health(session: Session, observed: Observed) -> Health:
         trouble = next((each for each in behind if each.reason != STARTING), behind[0])
         return Health(False, trouble.reason, trouble.message, details=details, more=more)
     endpoints = {"dask": names.dask_scheduler_address(session), "dashboard": names.dask_dashboard_url(session)}
-    said = "; ".join([*_summary(pods, pools, sizes), *_going(observed)])
+    said = "; ".join([*_summary(observed, pools, sizes), *_going(observed)])
     return Health(True, "Ready", said, endpoints, details, more)
 
 
@@ -86,7 +86,7 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
     count = f"pool {pool.name}: {len(_ready(pods, pool))} of at least {pool.workers.min} workers ready"
     deployments = _of_pool(_deployments(observed), pool)
     refusals = (_pod_reasons.deployment_refused(d) for d in deployments)
-    trouble = _pod_reasons.worst(_of_pool(pods, pool)) or next((r for r in refusals if r), None)
+    trouble = _worst(observed, pods, pool) or next((r for r in refusals if r), None)
     if trouble:
         return Reason(trouble.reason, f"{count}: {trouble.message}")
     if len(deployments) < pool.workers.min:
@@ -94,10 +94,25 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
     return Reason(STARTING, count)
 
 
-def _summary(pods: Sequence[Body], pools: Sequence[DaskPool], sizes: Mapping[str, int]) -> Iterator[str]:
+def _worst(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason | None:
+    """Return the first real trouble of a pool's pods; where they find no GPU, with how many are asked for and free."""
+    mine = _of_pool(pods, pool)
+    trouble = _pod_reasons.worst(mine)
+    if not trouble or trouble.reason != "Unschedulable" or not pool.gpus_per_worker:
+        return trouble
+    resource = next((name for name in gpus_of(mine[0]["spec"])), "GPU")
+    nowhere = sum(1 for pod in mine if _pod_reasons.why(pod).reason == "Unschedulable")
+    free = observed.gpus_free.get(pool.node_pool)
+    there = "" if free is None else f", {free} free"
+    asked = f"asks for {nowhere * pool.gpus_per_worker} more {resource}{there}"
+    return Reason(trouble.reason, f"{asked}: {trouble.message}")
+
+
+def _summary(observed: Observed, pools: Sequence[DaskPool], sizes: Mapping[str, int]) -> Iterator[str]:
+    pods = observed.pods(component="dask")
     for pool in pools:
         ready = len(_ready(pods, pool))
-        trouble = _pod_reasons.worst(_of_pool(pods, pool)) if ready < sizes[pool.name] else None
+        trouble = _worst(observed, pods, pool) if ready < sizes[pool.name] else None
         yield f"pool {pool.name}: {ready} of {sizes[pool.name]} workers" + (f" ({trouble.message})" if trouble else "")
 
 

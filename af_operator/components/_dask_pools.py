@@ -135,7 +135,8 @@ def _allowed(pools: Mapping[str, DaskPool], profile: Profile, observed: Observed
     limits, there = profile.spec.limits, {name: _count(name, observed) for name in pools}
     live = {g["metadata"]["name"]: g for g in _pool_groups(observed)}
     free = limits.workers - sum(_count(name, observed) for name in live)
-    gpus = limits.gpus - sum(_count(name, observed) * _gpus(group) for name, group in live.items())
+    each = {name: sum(gpus_of(group["spec"]["worker"]["spec"]).values()) for name, group in live.items()}
+    gpus = limits.gpus - sum(_count(name, observed) * number for name, number in each.items())
     found = {}
     for name, pool in pools.items():
         more = max(0, min(size(pool, name, observed) - there[name], free))
@@ -163,10 +164,10 @@ def _count(name: str, observed: Observed) -> int:
     return max(len(workers_of(name, observed)), live["spec"]["worker"]["replicas"] if live else 0)
 
 
-def _gpus(group: Body) -> int:
-    """Return the GPUs of one worker: limits are the only place of a container where a resource with a slash stands."""
-    limits = group["spec"]["worker"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
-    return sum(int(count) for name, count in limits.items() if "/" in name)
+def gpus_of(pod: Body) -> dict[str, int]:
+    """Return the GPUs of a worker's pod spec: of all resources only extended ones have a slash in their name."""
+    limits = pod["containers"][0].get("resources", {}).get("limits", {}) if pod["containers"] else {}
+    return {name: int(count) for name, count in limits.items() if "/" in name}
 
 
 def _pool_groups(observed: Observed) -> list[Body]:

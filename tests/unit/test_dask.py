@@ -204,6 +204,16 @@ def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_what_is_want
     }
 
 
+def test_health_says_how_many_gpus_are_asked_for_and_free() -> None:
+    gpus = {"name": "gpu", "nodePool": "gpu", "gpusPerWorker": 1, "workers": {"min": 2, "max": 2}}
+    waiting = worker("w", pool="gpu", conditions=[UNSCHEDULABLE])
+    waiting["spec"]["containers"] = [{"resources": {"limits": {"memory": "1Gi", "nvidia.com/mig-1g.10gb": "1"}}}]
+    found = dask.health(session(dask={"pools": [gpus]}), world(UP, waiting, gpus_free={"gpu": 0}))
+    assert found.reason == "Unschedulable"
+    asked = "asks for 1 more nvidia.com/mig-1g.10gb, 0 free: "
+    assert found.message == f"pool gpu: 0 of at least 2 workers ready: {asked}{UNSCHEDULABLE['message']}"
+
+
 def test_a_pool_without_a_minimum_keeps_nobody_waiting() -> None:
     s = session(dask={"pools": [pool(workers={"min": 0, "max": 2})]})
     assert dask.health(s, world(UP)).ready
