@@ -56,6 +56,9 @@ test: cluster check ## Everything: check, the cluster's own life, contract and e
 	@$(BIN)/python -m local_cluster up
 	@$(BIN)/pytest -m cluster $(ARGS)
 
+bench: cluster ## Scale Dask workers side by side with dask-kubernetes' own way (8 minutes); numbers into benchmarks/
+	@$(BIN)/python -m benchmarks.scaling $(ARGS)
+
 lock: venv ## Resolve the requirements again
 	@$(COMPILE) --extra operator --extra dask pyproject.toml -o requirements/operator.lock
 	@$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock

@@ -1,0 +1,1 @@
+"""What the project costs, measured on the local cluster against what it could be replaced by."""
