@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +36,8 @@ from af_operator.world import World
 
 REFUSED_RETRY = timedelta(seconds=30)
 """A quota that is freed sends us no event."""
+DELETIONS = 10
+"""Requests of one pass at the same time."""
 QUIET = timedelta(seconds=8)
 """While pods come up, counts and reasons change many times: one write tells of all that changed within this time.
 What `status.urgent` names is written at once."""
@@ -140,11 +143,16 @@ class Reconciler:
             refusal = await self._apply(session, manifest, now)
             if refusal:
                 refusals.append(refusal)
-        for body in todo.delete:
-            await self._cluster.delete(body)
-            self._world.deleted(body)
-            log.info("deleted a child", kind=body["kind"], child=body["metadata"]["name"])
+        # Several at once: a pool that shrinks by a hundred workers has a hundred of them to delete.
+        at_once = asyncio.Semaphore(DELETIONS)
+        await asyncio.gather(*(self._delete(body, at_once) for body in todo.delete))
         return refusals
+
+    async def _delete(self, body: Body, at_once: asyncio.Semaphore) -> None:
+        async with at_once:
+            await self._cluster.delete(body)
+        self._world.deleted(body)
+        log.info("deleted a child", kind=body["kind"], child=body["metadata"]["name"])
 
     async def _apply(self, session: Session, manifest: Manifest, now: datetime) -> Refusal | None:
         refused = self._refused.setdefault(session.key, {})

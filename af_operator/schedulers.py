@@ -23,6 +23,8 @@ from af_operator.views import PoolView, Question, SchedulerView
 
 EVERY = 2.0
 """Seconds between two times that one scheduler is asked."""
+SOON = 0.25
+"""The same while workers are on their way out: somebody waits for them."""
 TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
 AT_ONCE = 50
 """Schedulers that are asked at the same time."""
@@ -142,7 +144,8 @@ class AskedByHttp:
             if view != talk.view:
                 talk.view = view
                 self._changed(talk.session)
-            await asyncio.sleep(EVERY)
+            under_way = any(group.retiring for group in view.groups.values()) and not view.trouble
+            await asyncio.sleep(min(SOON, EVERY) if under_way else EVERY)
 
     async def _one(self, question: Question, before: SchedulerView) -> SchedulerView:
         try:

@@ -68,8 +68,9 @@ def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
 
 
 def urgent(before: Body, after: Body) -> bool:
-    """Return whether somebody waits for this: an answer to an edit, ready, or the end."""
-    return before.get("observedGeneration") != after["observedGeneration"] or bool(_awaited(before, after))
+    """Return whether somebody waits for this: an answer to an edit, ready, a pool of its asked size, or the end."""
+    answer = before.get("observedGeneration") != after["observedGeneration"]
+    return answer or bool(_awaited(before, after)) or not _complete(after) <= _complete(before)
 
 
 def events(before: Body, after: Body) -> list[Notice]:
@@ -81,6 +82,16 @@ def _awaited(before: Body, after: Body) -> list[Body]:
     old = _states(before)
     flipped = (c for c in after["conditions"] if old.get(c["type"]) != c["status"])
     return [c for c in flipped if (c["type"], c["status"]) in AWAITED]
+
+
+def _complete(status: Body) -> set[tuple[str, str, int]]:
+    """Return the pools that have the size that they are asked to have."""
+    return {
+        (component, name, pool["desired"])
+        for component, found in status.get("components", {}).items()
+        for name, pool in found.get("pools", {}).items()
+        if pool["ready"] == pool["desired"]
+    }
 
 
 def _states(status: Body) -> dict[str, str]:
