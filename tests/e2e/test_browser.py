@@ -64,6 +64,7 @@ def choose(page: HubPage) -> None:
     assert "small (0.1 cores, 1Gi memory)" in form
     assert re.search(r"\d of 2 GPUs free now", form)
     page.choose("Workers on cpu", "2")
+    page.choose("From the start on cpu", "2")
     page.choose("Cache for root:// files", "one for the session; kept while the server is stopped")
     page.browser.picture("form")
 
@@ -162,3 +163,20 @@ def test_a_link_fills_the_form_in_and_starts_nothing(
     window.picture("link-refused")
     expect(page.page.locator(".spawn-error-msg")).to_contain_text("'huge' is not offered")
     expect(page.page.locator(".spawn-error-msg")).to_contain_text("medium")
+
+
+def test_who_changes_their_mind_stops_what_is_starting(
+    marie: HubUser, window: Browser, hub: Hub, physics: Tenant
+) -> None:
+    page = HubPage(window)
+    page.log_in(USER, hub.password)
+    marie.launch("", {"size": "small"})
+    marie.ready("")
+    page.new_server(SERVER)
+    page.launch()
+    page.page.get_by_role("button", name="Stop Server").click()
+    page.page.wait_for_url("**/hub/home")
+    sessions = {s["spec"]["notebook"]["serverName"]: s["spec"]["suspend"] for s in sessions_of(physics, USER)}
+    assert sessions == {"": False, SERVER: True}, "what was starting is stopped, and nothing else"
+    assert marie.server("")["ready"]
+    assert marie.server(SERVER)["stopped"]

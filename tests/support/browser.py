@@ -70,7 +70,7 @@ class Browser:
         """Keep what the window shows."""
         self._pictures += 1
         path = PICTURES / f"{self._pictures:02}-{name}.png"
-        (page or self.page).screenshot(path=path)
+        (page or self.page).screenshot(path=path, full_page=True)
         return path
 
     def progress(self) -> list[dict[str, object]]:

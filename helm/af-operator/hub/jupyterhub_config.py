@@ -18,6 +18,9 @@ c.ConfigurableHTTPProxy.api_url = values["proxyUrl"]
 c.JupyterHub.db_url = "sqlite:////srv/jupyterhub/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "/srv/jupyterhub/jupyterhub_cookie_secret"  # noqa: S105 (a path)
 
+# Pages that differ from JupyterHub's own lie beside this file.
+c.JupyterHub.template_paths = [str(Path(__file__).parent)]
+
 # The Hub may go and come back: servers and the proxy's routes stay.
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
