@@ -44,7 +44,7 @@ lint: venv ## ruff, mypy --strict, import contracts
 	@$(BIN)/mypy
 	@said=$$($(BIN)/lint-imports --no-cache) || { echo "$$said"; exit 1; }
 
-check: lint ## Everything that needs no cluster (under a minute)
+check: lint ## Everything that needs no cluster (about three minutes)
 	@$(BIN)/python -m af_operator.crdgen --check
 	@ulimit -v 8388608; $(BIN)/pytest -q $(UNIT) -m "not cluster and not cluster_lifecycle"  # KiB: a test that runs away fails, and does not take the machine along
 
