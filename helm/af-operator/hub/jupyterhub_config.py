@@ -29,6 +29,8 @@ c.Spawner.consecutive_failure_limit = 10
 c.JupyterHub.concurrent_spawn_limit = 64
 # A moment, in which what is wrong with the options is said; then the page that shows the progress.
 c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1}
+# A session that is made again has another address under the same name: one that is remembered leads nowhere.
+c.JupyterHubHTTPClient.connector_options = {"use_dns_cache": False}
 
 # For demonstrations, where `hub.config` asks for this authenticator: one password for all, but none that is known.
 c.SharedPasswordAuthenticator.user_password = os.environ["AF_SHARED_PASSWORD"]
