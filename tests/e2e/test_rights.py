@@ -140,11 +140,11 @@ def test_nobody_forges_a_part_of_a_session(alice: Person, editor: Person, shared
     uid = shared_tenant.session("mine")["metadata"]["uid"]
     body = OBJECTS[kind] | {"metadata": {"name": "forged", "labels": {SESSION_UID: uid}}}
     said = editor.kubectl("create", "--filename=-", stdin=json.dumps(body))
-    assert "is set by its operator alone: leave it out, or create an AnalysisSession" in said
+    assert "set by its operator alone: leave them out, or create an AnalysisSession" in said
     plain = json.dumps(body | {"metadata": {"name": "plain"}})
     assert "created" in editor.kubectl("create", "--filename=-", stdin=plain)
     said = editor.kubectl("label", kind, "plain", f"{SESSION_UID}={uid}")
-    assert "is set by its operator alone" in said
+    assert "set by its operator alone" in said
     assert "deleted" in editor.kubectl("delete", kind, "plain", "--wait=false")
 
 
@@ -160,12 +160,12 @@ def test_a_label_on_a_session_makes_it_no_part_of_another(alice: Person, shared_
 @pytest.mark.parametrize(
     "wish",
     [
-        ("get", "secrets"),
+        ("update", "secrets"),
         ("create", "pods"),
         ("create", "pods/exec"),
         ("delete", "pods"),
         ("create", "serviceaccounts/token"),
-        ("create", "rolebindings.rbac.authorization.k8s.io"),
+        ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
         ("escalate", "roles.rbac.authorization.k8s.io"),
         ("bind", "clusterroles.rbac.authorization.k8s.io"),
         ("impersonate", "users"),
@@ -182,6 +182,19 @@ def test_the_operator_has_no_right_to(wish: tuple[str, str]) -> None:
     for where in ("--all-namespaces", f"--namespace={SYSTEM_NAMESPACE}"):
         said = kubectl("auth", "can-i", *wish, account, where, check=False).split()
         assert ("no" in said, "yes" in said) == (True, False)
+
+
+def test_the_operator_grants_nothing_that_it_does_not_hold(shared_tenant: Tenant) -> None:
+    """It makes a Role for each notebook, and so may make Roles: of its own rights only."""
+    account = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:af-operator"
+    grants = (
+        ("create", "rolebinding", "grant", "--clusterrole=cluster-admin", "--user=mallory"),
+        ("create", "role", "grant", "--verb=create", "--resource=pods"),
+    )
+    for grant in grants:
+        assert "attempting to grant RBAC permissions not currently held" in shared_tenant.kubectl(
+            *grant, account, check=False
+        )
 
 
 def test_the_pods_of_a_session_have_no_rights(alice: Person, shared_tenant: Tenant) -> None:
