@@ -173,6 +173,9 @@ def test_who_changes_their_mind_stops_what_is_starting(
     marie.launch("", {"size": "small"})
     marie.ready("")
     page.new_server(SERVER)
+    # So many that the server is still starting when the button is pressed.
+    page.choose("Workers on cpu", "8")
+    page.choose("From the start on cpu", "8")
     page.launch()
     page.page.get_by_role("button", name="Stop Server").click()
     page.page.wait_for_url("**/hub/home")
