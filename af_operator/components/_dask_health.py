@@ -100,7 +100,7 @@ def _worst(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason |
     trouble = _pod_reasons.worst(mine)
     if not trouble or trouble.reason != "Unschedulable" or not pool.gpus_per_worker:
         return trouble
-    resource = next((name for name in gpus_of(mine[0]["spec"])), "GPU")
+    resource = next(iter(gpus_of(mine[0]["spec"])), "GPU")
     nowhere = sum(1 for pod in mine if _pod_reasons.why(pod).reason == "Unschedulable")
     free = observed.gpus_free.get(pool.node_pool)
     there = "" if free is None else f", {free} free"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from af_operator import names
-from af_operator.components._dask_pools import GROUP
+from af_operator.components._dask_pools import DEPLOYMENT, GROUP
 from af_operator.model import POD, Body, Condition, Kind, Observed, Session
 
 CLUSTER = Kind("kubernetes.dask.org/v1", "DaskCluster", "daskclusters")
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 SERVICE = Kind("v1", "Service", "services")
 LOST = "SchedulerLost"
 WHAT_NOW = "what it held is lost, and a new one runs: compute it again, with `client.restart()` where a client hangs"

@@ -139,11 +139,12 @@ def _allowed(pools: Mapping[str, DaskPool], profile: Profile, observed: Observed
     gpus = limits.gpus - sum(_count(name, observed) * number for name, number in each.items())
     found = {}
     for name, pool in pools.items():
-        more = max(0, min(size(pool, name, observed) - there[name], free))
+        wanted = size(pool, name, observed)
+        more = max(0, min(wanted - there[name], free))
         if pool.gpus_per_worker:
             more = max(0, min(more, gpus // pool.gpus_per_worker))
         free, gpus = free - more, gpus - more * pool.gpus_per_worker
-        found[name] = min(size(pool, name, observed), there[name] + more)
+        found[name] = min(wanted, there[name] + more)
     return found
 
 
