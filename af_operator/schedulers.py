@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Protocol
 
 import aiohttp
@@ -29,6 +29,8 @@ TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
 AT_ONCE = 50
 """Schedulers that are asked at the same time."""
 MAX_BYTES = 1_048_576
+STARTING = timedelta(seconds=20)
+"""One that has never answered may still be starting: so long nobody is told of it."""
 
 log = structlog.get_logger()
 Workers = Annotated[frozenset[Annotated[str, Field(max_length=63)]], Field(max_length=2000)]
@@ -172,9 +174,11 @@ class AskedByHttp:
     def _silent(self, question: Question, before: SchedulerView, trouble: str) -> SchedulerView:
         now = self._clock()
         since = before.silent_since or now
-        given_up = (now - since).total_seconds() >= question.patience
-        if not before.trouble and before.groups:  # one that has never answered is still to start
+        if not before.groups and now - since < STARTING:
+            return replace(before, silent_since=since)
+        if not before.trouble:
             log.warning("a session's Dask scheduler is silent", url=question.url, error=trouble)
+        given_up = (now - since).total_seconds() >= question.patience
         return replace(before, trouble=trouble, silent_since=since, given_up=given_up)
 
 

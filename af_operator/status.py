@@ -70,7 +70,9 @@ def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
 def urgent(before: Body, after: Body) -> bool:
     """Return whether somebody waits for this: an answer to an edit, ready, a pool of its asked size, or the end."""
     answer = before.get("observedGeneration") != after["observedGeneration"]
-    return answer or bool(_awaited(before, after)) or not _complete(after) <= _complete(before)
+    # While a session comes up, people wait for Ready and not for each of its pools.
+    resized = _states(before).get("Ready") == "True" and not _complete(after) <= _complete(before)
+    return answer or resized or bool(_awaited(before, after))
 
 
 def events(before: Body, after: Body) -> list[Notice]:

@@ -156,14 +156,26 @@ class Limits(ApiModel):
 
     workers: int = Field(default=100, ge=0, le=10_000, description="Dask workers over all pools.")
     gpus: int = Field(default=0, ge=0, le=10_000, description="GPUs over all pools.")
-    retire_seconds: Seconds = Field(
-        default=600,
-        description="Workers that are to go keep their results until the scheduler has copied them away. When it does "
-        "not answer for this long, they go without.",
-    )
     lifetime_seconds: Seconds | None = Field(
         default=None,
         description="Longest lifetimeSeconds, and what a session gets that does not say; none if left out.",
+    )
+
+
+class Scaling(ApiModel):
+    """How patient Dask pools are when they get fewer workers."""
+
+    quiet_seconds: Seconds = Field(
+        default=30, description="An elastic pool gets smaller when its tasks needed less for this long."
+    )
+    drain_seconds: Seconds = Field(
+        default=120,
+        description="A worker that goes has this long to finish what it runs; then its tasks run anew elsewhere.",
+    )
+    silence_seconds: Seconds = Field(
+        default=600,
+        description="Workers that are to go keep their results until the scheduler has copied them away. When it does "
+        "not answer for this long, they go without.",
     )
 
 
@@ -210,4 +222,5 @@ class ProfileSpec(ApiModel):
     storage: Storage = Field(default_factory=Storage)
     results: Results | None = Field(default=None, description="Nothing is kept of a run's files if left out.")
     limits: Limits = Field(default_factory=Limits)
+    scaling: Scaling = Field(default_factory=Scaling)
     defaults: Defaults = Field(default_factory=Defaults)

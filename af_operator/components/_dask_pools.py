@@ -22,11 +22,6 @@ GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 WORKER_GROUP = "dask.org/workergroup-name"
 
-QUIET_SECONDS = 30
-"""An elastic pool shrinks when less was wanted for this long."""
-DRAIN_SECONDS = 120
-"""A worker that goes has this long to finish what it runs."""
-
 
 @dataclass(frozen=True)
 class Group:
@@ -95,19 +90,20 @@ def question(session: Session, profile: Profile, observed: Observed) -> Question
     if not elastic and not any(g.surplus > 0 for g in known.values()):
         return None
     asked = {name: _asked(group, profile) for name, group in known.items()}
-    return Question(names.dask_agent_url(session), asked, profile.spec.limits.retire_seconds)
+    return Question(names.dask_agent_url(session), asked, profile.spec.scaling.silence_seconds)
 
 
 def _asked(group: Group, profile: Profile) -> dict[str, object]:
-    pool = group.pool
+    pool, scaling = group.pool, profile.spec.scaling
     keep: dict[str, object] = {"keep": group.target} if group.surplus > 0 else {}
     if pool is None:
-        return {**keep, "drain": DRAIN_SECONDS, "leaving": True}
+        return {**keep, "drain": scaling.drain_seconds, "leaving": True}
     resources = {"GPU": pool.gpus_per_worker} if pool.gpus_per_worker else {}
     threads = math.ceil(_pods.parse_quantity(_choices.size(profile, pool.size).cpu))
     if pool.workers.min < pool.workers.max:
         keep = {**keep, "pool": pool.name}
-    return {**keep, "threads": threads, "resources": resources, "drain": DRAIN_SECONDS, "quiet": QUIET_SECONDS}
+    patience = {"drain": scaling.drain_seconds, "quiet": scaling.quiet_seconds}
+    return {**keep, **patience, "threads": threads, "resources": resources}
 
 
 def _group(name: str, pool: DaskPool | None, target: int, observed: Observed) -> Group:

@@ -71,7 +71,8 @@ def without_empty(value: Any) -> Any:
 
 def test_the_server_fills_in_the_defaults_of_left_out_objects(server: Server) -> None:
     spec = server.create(load("profile-minimal.yaml")).body["spec"]
-    assert spec["limits"] == {"workers": 100, "gpus": 0, "retireSeconds": 600}
+    assert spec["limits"] == {"workers": 100, "gpus": 0}
+    assert spec["scaling"] == {"quietSeconds": 30, "drainSeconds": 120, "silenceSeconds": 600}
     assert spec["defaults"] == {"ttlSecondsAfterFinished": 86_400}
     spec = server.create(load("session-interactive.yaml")).body["spec"]
     assert (spec["profile"], spec["suspend"]) == ("default", False)

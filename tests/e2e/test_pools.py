@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.support.audit import OPERATOR, Audit
+from tests.support.audit import OPERATOR, Audit, all_told
 from tests.support.tenant import HEADLESS, Body, Tenant, condition, kubectl, poll
 
 SEEDS = [int(seed) for seed in os.environ.get("AF_SEEDS", "1").split(",")]
@@ -168,9 +168,10 @@ def test_an_elastic_gpu_pool_comes_for_its_tasks_and_goes_after_them(tenant: Ten
 
 def test_an_elastic_pool_costs_nothing_while_nothing_changes(tenant: Tenant) -> None:
     cpu = {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 4}}
-    tenant.apply("calm", {"user": "admin", "mode": "Interactive", "dask": {"pools": [cpu]}})
-    tenant.wait_condition("calm", "Ready")
-    poll(lambda: len(deployments(tenant, "cpu")) == 1, "one worker")
+    with Audit() as before:
+        tenant.apply("calm", {"user": "admin", "mode": "Interactive", "dask": {"pools": [cpu]}})
+        tenant.wait_condition("calm", "Ready")
+        poll(lambda: all_told(before, tenant.namespace), "no status is held back any more")
     with Audit() as audit:
         begin = time.monotonic()
         poll(lambda: time.monotonic() - begin > 10, "ten seconds in which the scheduler is asked five times", 20)

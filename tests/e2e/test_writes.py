@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 
-from af_operator.reconcile import QUIET
 from tests.support import operator_pod
-from tests.support.audit import OPERATOR, Audit, Call
+from tests.support.audit import OPERATOR, Audit, Call, all_told
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
 
 SYSTEM = operator_pod.SYSTEM_NAMESPACE
@@ -40,7 +38,7 @@ def test_a_restart_writes_nothing(tenant: Tenant) -> None:
     tenant.wait_condition("refused", "Accepted", "False")
     poll(lambda: all(_settled(tenant, uid) for uid in uids), "all pods of ended sessions are gone")
     with before:
-        poll(lambda: _all_told(before, tenant), "no status is held back any more")
+        poll(lambda: all_told(before, tenant.namespace), "no status is held back any more")
     with Audit() as audit:
         pod = operator_pod.replace()
         poll(lambda: _looked_at(pod, 4), "a pass over each session")
@@ -67,11 +65,6 @@ def test_a_session_costs_few_writes(tenant: Tenant) -> None:
     # A start that is slow (a cold cluster) is told of every 8 s: progress that a user waits for, not a cost per child.
     slow = int((statuses[-1].received - statuses[0].received).total_seconds() // 16)
     assert len(writes) - slow <= 1.5 * len(created)
-
-
-def _all_told(audit: Audit, tenant: Tenant) -> bool:
-    last = max(w.received for w in audit.writes(OPERATOR, namespace=tenant.namespace))
-    return datetime.now(UTC) - last > QUIET + timedelta(seconds=2)
 
 
 def _deleted(audit: Audit, tenant: Tenant) -> int:

@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from af_operator.reconcile import QUIET
 from local_cluster.facility import SYSTEM_NAMESPACE
 from tests.support.tenant import audit_log
 
@@ -97,6 +98,12 @@ class Audit:
     def _rest(self) -> Iterator[str]:
         *lines, self._partial = (self._partial + self._file.read()).split("\n")
         yield from lines
+
+
+def all_told(audit: Audit, namespace: str) -> bool:
+    """Return whether the operator holds back no status of this namespace any more."""
+    last = max(w.received for w in audit.writes(OPERATOR, namespace=namespace))
+    return datetime.now(UTC) - last > QUIET + timedelta(seconds=2)
 
 
 def _inode(file: Any) -> int:

@@ -183,13 +183,16 @@ def test_what_is_asked() -> None:
     s = of_pools(pool(least=1, most=1, size="medium"), pool("gpu", 0, 2, gpusPerWorker=1))
     cpu, gpu = group_of(s), group_of(s, 1)
     there = [group(cpu, 3), *workers(cpu, 3), group("zmumu-old-1", 1, "old"), *workers("zmumu-old-1", 1)]
-    found = pools.question(s, limited(retireSeconds=7), world(*there))
+    patient = profile(scaling={"silenceSeconds": 7, "drainSeconds": 8, "quietSeconds": 9})
+    found = pools.question(s, patient, world(*there))
     assert found
     assert found.url == names.dask_agent_url(s)
     assert found.patience == 7
     assert {name: asked.get("keep") for name, asked in found.pools.items()} == {cpu: 1, gpu: None, "zmumu-old-1": 0}
     assert found.pools[gpu]["resources"] == {"GPU": 1}
     assert found.pools["zmumu-old-1"]["leaving"]
+    assert {asked["drain"] for asked in found.pools.values()} == {8}
+    assert found.pools[gpu]["quiet"] == 9
 
 
 def test_a_shape_is_what_cannot_be_edited() -> None:

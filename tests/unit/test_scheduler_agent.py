@@ -146,6 +146,25 @@ async def test_tasks_of_one_who_goes_run_to_their_end(cluster: Cluster) -> None:
     assert _times_computed(cluster, task.key) == 1
 
 
+async def test_a_task_that_does_not_end_runs_elsewhere_and_has_not_failed(cluster: Cluster) -> None:
+    await cluster.worker(CPU, 0)
+    client = await cluster.client()
+    task = client.submit(slow, 1, 4.0, pure=False)
+    await cluster.until(lambda a: a["cpu"]["wanted"] > 0, cpu={})
+    await cluster.worker(GPU, 0)
+    begin = time.monotonic()
+    asked = {"cpu": {"keep": 0, "drain": 0.5}}
+    await cluster.until(lambda a: bool(a["cpu"]["retired"]), **asked)
+    assert time.monotonic() - begin < 3, "its task was not waited for"
+    taken = cluster.scheduler.tasks[task.key]
+    assert taken.processing_on
+    assert taken.processing_on.name == f"{GPU}-worker-{0:010x}"
+    await cluster.workers.pop(f"{CPU}-worker-{0:010x}").close()
+    assert await task == 1
+    assert taken.suspicious == 0, "it was a planned end"
+    assert _times_computed(cluster, task.key) == 1
+
+
 @pytest.mark.parametrize("cluster", [{"distributed.scheduler.worker-saturation": float("inf")}], indirect=True)
 async def test_tasks_that_wait_at_one_who_goes_are_given_to_others(cluster: Cluster) -> None:
     for index in range(2):

@@ -125,11 +125,23 @@ async def test_a_session_of_the_same_name_is_another_one(port: Port) -> None:
     ],
 )
 async def test_what_is_no_answer_is_silence(port: Port, answer: Any, words: str) -> None:
-    port.scheduler.answer = answer
     port.ask(REF, port.question())
-    view = await port.until(lambda v: v is not None)
+    await port.until(lambda v: v is not None)
+    port.scheduler.answer = answer
+    view = await port.until(lambda v: bool(v and v.trouble))
     assert view
     assert words in view.trouble
+
+
+async def test_one_that_never_answered_may_still_be_starting(port: Port) -> None:
+    port.scheduler.answer = lambda: web.Response(status=404)
+    port.ask(REF, port.question())
+    await port.until(lambda _: len(port.scheduler.asked) > 3)
+    assert port.view(session()) is None
+    port.now += schedulers.STARTING
+    view = await port.until(lambda v: v is not None)
+    assert view
+    assert "answers 404" in view.trouble
 
 
 async def test_groups_that_nobody_asked_about_are_not_heard(port: Port) -> None:

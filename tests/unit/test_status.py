@@ -10,7 +10,7 @@ import pytest
 
 from af_operator import status
 from af_operator.api import SessionStatus
-from af_operator.model import Finish, Health, ObjectRef, Plan, Refusal, Session
+from af_operator.model import Body, Finish, Health, ObjectRef, Plan, Refusal, Session
 from af_operator.world import parse_session
 from tests.support.bench import SPEC
 
@@ -120,6 +120,16 @@ def test_what_somebody_waits_for_is_urgent_and_progress_is_not() -> None:
     assert not status.urgent(starting, further)
     assert status.urgent(further, running)
     assert status.urgent(running, ended)
+
+
+def test_the_size_of_a_pool_is_urgent_once_the_session_is_ready() -> None:
+    def with_pool(workers: int, health: Health = READY) -> Body:
+        sized = replace(health, details={"pools": {"cpu": {"ready": workers, "desired": 2}}})
+        return status.compute(session(), plan(dask=sized), [], NOW)
+
+    assert not status.urgent(with_pool(1, STARTING), with_pool(2, STARTING))
+    assert status.urgent(with_pool(1), with_pool(2))
+    assert not status.urgent(with_pool(2), with_pool(1))
 
 
 def test_messages_are_cut_to_what_people_read() -> None:

@@ -184,10 +184,19 @@ class Agent:
 
     async def _finish(self, ws: Any, deadline: float) -> None:
         """Wait for what it runs; what waits at it goes to others, who would otherwise wait for nothing."""
-        while ws.processing and self._here(ws) and time.monotonic() < deadline:
+        while ws.processing and self._here(ws):
+            if time.monotonic() > deadline:
+                self._take_back(ws)
+                return
             for ts in list(ws.processing):
                 self._give_away(ts, ws)
             await asyncio.sleep(PACE)
+
+    def _take_back(self, ws: Any) -> None:
+        """Have its tasks run anew elsewhere, now: were they lost with it, Dask would count that as their failure."""
+        log.info("Worker %s does not come to an end: %d tasks run anew elsewhere", ws.name, len(ws.processing))
+        back = {ts.key: "released" for ts in ws.processing}
+        self._scheduler.transitions(back, stimulus_id=f"af-take-back-{time.time()}")
 
     def _give_away(self, ts: Any, ws: Any) -> None:
         """Move a task as Dask's work stealing does: a worker that runs it already refuses."""
