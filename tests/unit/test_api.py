@@ -54,7 +54,6 @@ def test_a_profile_has_limits_and_defaults_though_it_says_none() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"podSpec": {}},
         {"image": "docker.io/evil"},
         {"user": ""},
         {"mode": "Batch"},
@@ -67,6 +66,12 @@ def test_a_profile_has_limits_and_defaults_though_it_says_none() -> None:
 def test_what_the_server_would_refuse_is_not_parsed(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SessionSpec.model_validate(SESSION | wrong)
+
+
+def test_a_field_of_a_newer_schema_is_left_alone() -> None:
+    newer = PROFILE | {"newer": 1, "limits": {"workers": 3, "newer": 1}}
+    assert ProfileSpec.model_validate(newer).limits.workers == 3
+    assert SessionSpec.model_validate(SESSION | {"newer": {}}) == SessionSpec.model_validate(SESSION)
 
 
 def test_a_parsed_spec_cannot_be_changed() -> None:
