@@ -220,6 +220,15 @@ async def test_a_pool_is_wanted_when_tasks_ask_for_what_it_has(cluster: Cluster)
     await cluster.until(lambda a: a["gpu"]["wanted"] == 0, **pools)
 
 
+async def test_an_elastic_pool_grows_where_one_before_it_cannot(cluster: Cluster) -> None:
+    await cluster.worker(CPU, 0)
+    client = await cluster.client()
+    waiting = client.map(slow, range(40), seconds=0.2, pure=False)
+    await cluster.until(lambda a: a["gpu"]["wanted"] > 0, cpu={}, gpu={"pool": "gpu"})
+    await cluster.until(lambda a: a["gpu"]["wanted"] == 0, cpu={"quiet": 0.0}, gpu={"quiet": 0.0})
+    await client.gather(waiting)
+
+
 async def test_many_short_tasks_want_few_workers(cluster: Cluster) -> None:
     await cluster.worker(CPU, 0)
     client = await cluster.client()

@@ -283,11 +283,11 @@ def _duration(ts: Any, target: float) -> float:
 
 
 def _home(ts: Any, pools: Collection[Pool]) -> Pool | None:
-    """Return the pool that is to grow for a task: the first one that has what it asks for, and no more than that."""
+    """Return the pool that is to grow for a task: it has what the task asks for, and no more; the first elastic one."""
     asked = ts.resource_restrictions or {}
     staying = (p for p in pools if not p.leaving)
     able = [p for p in staying if all(p.resources.get(name, 0) >= number for name, number in asked.items())]
-    return min(able, key=lambda p: len(p.resources), default=None)
+    return min(able, key=lambda p: (len(p.resources), not p.pool), default=None)
 
 
 def _at_once(pool: Pool, tasks: Iterable[Any]) -> int:
