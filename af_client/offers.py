@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ class Pool:
 
     name: str
     gpu: bool
+    cpu_workers: bool
+    """Workers without GPUs may be had, too."""
     most: int
     gpus: int | None
     gpus_free: int | None
@@ -72,7 +74,9 @@ class Offer:
         limits = spec.get("limits") or {}
         workers, gpus = limits.get("workers", 100), limits.get("gpus", 0)
         counts = {p["name"]: p for p in (body.get("status") or {}).get("nodePools") or []}
-        pools = (_pool(p, counts.get(p["name"], {}), workers, gpus) for p in spec.get("nodePools") or [])
+        entries = spec.get("nodePools") or []
+        closed = [e for e in entries if e.get("gpuResource") and not e.get("cpuWorkers")]
+        pools = (_pool(e, closed, counts.get(e["name"], {}), workers, gpus) for e in entries)
         images = tuple(image["name"] for image in spec["images"])
         sizes = tuple(Size(s["name"], s["cpu"], s["memory"]) for s in spec["sizes"])
         cache = spec.get("xcache")
@@ -80,7 +84,7 @@ class Offer:
             profile=body["metadata"]["name"],
             images=tuple(sorted(images, key=lambda name: name != defaults.get("image"))),
             sizes=tuple(sorted(sizes, key=lambda size: size.name != defaults.get("size"))),
-            pools=tuple(pool for pool in pools if pool.most > 0),
+            pools=tuple(pool for pool in pools if pool.most > 0 and (pool.gpu or pool.cpu_workers)),
             workers=workers,
             gpus=gpus,
             xcache=cache is not None,
@@ -94,11 +98,18 @@ class Offer:
         return next((pool for pool in self.pools if pool.name == name), None)
 
 
-def _pool(entry: Body, counts: Body, workers: int, gpus: int) -> Pool:
+def _pool(entry: Body, closed: Sequence[Body], counts: Body, workers: int, gpus: int) -> Pool:
     gpu = bool(entry.get("gpuResource"))
     most = min(workers, gpus) if gpu else workers
     most = min(most, entry.get("maxWorkers", most))
-    return Pool(entry["name"], gpu, most, counts.get("gpus"), counts.get("gpusFree"))
+    return Pool(entry["name"], gpu, not _within(entry, closed), most, counts.get("gpus"), counts.get("gpusFree"))
+
+
+def _within(entry: Body, closed: Sequence[Body]) -> bool:
+    """Return whether all nodes of a pool are closed to workers without GPUs, as the operator sees it."""
+    labels = (entry.get("nodeSelector") or {}).items()
+    around = (each["nodeSelector"].items() for each in closed if each.get("nodeSelector"))
+    return entry in closed or any(each <= labels for each in around)
 
 
 def _below(limit: str | None, usual: str) -> str | None:

@@ -136,6 +136,8 @@ def _pool(pool: Pool, chosen: Any, offer: Offer) -> dict[str, Any]:
     if (size := chosen.get("size")) is not None:
         found["size"] = _one_of(f"{where}.size", size, [s.name for s in offer.sizes])
     gpus = _count(f"{where}.gpusPerWorker", chosen.get("gpusPerWorker", int(pool.gpu)), 16 if pool.gpu else 0)
+    if not gpus and not pool.cpu_workers:
+        raise BadOption(f"{where}.gpusPerWorker: 0: this pool is for workers with GPUs only: allowed: 1 to 16")
     return found | ({"gpusPerWorker": gpus} if gpus else {})
 
 

@@ -73,6 +73,15 @@ class Toleration(ApiModel):
 class NodePool(ApiModel):
     """Nodes that pods may be placed on."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!self.cpuWorkers || has(self.gpuResource)",
+                "cpuWorkers is for node pools with GPUs: set gpuResource, or remove cpuWorkers",
+                fieldPath=".cpuWorkers",
+            ),
+        )
+    )
     name: Name = Field(description="What sessions call it.")
     node_selector: Annotated[
         dict[str, LabelValue],
@@ -93,6 +102,12 @@ class NodePool(ApiModel):
         ]
         | None
     ) = Field(default=None, description="Extended resource of one GPU, such as nvidia.com/gpu; no GPUs if left out.")
+    cpu_workers: bool = Field(
+        default=False,
+        description="With gpuResource: workers that ask for no GPU may take these nodes, too. If false they keep off "
+        "every node that has all labels of nodeSelector, whatever pool they are of. Without nodeSelector nobody can "
+        "tell which nodes these are, and only this pool is closed to them.",
+    )
     max_workers: int | None = Field(
         default=None, ge=0, le=10_000, description="Workers of one session on this pool; no limit if left out."
     )

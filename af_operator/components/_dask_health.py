@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from af_operator import names
 from af_operator.api.session import DaskPool
-from af_operator.components import _pod_reasons
+from af_operator.components import _placement, _pod_reasons
 from af_operator.components._dask_lost import is_scheduler, lost
 from af_operator.components._dask_pools import gpus_of, group_name, size
 from af_operator.components._pod_reasons import STARTING, Reason
 from af_operator.model import Body, Health, Observed, Session
+from af_operator.views import SchedulerView
 
 AGAIN = "suspend and resume the session to have its Dask made anew"
+SILENT = "SchedulerSilent"
+BUSY = f"it may be busy with a long step of its own; if it hangs, {AGAIN}, which loses its results"
 
 
 def health(session: Session, observed: Observed) -> Health:
@@ -51,10 +55,15 @@ def _scheduler_trouble(session: Session, observed: Observed, pods: Sequence[Body
     mine = [pod for pod in pods if is_scheduler(pod)]
     if any(_pod_reasons.is_ready(pod) for pod in mine):
         return None
-    if mine:
-        reason, message = _pod_reasons.worst(mine) or _pod_reasons.why(mine[-1])
-        return Reason(reason, f"scheduler: {message}")
-    return _no_scheduler_pod(session, observed)
+    return _not_ready(observed, mine) if mine else _no_scheduler_pod(session, observed)
+
+
+def _not_ready(observed: Observed, pods: Sequence[Body]) -> Reason:
+    trouble, since = _pod_reasons.worst(pods), _pod_reasons.silent_since(pods[-1])
+    if since and not trouble:
+        return Reason(SILENT, _silence(observed.scheduler, since))
+    reason, message = trouble or _pod_reasons.why(pods[-1])
+    return Reason(reason, f"scheduler: {message}")
 
 
 def _no_scheduler_pod(session: Session, observed: Observed) -> Reason:
@@ -95,17 +104,30 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
 
 
 def _worst(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason | None:
-    """Return the first real trouble of a pool's pods; where they find no GPU, with how many are asked for and free."""
+    """Return the first real trouble of a pool's pods; where no node takes them, with what they ask of one."""
     mine = _of_pool(pods, pool)
     trouble = _pod_reasons.worst(mine)
-    if not trouble or trouble.reason != "Unschedulable" or not pool.gpus_per_worker:
+    if not trouble or trouble.reason != "Unschedulable":
         return trouble
-    resource = next(iter(gpus_of(mine[0]["spec"])), "GPU")
-    nowhere = sum(1 for pod in mine if _pod_reasons.why(pod).reason == "Unschedulable")
+    stuck = [pod for pod in mine if _pod_reasons.why(pod).reason == "Unschedulable"]
+    return _no_gpu(observed, stuck, pool, trouble) if pool.gpus_per_worker else _no_node(stuck, trouble)
+
+
+def _no_gpu(observed: Observed, stuck: Sequence[Body], pool: DaskPool, trouble: Reason) -> Reason:
+    resource = next(iter(gpus_of(stuck[0]["spec"])), "GPU")
     free = observed.gpus_free.get(pool.node_pool)
     there = "" if free is None else f", {free} free"
-    asked = f"asks for {nowhere * pool.gpus_per_worker} more {resource}{there}"
+    asked = f"asks for {len(stuck) * pool.gpus_per_worker} more {resource}{there}"
     return Reason(trouble.reason, f"{asked}: {trouble.message}")
+
+
+def _no_node(stuck: Sequence[Body], trouble: Reason) -> Reason:
+    labels = _placement.kept_off(stuck[0])
+    if not labels or "affinity" not in trouble.message:
+        return trouble
+    why = f"workers without GPUs keep off nodes with GPUs ({', '.join(labels)})"
+    hint = "choose another nodePool, or ask the facility's admin for nodes without"
+    return Reason(trouble.reason, f"{trouble.message.rstrip('.')}; {why}: {hint}")
 
 
 def _summary(observed: Observed, pools: Sequence[DaskPool], sizes: Mapping[str, int]) -> Iterator[str]:
@@ -122,12 +144,26 @@ def _going(observed: Observed) -> Iterator[str]:
     if view is None:
         return
     if view.silent_since:
-        since = f"{view.silent_since:%H:%M:%S} UTC"
-        then = "workers go without its word" if view.given_up else "until it does, no worker is removed"
-        yield f"the scheduler does not answer since {since} ({view.trouble}): {then}"
+        yield _silence(view, view.silent_since)
         return
     retiring, stuck = (sum(len(getattr(g, f)) for g in view.groups.values()) for f in ("retiring", "stuck"))
     if retiring:
         yield f"workers that copy their results away before they go: {retiring}"
     if stuck:
         yield f"workers that stay because no other worker can take their results: {stuck}"
+
+
+def _silence(view: SchedulerView | None, since: datetime) -> str:
+    """Say what comes of a scheduler's silence, and when."""
+    if not view or not view.silent_since or not view.deadline:  # nothing is asked of it: no pool could shrink
+        return f"the scheduler does not answer since {_clock(since)}: {BUSY}"
+    asked = f"the scheduler does not answer since {_clock(view.silent_since)} ({view.trouble})"
+    if view.given_up:
+        then = f"since {_clock(view.deadline)} workers go without its word"
+    else:
+        then = f"no worker is removed until it does; from {_clock(view.deadline)} on workers go without its word"
+    return f"{asked}: {then}, and with results that they alone have; {BUSY}"
+
+
+def _clock(time: datetime) -> str:
+    return f"{time:%H:%M:%S} UTC"

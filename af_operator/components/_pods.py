@@ -106,10 +106,20 @@ def patched(base: Body, patch: PodPatch) -> dict[str, Any]:
     return {**base, **{key: value for key, value in added.items() if value}}
 
 
-def pod(containers: Iterable[Body], volumes: Iterable[Body] = (), node_pool: NodePool | None = None) -> dict[str, Any]:
+def pod(
+    containers: Iterable[Body],
+    volumes: Iterable[Body] = (),
+    node_pool: NodePool | None = None,
+    affinity: Body | None = None,
+) -> dict[str, Any]:
     """Return a pod spec without any right in the API, placed on the pool's nodes."""
     pool = node_pool.model_dump(by_alias=True, exclude_none=True) if node_pool else {}
-    more = {"volumes": list(volumes), "nodeSelector": pool.get("nodeSelector"), "tolerations": pool.get("tolerations")}
+    more = {
+        "volumes": list(volumes),
+        "nodeSelector": pool.get("nodeSelector"),
+        "affinity": affinity,
+        "tolerations": pool.get("tolerations"),
+    }
     return {
         "automountServiceAccountToken": False,
         # Otherwise every Service of the namespace adds variables, and some programs read them as their own.

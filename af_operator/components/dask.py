@@ -17,7 +17,7 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Dask, DaskPool
-from af_operator.components import Item, _choices, _dask_pools, _pods
+from af_operator.components import Item, _choices, _dask_pools, _placement, _pods
 from af_operator.components._dask_health import health
 from af_operator.components._dask_lost import CLUSTER, SERVICE, has_lost_its_scheduler
 from af_operator.components._dask_pools import DEPLOYMENT, GROUP, question
@@ -126,6 +126,8 @@ def _check_pool(pool: DaskPool, profile: Profile) -> None:
         raise InvalidSession(
             "NoGPUs", f"{where}: node pool {nodes.name!r} has no GPUs: set gpusPerWorker: 0 or choose another nodePool"
         )
+    if not pool.gpus_per_worker:
+        _placement.check_without_gpus(where, nodes, profile)
 
 
 def _over(profile: Profile, asked: str, allowed: str) -> InvalidSession:
@@ -201,7 +203,8 @@ def _new_group(session: Session, profile: Profile, group: _dask_pools.Group, pat
     nodes = _choices.node_pool(profile, pool.node_pool)
     worker = _pods.patched(_worker(session, profile, pool), patch)
     # That CRD is of Kubernetes 1.21 and prunes what makes a sidecar native; in a Deployment it needs not be.
-    pod = _pods.pod([worker, *patch.sidecars], patch.volumes, nodes)
+    affinity = {} if pool.gpus_per_worker else _placement.affinity_without_gpus(nodes, profile)
+    pod = _pods.pod([worker, *patch.sidecars], patch.volumes, nodes, affinity)
     return _render_group(session, group.name, {names.POOL: pool.name}, group.target, pod)
 
 

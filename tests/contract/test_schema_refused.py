@@ -221,6 +221,7 @@ PROFILES: dict[str, tuple[Body, str]] = {
         "operator Exists takes no value",
     ),
     "GPU resource a word": (spec(nodePools=[{"name": "a", "gpuResource": "gpu"}]), "such as nvidia.com/gpu"),
+    "CPU workers on nodes without GPUs": (spec(nodePools=[{"name": "a", "cpuWorkers": True}]), "set gpuResource, or"),
     "home of a class in upper case": (home(storageClassName="Fast"), "write the name of a StorageClass"),
     "home of an empty class": (home(storageClassName=""), "storageClassName in body should be at least 1 chars long"),
     "home without unit": (home(size="10"), "this is less than 1Mi: add a unit, such as 10Gi"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from af_operator.api.session import DaskPool
-from af_operator.components import dask
+from af_operator.components import _placement, dask
 from af_operator.components._dask_pools import WORKER_GROUP, group_name
 from af_operator.errors import InvalidSession
 from af_operator.model import Body, Keep, Manifest, Observed, PodPatch
@@ -29,7 +29,13 @@ def pool(**changes: Any) -> dict[str, Any]:
         ([pool(workers={"max": 9})], "LimitExceeded", "cpu gives at most 8"),
         ([pool(gpusPerWorker=1)], "NoGPUs", "set gpusPerWorker: 0"),
         ([pool(name=f"p{i}", workers={"max": 8}) for i in range(3)], "LimitExceeded", "24 workers over all pools"),
+        ([pool(nodePool="gpu")], "NodePoolForGPUs", r"set gpusPerWorker: 1, or choose another nodePool \(cpu\)"),
         ([pool(nodePool="gpu", gpusPerWorker=3)], "LimitExceeded", "6 GPUs over all pools"),
+        (
+            [pool(name=name, nodePool="gpu", gpusPerWorker=1 + i) for i, name in enumerate("ab")],
+            "LimitExceeded",
+            "6 GPUs over all pools",
+        ),
     ],
 )
 def test_check_refuses_what_the_profile_does_not_give(pools: list[Any], reason: str, words: str) -> None:
@@ -85,6 +91,17 @@ def test_more_workers_are_asked_for_in_place() -> None:
     _, observed = running(pool())
     [group] = bodies(made(observed, pool(workers={"min": 5, "max": 5})))
     assert group["spec"]["worker"]["replicas"] == 5
+
+
+def test_workers_without_gpus_keep_off_nodes_with_gpus_and_a_pool_is_no_other_for_that() -> None:
+    pools = [pool(), pool(name="gpu", nodePool="gpu", gpusPerWorker=1)]
+    _, cpu, gpu = bodies(made(world(), *pools))
+    assert _placement.kept_off(cpu["spec"]["worker"]) == ["example.org/gpus=true"]
+    assert "affinity" not in gpu["spec"]["worker"]["spec"]
+    nodes = [n.model_dump(by_alias=True, exclude_none=True) for n in profile().spec.node_pools]
+    _, anywhere, _ = bodies(made(world(), *pools, nodePools=[nodes[0], nodes[1] | {"cpuWorkers": True}]))
+    assert "affinity" not in anywhere["spec"]["worker"]["spec"]
+    assert anywhere["metadata"]["name"] == cpu["metadata"]["name"]
 
 
 def test_another_size_is_another_group_before_the_old_one_goes() -> None:
@@ -212,6 +229,18 @@ def test_health_says_how_many_gpus_are_asked_for_and_free() -> None:
     assert found.reason == "Unschedulable"
     asked = "asks for 1 more nvidia.com/mig-1g.10gb, 0 free: "
     assert found.message == f"pool gpu: 0 of at least 2 workers ready: {asked}{UNSCHEDULABLE['message']}"
+
+
+def test_health_says_that_workers_keep_off_nodes_with_gpus() -> None:
+    message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    stuck = worker("w", conditions=[UNSCHEDULABLE | {"message": message}])
+    assert dask.health(session(dask=DASK), world(UP, stuck)).message.endswith(message)
+    _, group = bodies(made(world()))
+    stuck["spec"]["affinity"] = group["spec"]["worker"]["spec"]["affinity"]
+    found = dask.health(session(dask=DASK), world(UP, stuck))
+    assert (found.ready, found.reason) == (False, "Unschedulable")
+    keep = "workers without GPUs keep off nodes with GPUs (example.org/gpus=true): choose another nodePool, or ask"
+    assert f"{message[:-1]}; {keep}" in found.message
 
 
 def test_a_pool_without_a_minimum_keeps_nobody_waiting() -> None:

@@ -133,6 +133,19 @@ def test_a_facility_without_profiles_says_so() -> None:
         spec({}, [])
 
 
+def test_nodes_with_gpus_are_for_workers_with_gpus_unless_the_profile_says_otherwise() -> None:
+    gpu = {"name": "gpu", "nodeSelector": {"gpu": "1"}, "gpuResource": "nvidia.com/gpu"}
+    inside = {"name": "inside", "nodeSelector": {"gpu": "1", "disk": "nvme"}}
+    choice = {"pools": {"gpu": {"workers": 1, "gpusPerWorker": 0}}}
+    closed = [offer(nodePools=[gpu, inside])]
+    with pytest.raises(BadOption, match="allowed: 1 to 16"):
+        spec(choice, closed)
+    assert "workers.inside" not in Form(options_form.render(closed, "default", {})).inputs
+    opened = [offer(nodePools=[gpu | {"cpuWorkers": True}, inside])]
+    assert "gpusPerWorker" not in spec(choice, opened)["dask"]["pools"][0]
+    assert "workers.inside" in Form(options_form.render(opened, "default", {})).inputs
+
+
 def test_pools_that_cannot_be_had_are_not_shown() -> None:
     form = Form(options_form.render([offer(limits={"workers": 4})], "default", {}))
     assert "workers.cpu" in form.inputs

@@ -1,0 +1,101 @@
+"""Which nodes workers may run on: those without GPUs keep off the nodes of node pools with GPUs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from af_operator.api.profile import NodePool
+from af_operator.errors import InvalidSession
+from af_operator.model import Body, Profile
+
+Label = tuple[str, str]
+
+MAX_TERMS = 64
+"""Far more than labels of real nodes come to. Terms multiply, and the operator serves everyone."""
+
+
+def check_without_gpus(where: str, nodes: NodePool, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when workers without GPUs may not run on this node pool.
+
+    Parameters
+    ----------
+    where
+        What asks for them, for the message.
+    """
+    closed = _closed_by(nodes, profile)
+    if closed is not None:
+        within = "" if closed.name == nodes.name else f", whose nodes are all of node pool {closed.name!r},"
+        others = ", ".join(sorted(n.name for n in profile.spec.node_pools if not _closed_by(n, profile)))
+        ways = [
+            *(["set gpusPerWorker: 1"] if nodes.gpu_resource else []),
+            *([f"choose another nodePool ({others})"] if others else []),
+            f"ask the facility's admin for cpuWorkers: true on node pool {closed.name!r}",
+        ]
+        raise InvalidSession(
+            "NodePoolForGPUs",
+            f"{where}: node pool {nodes.name!r}{within} is for workers with GPUs only: {', or '.join(ways)}",
+        )
+    if len(_terms(nodes, profile)) > MAX_TERMS:
+        raise InvalidSession(
+            "NodePoolsTooManyLabels",
+            f"{where}: nodes with GPUs cannot be told from others: nodeSelectors of the profile's node pools with "
+            "GPUs have too many labels: ask the facility's admin to give these nodes one label of their own",
+        )
+
+
+def affinity_without_gpus(nodes: NodePool, profile: Profile) -> dict[str, Any]:
+    """Return the affinity of a worker without GPUs on this node pool; empty if its labels alone keep it off."""
+    terms = sorted(map(sorted, _terms(nodes, profile)))
+    if not any(terms):
+        return {}
+    required = {"nodeSelectorTerms": [{"matchExpressions": _none_of(term)} for term in terms]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
+def kept_off(pod: Body) -> list[str]:
+    """Return the labels of nodes that `affinity_without_gpus` keeps this pod from, as ``key=value``."""
+    required = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    terms = required.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
+    found = (e for term in terms for e in term.get("matchExpressions", ()) if e["operator"] == "NotIn")
+    return sorted({f"{e['key']}={value}" for e in found for value in e["values"]})
+
+
+def _closed(profile: Profile) -> list[NodePool]:
+    return [nodes for nodes in profile.spec.node_pools if nodes.gpu_resource and not nodes.cpu_workers]
+
+
+def _closed_by(nodes: NodePool, profile: Profile) -> NodePool | None:
+    """Return the node pool that workers without GPUs must keep off, and that has all of these nodes."""
+    if nodes in _closed(profile):
+        return nodes
+    # Without labels nobody can tell its nodes: it is closed, and no other pool with it.
+    around = (gpu for gpu in _closed(profile) if gpu.node_selector)
+    return next((gpu for gpu in around if gpu.node_selector.items() <= nodes.node_selector.items()), None)
+
+
+def _terms(nodes: NodePool, profile: Profile) -> set[frozenset[Label]]:
+    """Return sets of labels: where a node has none of some set's labels, it is of no pool that is closed.
+
+    Not(a and b) is (not a) or (not b). Kubernetes wants terms that are ORed, of expressions that are ANDed, so each
+    term has one label of each pool; a term that holds all of another adds nothing to it.
+    """
+    terms: set[frozenset[Label]] = {frozenset()}
+    for labels in (gpu.node_selector for gpu in _closed(profile) if _may_share(nodes.node_selector, gpu.node_selector)):
+        longer = {term | {label} for term in terms for label in labels.items() - nodes.node_selector.items()}
+        terms = {term for term in longer if not any(other < term for other in longer)}
+        if len(terms) > MAX_TERMS:
+            break
+    return terms
+
+
+def _may_share(mine: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Return whether a node can have all labels of both; none can have two values of one label."""
+    return bool(others) and all(mine.get(key, value) == value for key, value in others.items())
+
+
+def _none_of(term: Iterable[Label]) -> list[Body]:
+    values: dict[str, list[str]] = {}
+    for key, value in term:
+        values.setdefault(key, []).append(value)
+    return [{"key": key, "operator": "NotIn", "values": each} for key, each in values.items()]
