@@ -178,8 +178,8 @@ class AskedByHttp:
             return replace(before, silent_since=since)
         if not before.trouble:
             log.warning("a session's Dask scheduler is silent", url=question.url, error=trouble)
-        given_up = (now - since).total_seconds() >= question.patience
-        return replace(before, trouble=trouble, silent_since=since, given_up=given_up)
+        deadline = since + timedelta(seconds=question.patience)
+        return replace(before, trouble=trouble, silent_since=since, deadline=deadline, given_up=now >= deadline)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

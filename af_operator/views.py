@@ -83,13 +83,16 @@ class SchedulerView:
         Why it does not answer, in words for people; empty when it does.
     silent_since
         Since when it has not answered.
+    deadline
+        Until when its word is waited for while it is silent.
     given_up
-        It has been silent for longer than the profile waits.
+        That time has come: workers go without its word.
     """
 
     groups: Mapping[str, PoolView] = field(default_factory=dict)
     trouble: str = ""
     silent_since: datetime | None = None
+    deadline: datetime | None = None
     given_up: bool = False
 
 

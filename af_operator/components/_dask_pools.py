@@ -87,7 +87,8 @@ def question(session: Session, profile: Profile, observed: Observed) -> Question
     """Return what to ask of the scheduler, and to go on asking: who may go, and how many are wanted."""
     known = {g.name: g for g in groups(session, profile, observed)}
     elastic = any(g.pool and g.pool.workers.min < g.pool.workers.max for g in known.values())
-    if not elastic and not any(g.surplus > 0 for g in known.values()):
+    silent = observed.scheduler is not None and observed.scheduler.silent_since is not None  # to know of its return
+    if not elastic and not silent and not any(g.surplus > 0 for g in known.values()):
         return None
     asked = {name: _asked(group, profile) for name, group in known.items()}
     return Question(names.dask_agent_url(session), asked, profile.spec.scaling.silence_seconds)

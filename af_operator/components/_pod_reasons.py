@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from af_operator.model import Body
@@ -38,6 +39,18 @@ def why(pod: Body) -> Reason:
     """Return why a pod is not ready; ``Starting`` when nothing is wrong yet."""
     trouble = next(_troubles(pod), None)
     return trouble or Reason(STARTING, f"pod {pod['metadata']['name']} is starting")
+
+
+def silent_since(pod: Body) -> datetime | None:
+    """Return since when a pod that was ready does not answer its probe, though all its containers run."""
+    ready, statuses = _condition(pod, "Ready"), pod.get("status", {}).get("containerStatuses", ())
+    if "deletionTimestamp" in pod["metadata"] or ready.get("status") != "False" or "lastTransitionTime" not in ready:
+        return None
+    started = [s["state"]["running"]["startedAt"] for s in statuses if "running" in s.get("state", {})]
+    since = datetime.fromisoformat(ready["lastTransitionTime"])
+    # One that starts is not ready since before its containers ran.
+    was_ready = len(started) == len(statuses) and since > max(map(datetime.fromisoformat, started), default=since)
+    return since if was_ready else None
 
 
 def worst(pods: Iterable[Body]) -> Reason | None:

@@ -160,6 +160,7 @@ async def test_silence_is_timed_and_keeps_what_was_said(port: Port) -> None:
     view = await port.until(lambda v: bool(v and v.trouble))
     assert view
     assert (view.groups[GROUP].wanted, view.given_up) == (2, False)
+    assert view.deadline == port.now + timedelta(seconds=60)
     port.now += timedelta(seconds=61)
     await port.until(lambda v: bool(v and v.given_up))
     port.scheduler.answer = port.scheduler.says
