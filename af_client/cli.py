@@ -23,6 +23,7 @@ from af_client.follow import Follower, LogLine, Notice
 from af_client.model import Session
 from af_client.opening import openable
 from af_client.progress import age, explain, parts, size
+from af_client.resizing import Resize
 from af_client.running import INTERRUPTED, RunOptions, SessionRun, prepare
 from af_client.screen import Screen
 from af_client.sessions import Sessions
@@ -288,7 +289,9 @@ def open_(ctx: click.Context, /, namespace: str | None, context: str | None, out
     """
     sessions, name = connect(ctx, namespace, context), options["name"]
     screen = Screen()
-    _await_notebook(sessions, name, options["timeout"], screen)
+    if not openable(sessions.get(name)):
+        follower = Follower(sessions, name, options["timeout"], until=openable)
+        _await(sessions, follower, screen, f"the notebook of session {name} is not ready")
     with sessions.open(name, options["port"], say=screen.say) as notebook, suppress(KeyboardInterrupt):
         click.echo(json.dumps(notebook.report()) if output == "json" else notebook.lab)
         if options["browser"] and not webbrowser.open(notebook.lab):
@@ -297,24 +300,27 @@ def open_(ctx: click.Context, /, namespace: str | None, context: str | None, out
         notebook.wait()
 
 
-def _await_notebook(sessions: Sessions, name: str, timeout: float | None, screen: Screen) -> None:
-    session = sessions.get(name)
-    if openable(session):
-        return
+def _await(sessions: Sessions, follower: Follower, screen: Screen, late: str) -> Session:
+    """Show how it goes until what the follower waits for is there, and return the session; `late` is what is not."""
+    found = None
     try:
-        for event in Follower(sessions, name, timeout, until=openable).events():
+        for event in follower.events():
             screen.show(event)
+            found = event if isinstance(event, Session) else found
     except TimedOut as error:
-        why = "; ".join(explain(sessions.get(name)))
-        raise TimedOut(f"the notebook of session {name} is not ready after {timeout:g} s: {why}") from error
+        why = "; ".join(explain(sessions.get(follower.name)))
+        raise TimedOut(f"{late} after {follower.timeout:g} s: {why}") from error
     finally:
         screen.append_only()
+    return found or sessions.get(follower.name)
 
 
 @cli.command()
 @click.argument("name")
 @click.argument("pool")
 @click.argument("workers", type=Workers(), metavar="N|MIN..MAX")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the pool has its workers.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Longest time to wait.")
 @common
 @click.pass_context
 def scale(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
@@ -328,10 +334,15 @@ def scale(ctx: click.Context, /, namespace: str | None, context: str | None, out
       af scale zmumu-x7k2p cpu 8
       af scale zmumu-x7k2p gpu 0..2
     """
-    name, pool, (least, most) = options["name"], options["pool"], options["workers"]
-    session = connect(ctx, namespace, context).scale(name, pool, least, most)
-    many = f"{least} workers" if least == most else f"{least} to {most} workers, as its tasks ask"
-    _changed(session, output, f"pool {pool}: {many}; `af status {name}` says how far it is")
+    sessions, name = connect(ctx, namespace, context), options["name"]
+    resize = Resize(options["pool"], *options["workers"])
+    session = sessions.scale(name, resize.pool, resize.least, resize.most)
+    if not options["wait"]:
+        _changed(session, output, f"{resize}; `af status {name}` says how far it is")
+        return
+    follower = Follower(sessions, name, options["timeout"], until=resize.over)
+    session = _await(sessions, follower, Screen(), f"pool {resize.pool} of session {name} has not got its workers")
+    _changed(session, output, resize.result(session))
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 WHERE = "af.where"
-SUGGESTED = re.compile(r"\baf (delete|logs|open|results|resume|status|suspend)\b(?! -n)")
+SUGGESTED = re.compile(r"\baf (delete|logs|open|results|resume|scale|status|suspend)\b(?! -n)")
 
 
 def addressed(text: str, ctx: click.Context) -> str:

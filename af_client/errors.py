@@ -77,6 +77,12 @@ class Unavailable(ApiError):
     """429 or 5xx: try again."""
 
 
+class NotAccepted(ClientError):
+    """The spec is stored, and does not fit the session's profile."""
+
+    exit_code = 2
+
+
 class NotReady(ClientError):
     """The session is not, and will not be by itself, in the state that this needs."""
 

@@ -57,9 +57,9 @@ class Follower:
         until: Callable[[Session], bool] | None = None,
     ) -> None:
         self._sessions = sessions
-        self._name = name
+        self.name = name
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._timeout = timeout
+        self.timeout = timeout
         self._until = until
         self._queue: queue.Queue[Event | ClientError] = queue.Queue()
         self._over = threading.Event()
@@ -90,7 +90,7 @@ class Follower:
 
     def _next(self, tick: float) -> Event | ClientError:
         if self._deadline is not None and time.monotonic() > self._deadline:
-            return TimedOut(f"session {self._name} has not ended after {self._timeout:g} s")
+            return TimedOut(f"session {self.name} has not ended after {self.timeout:g} s")
         try:
             return self._queue.get(timeout=tick)
         except queue.Empty:
@@ -99,7 +99,7 @@ class Follower:
     def _watch(self) -> None:
         before = None
         try:
-            for session in self._sessions.watch(self._name):
+            for session in self._sessions.watch(self.name):
                 if self._over.is_set():
                     return
                 if session != before:  # a watch that begins again repeats what was known
@@ -143,7 +143,7 @@ class Follower:
                 self._take(event)
             if not isinstance(event, ClientError):
                 yield event
-        yield Notice(f"the log was not read to its end: af logs {self._name}")
+        yield Notice(f"the log was not read to its end: af logs {self.name}")
 
 
 class _Log:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -325,37 +324,6 @@ def test_a_session_that_is_not_there(command: str) -> None:
     result = af(FakeTransport(), command, "none")
     assert result.exit_code == 1
     assert "there is no session 'none' here: `af list` shows what there is" in result.stderr
-
-
-POOLS = {"pools": [{"name": "cpu", "workers": {"max": 2}}, {"name": "gpu", "workers": {"max": 1}}]}
-
-
-@pytest.mark.parametrize(("asked", "workers"), [("4", (4, 4)), ("0..2", (0, 2)), ("0", (0, 0))])
-def test_scale(asked: str, workers: tuple[int, int]) -> None:
-    fake = FakeTransport()
-    fake.add("z", dask=deepcopy(POOLS))
-    assert "pool gpu" in af(fake, "scale", "z", "gpu", asked).stdout
-    cpu, gpu = fake.objects["z"]["spec"]["dask"]["pools"]
-    assert gpu["workers"] == dict(zip(("min", "max"), workers, strict=True))
-    assert cpu == POOLS["pools"][0]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("z", "tpu", "1"), "its pools: cpu, gpu"),
-        (("z", "cpu", "many"), "neither a number nor a range"),
-        (("z", "cpu", "3..1"), "the smaller number first"),
-        (("z", "cpu", "1.5"), "neither a number"),
-        (("nobody", "cpu", "1"), "nobody"),
-    ],
-)
-def test_scale_refuses(arguments: tuple[str, ...], words: str) -> None:
-    fake = FakeTransport()
-    fake.add("z", dask=deepcopy(POOLS))
-    done = af(fake, "scale", *arguments)
-    assert done.exit_code != 0
-    assert words in done.stderr
 
 
 def test_what_is_suggested_goes_to_the_same_place() -> None:
