@@ -165,7 +165,43 @@ async def test_a_task_that_does_not_end_runs_elsewhere_and_has_not_failed(cluste
     assert _times_computed(cluster, task.key) == 1
 
 
-@pytest.mark.parametrize("cluster", [{"distributed.scheduler.worker-saturation": float("inf")}], indirect=True)
+ALL_AT_ONCE = {"distributed.scheduler.worker-saturation": float("inf")}
+CALM = {"distributed.scheduler.work-stealing-interval": "1 hour"}
+
+
+@pytest.mark.parametrize("cluster", [ALL_AT_ONCE | CALM], indirect=True)
+async def test_a_task_on_its_way_to_one_who_goes_is_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.worker(CPU, 0)
+    client = await cluster.client()
+    tasks = client.map(slow, range(4), seconds=1.0, pure=False)
+    first = next(iter(cluster.workers.values()))
+    await cluster.until(lambda _: len(first.state.executing) == 1, cpu={})
+    await cluster.worker(GPU, 0)
+    here, there = cluster.scheduler.workers.values()
+    monkeypatch.setitem(cluster.scheduler.stream_handlers, "steal-response", _late(cluster, "steal-response"))
+    moved = max(here.processing, key=lambda ts: ts.priority)  # the last one: it waits
+    cluster.scheduler.extensions["stealing"].move_task_request(moved, here, there)
+    gone = await cluster.until(lambda a: bool(a["gpu"]["retired"]), cpu={}, gpu={"keep": 0})
+    assert moved.processing_on is here, gone
+    await cluster.workers.pop(str(there.name)).close()
+    assert await client.gather(tasks) == [0, 1, 2, 3]
+    assert moved.suspicious == 0
+
+
+@pytest.mark.parametrize("cluster", [ALL_AT_ONCE | {"distributed.scheduler.work-stealing": False}], indirect=True)
+async def test_where_nothing_is_stolen_what_waits_goes_at_the_deadline(cluster: Cluster) -> None:
+    await cluster.worker(CPU, 0)
+    client = await cluster.client()
+    tasks = client.map(slow, range(4), seconds=0.2, pure=False)
+    await cluster.until(lambda a: a["cpu"]["wanted"] > 0, cpu={})
+    await cluster.worker(GPU, 0)
+    await cluster.until(lambda a: bool(a["cpu"]["retired"]), cpu={"keep": 0, "drain": 0.5})
+    assert await client.gather(tasks) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("cluster", [ALL_AT_ONCE], indirect=True)
 async def test_tasks_that_wait_at_one_who_goes_are_given_to_others(cluster: Cluster) -> None:
     for index in range(2):
         await cluster.worker(CPU, index)
@@ -260,6 +296,11 @@ async def test_what_is_not_understood_is_refused(cluster: Cluster, body: bytes) 
     async with cluster.http.post(cluster.url, data=body) as response:
         assert response.status == 400
         assert (await response.json())["error"]
+
+
+def _late(cluster: Cluster, message: str) -> Callable[..., Any]:
+    handler = cluster.scheduler.stream_handlers[message]
+    return lambda **said: asyncio.get_running_loop().call_later(0.5, lambda: handler(**said))
 
 
 def _times_computed(cluster: Cluster, key: Any) -> int:

@@ -158,12 +158,13 @@ class Agent:
             self._going.pop(ws.name).cancel()  # who is retired stays so: its pod may be on its way out already
 
     async def _retire(self, ws: Any, drain: float) -> None:
-        name = str(ws.name)
+        name, deadline = str(ws.name), time.monotonic() + drain
         try:
-            await self._flush(ws)  # from here on it takes no new tasks
-            await self._finish(ws, time.monotonic() + drain)
+            await self._flush(ws)  # from here on no new tasks are sent to it
+            await self._finish(ws, deadline)
             while not self._empty(ws):
                 await self._flush(ws)
+                await self._finish(ws, deadline)
                 await asyncio.sleep(PACE)
             self._retired.add(name)
             log.info("Worker %s has nothing left", name)
@@ -184,7 +185,7 @@ class Agent:
 
     async def _finish(self, ws: Any, deadline: float) -> None:
         """Wait for what it runs; what waits at it goes to others, who would otherwise wait for nothing."""
-        while ws.processing and self._here(ws):
+        while self._busy(ws) and self._here(ws):
             if time.monotonic() > deadline:
                 self._take_back(ws)
                 return
@@ -202,14 +203,22 @@ class Agent:
         """Move a task as Dask's work stealing does: a worker that runs it already refuses."""
         able = self._scheduler.valid_workers(ts)
         others = (self._scheduler.running if able is None else able & self._scheduler.running) - {ws}
-        if others:
+        stealing = self._scheduler.extensions.get("stealing")  # not there where Dask's configuration says so
+        if others and stealing:
             thief = min(others, key=lambda other: (other.occupancy, other.address))
-            self._scheduler.extensions["stealing"].move_task_request(ts, ws, thief)
+            stealing.move_task_request(ts, ws, thief)
+
+    def _busy(self, ws: Any) -> bool:
+        # A task that was about to be moved to it before it went comes late: when the other worker has let go of it.
+        stealing = self._scheduler.extensions.get("stealing")
+        moving = stealing.in_flight.values() if stealing else ()
+        return bool(ws.processing) or any(each["thief"] is ws for each in moving)
 
     def _empty(self, ws: Any) -> bool:
         # Two that go at once may have only each other's copies: a copy counts where it stays.
         staying = self._scheduler.running - {ws}
-        return not self._here(ws) or all(_held_by(ts, staying) for ts in ws.has_what)
+        done = not self._busy(ws) and all(_held_by(ts, staying) for ts in ws.has_what)
+        return done or not self._here(ws)
 
     def _here(self, ws: Any) -> bool:
         return self._scheduler.workers.get(ws.address) is ws
