@@ -125,7 +125,7 @@ def _no_node(stuck: Sequence[Body], trouble: Reason) -> Reason:
     labels = _placement.kept_off(stuck[0])
     if not labels or "affinity" not in trouble.message:
         return trouble
-    why = f"workers without GPUs keep off nodes with GPUs ({', '.join(labels)})"
+    why = f"workers without GPUs keep off nodes with GPUs, known by their labels ({', '.join(labels)})"
     hint = "choose another nodePool, or ask the facility's admin for nodes without"
     return Reason(trouble.reason, f"{trouble.message.rstrip('.')}; {why}: {hint}")
 

@@ -24,7 +24,7 @@ with Client() as client:
 MORE = "from af_client.here import session; session.scale('gpu', 3); __import__('time').sleep(600)"
 INTERACTIVE = {"user": "admin", "mode": "Interactive"}
 KEEP_OFF = (
-    "didn't match Pod's node affinity/selector; workers without GPUs keep off nodes with GPUs "
+    "didn't match Pod's node affinity/selector; workers without GPUs keep off nodes with GPUs, known by their labels "
     "(analysisfacility.io/node-pool-gpu=true): choose another nodePool, or ask the facility's admin for nodes without"
 )
 

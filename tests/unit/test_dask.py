@@ -239,7 +239,9 @@ def test_health_says_that_workers_keep_off_nodes_with_gpus() -> None:
     stuck["spec"]["affinity"] = group["spec"]["worker"]["spec"]["affinity"]
     found = dask.health(session(dask=DASK), world(UP, stuck))
     assert (found.ready, found.reason) == (False, "Unschedulable")
-    keep = "workers without GPUs keep off nodes with GPUs (example.org/gpus=true): choose another nodePool, or ask"
+    keep = (
+        "workers without GPUs keep off nodes with GPUs, known by their labels (example.org/gpus=true): choose another"
+    )
     assert f"{message[:-1]}; {keep}" in found.message
 
 
