@@ -292,6 +292,8 @@ class Plan:
         Everything that should exist, fully stamped.
     apply
         The part of `desired` that differs from the live objects.
+    discard
+        What components discard; it goes before anything is applied: a pool's number of workers may only say so then.
     delete
         Live objects of ours that nobody plans any more.
     active
@@ -315,6 +317,7 @@ class Plan:
     rejected: tuple[str, str] | None = None
     desired: tuple[Manifest, ...] = ()
     apply: tuple[Manifest, ...] = ()
+    discard: tuple[Body, ...] = ()
     delete: tuple[Body, ...] = ()
     active: frozenset[str] = frozenset()
     health: Mapping[str, Health] = field(default_factory=dict)

@@ -70,7 +70,8 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: list[
     return Plan(
         desired=desired,
         apply=tuple(m for m in desired if _to_apply(m, observed)),
-        delete=(*(d.body for _, d in planned if isinstance(d, Discard)), *_surplus(session, observed, wanted)),
+        discard=tuple(d.body for _, d in planned if isinstance(d, Discard)),
+        delete=tuple(_surplus(session, observed, wanted)),
         active=frozenset(c.NAME for c in active),
         health=health,
         report=_report(session, observed, enabled),

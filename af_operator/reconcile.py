@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -138,15 +138,19 @@ class Reconciler:
             self._hub.look()
 
     async def _carry_out(self, session: Session, todo: Plan, now: datetime) -> list[Refusal]:
+        await self._delete_all(todo.discard)
         refusals = []
         for manifest in todo.apply:
             refusal = await self._apply(session, manifest, now)
             if refusal:
                 refusals.append(refusal)
+        await self._delete_all(todo.delete)
+        return refusals
+
+    async def _delete_all(self, bodies: Iterable[Body]) -> None:
         # Several at once: a pool that shrinks by a hundred workers has a hundred of them to delete.
         at_once = asyncio.Semaphore(DELETIONS)
-        await asyncio.gather(*(self._delete(body, at_once) for body in todo.delete))
-        return refusals
+        await asyncio.gather(*(self._delete(body, at_once) for body in bodies))
 
     async def _delete(self, body: Body, at_once: asyncio.Semaphore) -> None:
         async with at_once:

@@ -2,12 +2,13 @@
 
 The Dask operator makes a Deployment for each worker, and looks at nothing but a rise of ``replicas``: told a lower
 number, it asks the scheduler for any n workers, whatever group they are of. So it is never told a lower number before
-the workers are gone. They are retired by the agent in the scheduler, who knows what each of them holds; then their
-Deployments are deleted here; and ``replicas`` follows.
+the workers are gone, nor before it has made all that it was told of last. They are retired by the agent in the
+scheduler, who knows what each of them holds; then their Deployments are deleted here; and ``replicas`` follows.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from af_operator.views import PoolView, Question
 GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 WORKER_GROUP = "dask.org/workergroup-name"
+HANDLED = "kopf.zalando.org/last-handled-configuration"
+"""Annotation in which kopf, and so the Dask operator, keeps what of an object it has acted upon."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Group:
         How many there should be.
     going
         Those of `workers` that may be deleted now.
+    making
+        The Dask operator has not acted upon its number yet. Told a lower one meanwhile, it would remove a worker of
+        its own choice as soon as it has made the new ones.
     """
 
     name: str
@@ -47,11 +53,24 @@ class Group:
     workers: tuple[Body, ...]
     target: int
     going: tuple[Body, ...]
+    making: bool = False
 
     @property
     def surplus(self) -> int:
         """How many workers are too many."""
         return len(self.workers) - self.target
+
+    def replicas(self, asked: int) -> int:
+        """Return the number to tell the Dask operator, once those of `going` are deleted; it was told `asked` before.
+
+        At a change of the number it makes as many workers as are missing, and at no other time: each that is deleted
+        is told at once, or raising the number again to what it was would make none.
+        """
+        if self.pool is None or self.making:
+            return asked
+        if self.going:
+            return min(asked, len(self.workers) - len(self.going))
+        return asked if self.surplus > 0 else self.target
 
 
 def size(pool: DaskPool, group: str, observed: Observed) -> int:
@@ -110,9 +129,10 @@ def _asked(group: Group, profile: Profile) -> dict[str, object]:
 def _group(name: str, pool: DaskPool | None, target: int, observed: Observed) -> Group:
     live, workers = _live(name, observed), workers_of(name, observed)
     going = _going(name, workers, len(workers) - target, observed)
-    # Only what this very group has made.
-    mine = tuple(w for w in going if live and names.controller(w).get("uid") == live["metadata"]["uid"])
-    return Group(name, pool, live, tuple(workers), target, mine)
+    making = pool is not None and _making(live, workers)
+    # Only what this very group has made, and nobody in whose place the Dask operator is about to make another.
+    mine = tuple(w for w in going if live and not making and names.controller(w).get("uid") == live["metadata"]["uid"])
+    return Group(name, pool, live, tuple(workers), target, mine, making)
 
 
 def _going(name: str, workers: Sequence[Body], surplus: int, observed: Observed) -> Iterator[Body]:
@@ -166,6 +186,14 @@ def gpus_of(pod: Body) -> dict[str, int]:
     """Return the GPUs of a worker's pod spec: of all resources only extended ones have a slash in their name."""
     limits = pod["containers"][0].get("resources", {}).get("limits", {}) if pod["containers"] else {}
     return {name: int(count) for name, count in limits.items() if "/" in name}
+
+
+def _making(live: Body | None, workers: Sequence[Body]) -> bool:
+    if live is None:
+        return False
+    asked = live["spec"]["worker"]["replicas"]
+    handled = live["metadata"].get("annotations", {}).get(HANDLED)
+    return bool(json.loads(handled)["spec"]["worker"]["replicas"] != asked if handled else len(workers) < asked)
 
 
 def _pool_groups(observed: Observed) -> list[Body]:

@@ -189,9 +189,7 @@ def _group(session: Session, profile: Profile, group: _dask_pools.Group, patch: 
         return
     if group.pool is None and not group.workers:
         return  # its last worker is gone: not planned any more, it goes too
-    # A lower number only when nobody is left to go: the Dask operator would choose others.
-    settled = group.pool is not None and group.surplus <= 0
-    number = group.target if settled else group.live["spec"]["worker"]["replicas"]
+    number = group.replicas(group.live["spec"]["worker"]["replicas"])
     labels = {names.POOL: group.live["metadata"]["labels"][names.POOL]}
     yield _render_group(session, group.name, labels, number, group.live["spec"]["worker"]["spec"])
 

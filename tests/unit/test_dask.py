@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from af_operator.api.session import DaskPool
 from af_operator.components import _placement, dask
-from af_operator.components._dask_pools import WORKER_GROUP, group_name
+from af_operator.components._dask_pools import HANDLED, WORKER_GROUP, group_name
 from af_operator.errors import InvalidSession
 from af_operator.model import Body, Keep, Manifest, Observed, PodPatch
 from af_operator.views import PoolView, SchedulerView
@@ -88,8 +89,9 @@ def test_a_running_cluster_and_its_groups_stay_when_the_profile_changes() -> Non
 
 
 def test_more_workers_are_asked_for_in_place() -> None:
-    _, observed = running(pool())
-    [group] = bodies(made(observed, pool(workers={"min": 5, "max": 5})))
+    [cluster, two], _ = running(pool())
+    two["metadata"]["annotations"] = {HANDLED: json.dumps({"spec": two["spec"]})}
+    [group] = bodies(made(world(cluster, two), pool(workers={"min": 5, "max": 5})))
     assert group["spec"]["worker"]["replicas"] == 5
 
 

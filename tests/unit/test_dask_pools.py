@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _dask_pools as pools
-from af_operator.components._dask_pools import WORKER_GROUP, Group
+from af_operator.components._dask_pools import HANDLED, WORKER_GROUP, Group
 from af_operator.model import Body, Observed, Session
 from af_operator.views import PoolView, SchedulerView
 from tests.support.objects import UNSCHEDULABLE, live, of_component, pod, profile, session, world
@@ -124,6 +125,36 @@ def test_after_long_silence_the_newest_go_without_a_word() -> None:
     assert first(s, world(*there, scheduler=SchedulerView(trouble="away"))).going == ()
     gone = first(s, world(*there, scheduler=SchedulerView(trouble="away", given_up=True))).going
     assert [w["metadata"]["name"] for w in gone] == [worker(name, 2), worker(name, 1)]
+
+
+def asked(s: Session, replicas: int, there: int, *, made: int | None = None, retired: int = 0) -> tuple[int, int]:
+    """Return the number that the Dask operator is told, and how many workers are deleted before."""
+    name = group_of(s)
+    its_group = group(name, replicas)
+    if made is not None:
+        its_group["metadata"]["annotations"] = {HANDLED: json.dumps({"spec": {"worker": {"replicas": made}}})}
+    gone = frozenset(worker(name, index) for index in range(retired))
+    found = first(s, world(its_group, *workers(name, there), scheduler=said(name, retired=gone)))
+    return found.replicas(replicas), len(found.going)
+
+
+@pytest.mark.parametrize("given", [{}, {"made": 3}])
+def test_the_dask_operator_is_told_of_each_worker_that_is_deleted_and_of_no_other(given: dict[str, int]) -> None:
+    fewer = of_pools(pool(least=1, most=1))
+    assert asked(fewer, 3, 3, **given) == (3, 0)
+    assert asked(fewer, 3, 3, retired=1, **given) == (2, 1)
+    assert asked(fewer, 3, 3, retired=2, **given) == (1, 2)
+    assert asked(of_pools(pool(least=4, most=4)), 3, 3, retired=1, **given) == (4, 0)
+
+
+def test_a_number_that_the_dask_operator_has_not_acted_upon_stays() -> None:
+    fewer, more = of_pools(pool(least=2, most=2)), of_pools(pool(least=5, most=5))
+    assert asked(fewer, 3, 2, made=2) == (3, 0), "it is about to make the third, and would then remove one"
+    assert asked(fewer, 3, 3, made=2, retired=1) == (3, 0), "it may not have counted yet, and would make another"
+    assert asked(more, 3, 2, made=2) == (3, 0)
+    assert asked(more, 3, 3, made=3) == (5, 0)
+    assert asked(fewer, 3, 2, made=3) == (2, 0), "the operator died when it had deleted one"
+    assert asked(fewer, 3, 1) == (3, 0), "a new group: its workers come"
 
 
 def test_a_removed_pool_goes_to_its_last_worker() -> None:
