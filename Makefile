@@ -10,7 +10,7 @@ export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 COMPILE := $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster tests/contract
 
-.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e bench clean
+.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ test: cluster check ## Everything: check, the cluster's own life, contract and e
 	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
 	@$(BIN)/python -m local_cluster up
 	@$(BIN)/pytest -m cluster $(ARGS)
+
+proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about XX minutes): no result is lost
+	@AF_SEEDS=$$(seq -s, 10) AF_RESIZES=30 AF_ELASTIC=10 $(BIN)/pytest -q -s -m cluster tests/e2e/test_pools_loss.py
 
 bench: cluster ## Scale Dask workers side by side with dask-kubernetes' own way (8 minutes); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scaling $(ARGS)

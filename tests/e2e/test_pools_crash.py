@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.test_pools import HELD, PROGRAM, deployments, pools, said, settled, sizes, start, stop
 from tests.support.api_proxy import ApiProxy, When
 from tests.support.audit import DASK_OPERATOR, Audit
 from tests.support.operator_process import OperatorProcess, instead_of_the_pods
+from tests.support.pools import deployments, pools, settled, sizes, start_holding, stop
 from tests.support.tenant import Tenant, poll
 
 NAME = "crash"
@@ -40,8 +40,7 @@ def quiet(tenant: Tenant) -> bool:
 def test_a_shrink_survives_a_death_at_each_write(tenant: Tenant, operator: Operator) -> None:
     proxy, process = operator
     process.start()
-    start(tenant, NAME, PROGRAM, pools((3, 3), (1, 1)))
-    poll(lambda: f"held {HELD}" in said(tenant, NAME), "the program holds its results", 240)
+    start_holding(tenant, NAME, pools((3, 3), (1, 1)))
     settled(tenant, NAME, **MANY)
     before = len(proxy.writes)
     resize(tenant, FEW)
