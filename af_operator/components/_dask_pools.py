@@ -45,6 +45,8 @@ class Group:
     making
         The Dask operator has not acted upon its number yet. Told a lower one meanwhile, it would remove a worker of
         its own choice as soon as it has made the new ones.
+    missing
+        It has acted upon its number, and yet there are fewer: somebody deleted them. By itself it does not look again.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Group:
     target: int
     going: tuple[Body, ...]
     making: bool = False
+    missing: bool = False
 
     @property
     def surplus(self) -> int:
@@ -129,10 +132,14 @@ def _asked(group: Group, profile: Profile) -> dict[str, object]:
 def _group(name: str, pool: DaskPool | None, target: int, observed: Observed) -> Group:
     live, workers = _live(name, observed), workers_of(name, observed)
     going = _going(name, workers, len(workers) - target, observed)
-    making = pool is not None and _making(live, workers)
+    making = missing = False
+    if pool and live:
+        asked, handled = live["spec"]["worker"]["replicas"], _handled(live)
+        making = len(workers) < asked if handled is None else handled != asked
+        missing = handled == asked == target and len(_deployments(name, observed)) < target
     # Only what this very group has made, and nobody in whose place the Dask operator is about to make another.
     mine = tuple(w for w in going if live and not making and names.controller(w).get("uid") == live["metadata"]["uid"])
-    return Group(name, pool, live, tuple(workers), target, mine, making)
+    return Group(name, pool, live, tuple(workers), target, mine, making, missing)
 
 
 def _going(name: str, workers: Sequence[Body], surplus: int, observed: Observed) -> Iterator[Body]:
@@ -188,12 +195,13 @@ def gpus_of(pod: Body) -> dict[str, int]:
     return {name: int(count) for name, count in limits.items() if "/" in name}
 
 
-def _making(live: Body | None, workers: Sequence[Body]) -> bool:
-    if live is None:
-        return False
-    asked = live["spec"]["worker"]["replicas"]
-    handled = live["metadata"].get("annotations", {}).get(HANDLED)
-    return bool(json.loads(handled)["spec"]["worker"]["replicas"] != asked if handled else len(workers) < asked)
+def _handled(live: Body) -> int | None:
+    """Return the number that the Dask operator acted upon last; None when it says none."""
+    said = live["metadata"].get("annotations", {}).get(HANDLED, "null")
+    try:
+        return int(json.loads(said)["spec"]["worker"]["replicas"])
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 def _pool_groups(observed: Observed) -> list[Body]:
@@ -202,9 +210,12 @@ def _pool_groups(observed: Observed) -> list[Body]:
 
 def workers_of(group: str, observed: Observed) -> list[Body]:
     """Return the Deployments of a group's workers, oldest first."""
-    found = (d for d in observed.of(DEPLOYMENT) if d["metadata"].get("labels", {}).get(WORKER_GROUP) == group)
-    alive = (d for d in found if "deletionTimestamp" not in d["metadata"])
+    alive = (d for d in _deployments(group, observed) if "deletionTimestamp" not in d["metadata"])
     return sorted(alive, key=lambda d: (str(d["metadata"].get("creationTimestamp", "")), str(d["metadata"]["name"])))
+
+
+def _deployments(group: str, observed: Observed) -> list[Body]:
+    return [d for d in observed.of(DEPLOYMENT) if d["metadata"].get("labels", {}).get(WORKER_GROUP) == group]
 
 
 def _live(name: str, observed: Observed) -> Body | None:

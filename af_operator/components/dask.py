@@ -190,8 +190,8 @@ def _group(session: Session, profile: Profile, group: _dask_pools.Group, patch: 
     if group.pool is None and not group.workers:
         return  # its last worker is gone: not planned any more, it goes too
     number = group.replicas(group.live["spec"]["worker"]["replicas"])
-    labels = {names.POOL: group.live["metadata"]["labels"][names.POOL]}
-    yield _render_group(session, group.name, labels, number, group.live["spec"]["worker"]["spec"])
+    pool = group.live["metadata"]["labels"][names.POOL]
+    yield _render_group(session, group, pool, number, group.live["spec"]["worker"]["spec"])
 
 
 def _new_group(session: Session, profile: Profile, group: _dask_pools.Group, patch: PodPatch) -> Manifest:
@@ -203,14 +203,23 @@ def _new_group(session: Session, profile: Profile, group: _dask_pools.Group, pat
     # That CRD is of Kubernetes 1.21 and prunes what makes a sidecar native; in a Deployment it needs not be.
     affinity = {} if pool.gpus_per_worker else _placement.affinity_without_gpus(nodes, profile)
     pod = _pods.pod([worker, *patch.sidecars], patch.volumes, nodes, affinity)
-    return _render_group(session, group.name, {names.POOL: pool.name}, group.target, pod)
+    return _render_group(session, group, pool.name, group.target, pod)
 
 
 def _render_group(
-    session: Session, name: str, labels: Mapping[str, str], replicas: int, pod: Mapping[str, Any]
+    session: Session, group: _dask_pools.Group, pool: str, replicas: int, pod: Mapping[str, Any]
 ) -> Manifest:
-    cluster = names.dask_cluster(session)
-    return render(NAME, "group", name=name, labels=dict(labels), cluster=cluster, replicas=replicas, pod=pod)
+    return render(
+        NAME,
+        "group",
+        name=group.name,
+        labels={names.POOL: pool},
+        # Without what it remembers, the Dask operator looks as at a new group: it makes what is missing, and no more.
+        forget=group.missing,
+        cluster=names.dask_cluster(session),
+        replicas=replicas,
+        pod=pod,
+    )
 
 
 def _worker(session: Session, profile: Profile, pool: DaskPool) -> Body:

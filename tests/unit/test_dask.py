@@ -95,6 +95,17 @@ def test_more_workers_are_asked_for_in_place() -> None:
     assert group["spec"]["worker"]["replicas"] == 5
 
 
+def test_the_dask_operator_looks_again_where_workers_are_missing() -> None:
+    [cluster, two], _ = running(pool())
+    two["metadata"]["annotations"] = {HANDLED: json.dumps({"spec": two["spec"]})}
+    [group] = bodies(made(world(cluster, two), pool()))
+    assert group["metadata"]["annotations"] == {HANDLED: "null"}
+    assert group["spec"] == two["spec"]
+    two["metadata"]["annotations"] = {HANDLED: "null"}
+    [group] = bodies(made(world(cluster, two), pool()))
+    assert "annotations" not in group["metadata"], "once"
+
+
 def test_workers_without_gpus_keep_off_nodes_with_gpus_and_a_pool_is_no_other_for_that() -> None:
     pools = [pool(), pool(name="gpu", nodePool="gpu", gpusPerWorker=1)]
     _, cpu, gpu = bodies(made(world(), *pools))

@@ -36,7 +36,7 @@ def group(name: str, replicas: int, pool_name: str = "cpu", gpus: int = 0) -> Bo
 
 
 def workers(name: str, number: int, *, owner: str | None = None) -> list[Body]:
-    found = []
+    found: list[Body] = []
     for index in range(number):
         body = live("apps/v1", "Deployment", worker(name, index), of_component("dask", **{WORKER_GROUP: name}))
         body["metadata"]["creationTimestamp"] = f"2026-01-01T10:00:{index:02}Z"
@@ -127,12 +127,17 @@ def test_after_long_silence_the_newest_go_without_a_word() -> None:
     assert [w["metadata"]["name"] for w in gone] == [worker(name, 2), worker(name, 1)]
 
 
+def replicas_of(number: int) -> str:
+    """Return what kopf remembers of a group."""
+    return json.dumps({"spec": {"worker": {"replicas": number}}})
+
+
 def asked(s: Session, replicas: int, there: int, *, made: int | None = None, retired: int = 0) -> tuple[int, int]:
     """Return the number that the Dask operator is told, and how many workers are deleted before."""
     name = group_of(s)
     its_group = group(name, replicas)
     if made is not None:
-        its_group["metadata"]["annotations"] = {HANDLED: json.dumps({"spec": {"worker": {"replicas": made}}})}
+        its_group["metadata"]["annotations"] = {HANDLED: replicas_of(made)}
     gone = frozenset(worker(name, index) for index in range(retired))
     found = first(s, world(its_group, *workers(name, there), scheduler=said(name, retired=gone)))
     return found.replicas(replicas), len(found.going)
@@ -155,6 +160,37 @@ def test_a_number_that_the_dask_operator_has_not_acted_upon_stays() -> None:
     assert asked(more, 3, 3, made=3) == (5, 0)
     assert asked(fewer, 3, 2, made=3) == (2, 0), "the operator died when it had deleted one"
     assert asked(fewer, 3, 1) == (3, 0), "a new group: its workers come"
+
+
+@pytest.mark.parametrize(
+    ("least", "replicas", "handled", "there", "missing"),
+    [
+        (4, 4, replicas_of(4), 3, True),  # by hand; or the operator died when it had deleted one, and more are asked
+        (4, 4, replicas_of(4), 4, False),
+        (4, 4, replicas_of(3), 3, False),  # it is about to make it
+        (4, 4, "null", 3, False),  # told already
+        (4, 4, None, 3, False),
+        (4, 4, "{", 3, False),
+        (4, 4, "[]", 3, False),
+        (5, 4, replicas_of(4), 3, False),  # another number makes it look
+        (3, 4, replicas_of(4), 2, False),
+    ],
+)
+def test_workers_that_somebody_deleted_are_missing(
+    least: int, replicas: int, handled: str | None, there: int, missing: bool
+) -> None:
+    s = of_pools(pool(least=least, most=least))
+    its_group = group(group_of(s), replicas)
+    its_group["metadata"]["annotations"] = {HANDLED: handled} if handled else {}
+    assert first(s, world(its_group, *workers(group_of(s), there))).missing == missing
+
+
+def test_workers_that_are_on_their_way_out_are_waited_for() -> None:
+    s = of_pools(pool(least=2, most=2))
+    its_group, both = group(group_of(s), 2), workers(group_of(s), 2)
+    its_group["metadata"]["annotations"] = {HANDLED: replicas_of(2)}
+    both[1]["metadata"]["deletionTimestamp"] = "now"
+    assert not first(s, world(its_group, *both)).missing, "the Dask operator would count it"
 
 
 def test_a_removed_pool_goes_to_its_last_worker() -> None:
