@@ -6,6 +6,8 @@ It writes what it found as its last line, in JSON.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -33,16 +35,21 @@ class Count(SchedulerPlugin):
 
 
 def square(number: int) -> tuple[int, bytes]:
+    time.sleep(0.02)  # long enough for each worker to get some
     return number**2, bytes(10_000)
 
 
-def greedy(number: int) -> int:
-    """Take too much memory, but only the first time."""
-    again = Event("greedy")
-    if not again.is_set():
-        again.set()
+def fatal(number: int, way: str) -> int:
+    """End the worker, but only the first time."""
+    again = Event(way)
+    if again.is_set():
+        return number
+    again.set()
+    if way == "too much memory":
         return len(b"x" * TOO_MUCH)
-    return number
+    os.kill(os.getppid(), signal.SIGKILL)  # the nanny, and so its container
+    time.sleep(60)
+    return -1
 
 
 def endless(number: int) -> int:
@@ -70,9 +77,9 @@ def check(client: Client) -> dict[str, Any]:
     return {"right": right, "again": sorted(future.key for future in held if counts[future.key] > 1)}
 
 
-def be_greedy(client: Client, victim: str) -> int:
-    """Have a worker take too much memory; return the result of the task, which runs anew."""
-    task = client.submit(greedy, 7, workers=[victim], allow_other_workers=True, pure=False)
+def die(client: Client, victim: str, way: str) -> int:
+    """Have a task end its worker; return its result, when it has run anew."""
+    task = client.submit(fatal, 7, way, workers=[victim], allow_other_workers=True, pure=False)
     return int(task.result(timeout=120))
 
 
@@ -112,7 +119,7 @@ def names(client: Client) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    COMMANDS = (hold, check, be_greedy, workers, begin_without_end, running, end)
+    COMMANDS = (hold, check, die, workers, begin_without_end, running, end)
     with Client("tcp://localhost:8786") as scheduler:
-        said = {each.__name__: each for each in COMMANDS}[sys.argv[1]](scheduler, *sys.argv[2:])
-    print(json.dumps(said))
+        found = {each.__name__: each for each in COMMANDS}[sys.argv[1]](scheduler, *sys.argv[2:])
+    print(json.dumps(found))
