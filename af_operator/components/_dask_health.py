@@ -148,7 +148,7 @@ def _going(observed: Observed) -> Iterator[str]:
         return
     retiring, stuck = (sum(len(getattr(g, f)) for g in view.groups.values()) for f in ("retiring", "stuck"))
     if retiring:
-        yield f"workers that copy their results away before they go: {retiring}"
+        yield f"workers that finish their tasks and copy their results away before they go: {retiring}"
     if stuck:
         yield f"workers that stay because no other worker can take their results: {stuck}"
 

@@ -258,6 +258,18 @@ def test_health_says_that_workers_keep_off_nodes_with_gpus() -> None:
     assert f"{message[:-1]}; {keep}" in found.message
 
 
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (PoolView(retiring=frozenset("ab")), "workers that finish their tasks and copy their results away .*: 2"),
+        (PoolView(stuck=frozenset("a")), "workers that stay because no other worker can take their results: 1"),
+    ],
+)
+def test_health_says_what_keeps_workers_that_are_to_go(view: PoolView, words: str) -> None:
+    observed = world(UP, worker("w", ready=True), scheduler=SchedulerView({"zmumu-cpu-1": view}))
+    assert re.search(words, dask.health(session(dask=DASK), observed).message)
+
+
 def test_a_pool_without_a_minimum_keeps_nobody_waiting() -> None:
     s = session(dask={"pools": [pool(workers={"min": 0, "max": 2})]})
     assert dask.health(s, world(UP)).ready
