@@ -123,6 +123,25 @@ async def test_nothing_is_lost_and_nothing_is_computed_again(cluster: Cluster) -
     assert {str(f.key): _times_computed(cluster, f.key) for f in futures} == computed
 
 
+async def test_a_copy_on_one_who_has_gone_is_no_copy_for_the_next(cluster: Cluster) -> None:
+    await cluster.worker(GPU, 0)
+    client = await cluster.client()
+    futures = client.map(number, range(20), pure=False)
+    await client.gather(futures)
+    await cluster.worker(CPU, 0)
+    await cluster.until(lambda a: bool(a["gpu"]["retired"]), cpu={}, gpu={"keep": 0})
+    assert {len(cluster.scheduler.tasks[f.key].who_has or ()) for f in futures} == {1}
+    await cluster.worker(CPU, 1)
+    big = client.submit(bytes, 1_000_000, workers=[f"{CPU}-worker-{1:010x}"])  # so that the other goes
+    await big
+    await cluster.ask(cpu={"keep": 1}, gpu={"keep": 0})
+    await cluster.workers.pop(f"{GPU}-worker-{0:010x}").close()
+    await cluster.until(lambda a: bool(a["cpu"]["retired"]), cpu={"keep": 1}, gpu={"keep": 0})
+    await cluster.workers.pop(f"{CPU}-worker-{0:010x}").close()
+    assert await client.gather(futures) == [index * index for index in range(20)]
+    assert {_times_computed(cluster, f.key) for f in futures} == {1}
+
+
 async def test_the_idle_go_first_and_who_is_busy_finishes_its_task(cluster: Cluster) -> None:
     for index in range(3):
         await cluster.worker(CPU, index)

@@ -166,6 +166,7 @@ class Agent:
                 await self._flush(ws)
                 await self._finish(ws, deadline)
                 await asyncio.sleep(PACE)
+            self._give_up_copies(ws)
             self._retired.add(name)
             log.info("Worker %s has nothing left", name)
         except asyncio.CancelledError:
@@ -182,6 +183,12 @@ class Agent:
         done = await self._scheduler.retire_workers(workers=[ws.address], close_workers=False, remove=False)
         if ws.address not in done and self._here(ws):
             raise NoRoom
+
+    def _give_up_copies(self, ws: Any) -> None:
+        # Were they still counted, the next one that goes would give up its own for them, and both would be gone.
+        copies = [ts.key for ts in ws.has_what if len(ts.who_has) > 1]
+        if copies and self._here(ws):
+            self._scheduler.request_remove_replicas(ws.address, copies, stimulus_id=f"af-gone-{time.time()}")
 
     async def _finish(self, ws: Any, deadline: float) -> None:
         """Wait for what it runs; what waits at it goes to others, who would otherwise wait for nothing."""
