@@ -56,7 +56,7 @@ test: cluster check ## Everything: check, the cluster's own life, contract and e
 	@$(BIN)/python -m local_cluster up
 	@$(BIN)/pytest -m cluster $(ARGS)
 
-proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about XX minutes): no result is lost
+proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about 25 minutes): no result is lost
 	@AF_SEEDS=$$(seq -s, 10) AF_RESIZES=30 AF_ELASTIC=10 $(BIN)/pytest -q -s -m cluster tests/e2e/test_pools_loss.py
 
 bench: cluster ## Scale Dask workers side by side with dask-kubernetes' own way (8 minutes); numbers into benchmarks/
