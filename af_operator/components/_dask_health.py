@@ -99,7 +99,7 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
     if trouble:
         return Reason(trouble.reason, f"{count}: {trouble.message}")
     if len(deployments) < pool.workers.min:
-        return Reason(STARTING, f"{count}; {len(deployments)} have been started; if this stays so, {AGAIN}")
+        return Reason(STARTING, f"{count}; {len(deployments)} started, the others are to come from the Dask operator")
     return Reason(STARTING, count)
 
 
