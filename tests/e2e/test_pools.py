@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import time
+from signal import Signals
 
 import pytest
 
+from tests.support import signals
 from tests.support.audit import OPERATOR, Audit, all_told
 from tests.support.pools import deployments, pools, settled, sizes, start, start_holding, stop
 from tests.support.tenant import Tenant, condition, kubectl, poll
@@ -99,11 +101,9 @@ def test_a_lost_scheduler_is_said(tenant: Tenant) -> None:
 def test_a_silent_scheduler_keeps_its_workers(tenant: Tenant) -> None:
     tenant.apply("silent", {"user": "admin", "mode": "Interactive", "dask": pools((2, 2), (0, 0))})
     tenant.wait_condition("silent", "Ready")
-    stopped = "import os, signal; [os.kill(int(p), signal.SIGSTOP) for p in os.listdir('/proc') if p.isdigit() and b'scheduler' in open(f'/proc/{p}/cmdline','rb').read() and int(p) not in (1, os.getpid())]"  # noqa: E501
-    tenant.kubectl("exec", "deployment/silent-scheduler", "--", "python", "-c", stopped)
+    signals.send(tenant.namespace, "deployment/silent-scheduler", "scheduler", Signals.SIGSTOP)
     tenant.patch("silent", dask=pools((1, 1), (0, 0)))
     tenant.wait("silent", lambda body: "does not answer" in condition(body, "DaskReady").get("message", ""), 60)
     assert len(deployments(tenant, "cpu")) == 2
-    resumed = stopped.replace("SIGSTOP", "SIGCONT")
-    tenant.kubectl("exec", "deployment/silent-scheduler", "--", "python", "-c", resumed)
+    signals.send(tenant.namespace, "deployment/silent-scheduler", "scheduler", Signals.SIGCONT)
     settled(tenant, "silent", cpu=1, other=0)

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import pytest
 from kubernetes import client
 
+from tests.support import signals
 from tests.support.catalogue import profile
 from tests.support.pools import deployments, pools, settled
 from tests.support.programs import survivors
@@ -21,14 +23,6 @@ NAME = "deaths"
 PROGRAM = Path(survivors.__file__).read_text()
 SILENCE = 15
 DRAIN = 1
-SIGNAL = """
-import os, signal, sys
-from pathlib import Path
-
-for process in Path("/proc").glob("[0-9]*"):
-    if b"scheduler" in (process / "cmdline").read_bytes() and process.name not in ("1", str(os.getpid())):
-        os.kill(int(process.name), getattr(signal, sys.argv[1]))
-"""
 POD = "dask.org/component=worker"
 
 
@@ -125,7 +119,7 @@ def test_a_silent_scheduler_is_waited_for_until_the_deadline_that_the_profile_se
     with profile(scaling={"silenceSeconds": SILENCE, "drainSeconds": 60, "quietSeconds": 30}) as own:
         start(tenant, "silent", 2, profile=own, dask=many)
         compute(tenant, "silent", "hold")
-        signal(tenant, "silent", "SIGSTOP")
+        signals.send(tenant.namespace, "deployment/silent-scheduler", "scheduler", Signals.SIGSTOP)
         tenant.patch("silent", dask=few)
         message = dask_says(tenant, "silent", "no worker is removed until it does")
         until = re.findall(r"from (\d\d:\d\d:\d\d UTC) on workers go without its word", message)[0]
@@ -136,15 +130,10 @@ def test_a_silent_scheduler_is_waited_for_until_the_deadline_that_the_profile_se
         assert "suspend and resume" in dask_says(tenant, "silent", f"since {until} workers go without its word")
         poll(lambda: len(worker_pods(tenant, "silent")) == 1, "its pod is gone", 60)
         assert len(deployments(tenant, "cpu")) == 1, "no more than the one that is too many"
-        signal(tenant, "silent", "SIGCONT")
+        signals.send(tenant.namespace, "deployment/silent-scheduler", "scheduler", Signals.SIGCONT)
         tenant.wait("silent", lambda s: "does not answer" not in condition(s, "DaskReady")["message"], 60, "good again")
         tenant.wait_condition("silent", "Ready")
         assert compute(tenant, "silent", "check")["right"], "what was lost was computed again"
-
-
-def signal(tenant: Tenant, name: str, which: str) -> None:
-    """Send a signal to the scheduler, which is not process 1."""
-    tenant.kubectl("exec", "-i", f"deployment/{name}-scheduler", "--", "python", "-", which, stdin=SIGNAL)
 
 
 def dask_says(tenant: Tenant, name: str, words: str) -> str:

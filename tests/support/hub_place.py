@@ -6,27 +6,18 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from signal import Signals
 
 import requests
 
+from local_cluster.facility import SYSTEM_NAMESPACE
+from tests.support import signals
 from tests.support.hub_api import HubUser
 from tests.support.operator_pod import system
 from tests.support.tenant import Body, Tenant, poll
 
 SESSIONS = "analysissessions.analysisfacility.io"
 HUB = "app.kubernetes.io/name=hub"
-KILL = """
-import os, signal
-me = os.getpid()
-def words(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().split(b"\\0")
-pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != me]
-found = [p for p in pids if b"python" in words(p)[0] and b"jupyterhub" in words(p)[1]]
-assert len(found) == 1, found
-os.kill(found[0], signal.SIGKILL)
-"""
-"""Runs in the Hub's container, where process 1 is tini."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,9 @@ def kill_hub(program: str = "") -> None:
     """Let the Hub's process die by SIGKILL where it is, after `program` has run there; wait for the next one."""
     name = hub_pod()["metadata"]["name"]
     before = restarts(name)
-    system("exec", name, "--", "python", "-c", f"{program}\n{KILL}", check=False)
+    if program:
+        system("exec", name, "--", "python", "-c", program)
+    signals.send(SYSTEM_NAMESPACE, name, "jupyterhub", Signals.SIGKILL)
     poll(lambda: restarts(name) == before + 1, "the Hub's container is started again")
 
 

@@ -6,28 +6,15 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from signal import Signals
 from typing import Any
 
 from local_cluster.facility import SYSTEM_NAMESPACE
+from tests.support import signals
 from tests.support.tenant import ENVIRONMENT, Body, kubectl, poll
 
 NAME = "af-operator"
 SELECTOR = "app.kubernetes.io/name=af-operator"
-
-SIGNAL = """
-import os, sys
-me = os.getpid()
-def words(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().split(b"\\0")
-pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != me]
-found = [p for p in pids if b"python" in words(p)[0] and b"af_operator" in words(p)]
-assert len(found) == 1, found
-print("armed", flush=True)
-sys.stdin.readline()
-os.kill(found[0], int(sys.argv[1]))
-"""
-"""Runs in the operator's container, where process 1 is tini: finds Python, waits for a word, and signals."""
 
 
 def system(*args: str, **more: Any) -> str:
@@ -78,9 +65,9 @@ def metrics(pod: str) -> dict[str, float]:
 
 
 @contextmanager
-def armed(pod: str, number: int) -> Iterator[Any]:
+def armed(pod: str, which: Signals) -> Iterator[Any]:
     """Give a function that sends a signal to the operator's process at once: all that is slow is done before."""
-    argv = ["kubectl", "-n", SYSTEM_NAMESPACE, "exec", "-i", pod, "--", "python", "-c", SIGNAL, str(number)]
+    argv = ["kubectl", "-n", SYSTEM_NAMESPACE, "exec", "-i", pod, "--", *signals.argv("af_operator", which, "armed")]
     process = subprocess.Popen(argv, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
     assert process.stdout
