@@ -124,7 +124,7 @@ def _asked(group: Group, profile: Profile) -> dict[str, object]:
     resources = {"GPU": pool.gpus_per_worker} if pool.gpus_per_worker else {}
     threads = math.ceil(_pods.parse_quantity(_choices.size(profile, pool.size).cpu))
     if pool.workers.min < pool.workers.max:
-        keep = {**keep, "pool": pool.name}
+        keep = {**keep, "pool": pool.name, "most": pool.workers.max}
     patience = {"drain": scaling.drain_seconds, "quiet": scaling.quiet_seconds}
     return {**keep, **patience, "threads": threads, "resources": resources}
 

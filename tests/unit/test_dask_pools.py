@@ -260,6 +260,7 @@ def test_what_is_asked() -> None:
     assert found.pools["zmumu-old-1"]["leaving"]
     assert {asked["drain"] for asked in found.pools.values()} == {8}
     assert found.pools[gpu]["quiet"] == 9
+    assert (found.pools[gpu]["pool"], found.pools[gpu]["most"]) == ("gpu", 2)
 
 
 def test_a_shape_is_what_cannot_be_edited() -> None:

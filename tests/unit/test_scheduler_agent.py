@@ -193,11 +193,11 @@ async def test_a_task_on_its_way_to_one_who_goes_is_waited_for(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cluster.worker(CPU, 0)
-    client = await cluster.client()
-    tasks = client.map(slow, range(4), seconds=1.0, pure=False)
-    first = next(iter(cluster.workers.values()))
-    await cluster.until(lambda _: len(first.state.executing) == 1, cpu={})
     await cluster.worker(GPU, 0)
+    client = await cluster.client()
+    first = next(iter(cluster.workers.values()))
+    tasks = client.map(slow, range(4), seconds=1.0, pure=False, workers=[first.name], allow_other_workers=True)
+    await cluster.until(lambda _: len(first.state.executing) == 1, cpu={})
     here, there = cluster.scheduler.workers.values()
     monkeypatch.setitem(cluster.scheduler.stream_handlers, "steal-response", _late(cluster, "steal-response"))
     moved = max(here.processing, key=lambda ts: ts.priority)  # the last one: it waits
@@ -279,9 +279,23 @@ async def test_an_elastic_pool_grows_where_one_before_it_cannot(cluster: Cluster
     await cluster.worker(CPU, 0)
     client = await cluster.client()
     waiting = client.map(slow, range(40), seconds=0.2, pure=False)
-    await cluster.until(lambda a: a["gpu"]["wanted"] > 0, cpu={}, gpu={"pool": "gpu"})
+    await cluster.until(lambda a: a["gpu"]["wanted"] > 0, cpu={}, gpu={"pool": "gpu", "most": 9})
     await cluster.until(lambda a: a["gpu"]["wanted"] == 0, cpu={"quiet": 0.0}, gpu={"quiet": 0.0})
     await client.gather(waiting)
+
+
+async def test_what_one_pool_has_no_room_for_is_wanted_of_the_next_like_it(cluster: Cluster) -> None:
+    client = await cluster.client()
+    waiting = client.map(slow, range(5), seconds=0.1, pure=False)
+    await cluster.until(lambda _: len(cluster.scheduler.unrunnable) + len(cluster.scheduler.queued) == 5)
+    first, next_one = {"pool": "cpu", "most": 3, "quiet": 0.0}, {"pool": "gpu", "most": 9, "quiet": 0.0}
+    found = await cluster.ask(cpu=first, gpu=next_one)
+    assert {name: pool["wanted"] for name, pool in found.items()} == {"cpu": 5, "gpu": 2}
+    found = await cluster.ask(cpu={**first, "most": 5}, gpu=next_one)
+    assert {name: pool["wanted"] for name, pool in found.items()} == {"cpu": 5, "gpu": 0}
+    found = await cluster.ask(cpu=first, gpu={**next_one, "resources": {"GPU": 1}})
+    assert found["gpu"]["wanted"] == 0, "it is not like the first"
+    await client.cancel(waiting)
 
 
 async def test_many_short_tasks_want_few_workers(cluster: Cluster) -> None:

@@ -26,7 +26,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -47,7 +47,9 @@ PACE = 0.2
 """Seconds between two looks at a worker that goes."""
 STUCK_PAUSE = 5.0
 """Seconds until a worker is tried again that could not give its results away."""
-FIELDS = frozenset({"pool", "keep", "threads", "resources", "quiet", "drain", "leaving"})
+Weighted = tuple[Any, float]
+"""A task, and how many that are like it it stands for."""
+FIELDS = frozenset({"pool", "most", "keep", "threads", "resources", "quiet", "drain", "leaving"})
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Pool:
     ----------
     pool
         What its user calls it; empty where its size is not a matter of demand.
+    most
+        Workers that it may have; what they cannot do is wanted of the next pool that is like it.
     keep
         Workers that may stay; None when all may.
     threads
@@ -74,6 +78,7 @@ class Pool:
 
     group: str
     pool: str = ""
+    most: int = 0
     keep: int | None = None
     threads: int = 1
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -109,12 +114,12 @@ class Agent:
         """Set right who goes, and return how each pool is."""
         self._forget()
         self._elastic = frozenset(pool.pool for pool in pools if pool.pool)
-        found = {}
+        found, demand = {}, self._demand(pools)
         for pool in pools:
             self._settle(pool)
             names = sorted(str(ws.name) for ws in self._workers(pool))
             found[pool.group] = {
-                "wanted": self._told.get(pool.pool, self._lately(pool, self._demand(pool, pools))),
+                "wanted": self._told.get(pool.pool, self._lately(pool, demand[pool.group])),
                 "workers": names,
                 "retiring": [n for n in names if n in self._going],
                 "retired": [n for n in names if n in self._retired],
@@ -245,29 +250,27 @@ class Agent:
             seen.popleft()
         return max(number for _, number in seen)
 
-    def _demand(self, pool: Pool, pools: Collection[Pool]) -> int:
-        """Return how many workers would have something to do, or hold the results that there are."""
-        workers = self._workers(pool)
-        waiting, running = self._waiting(pool, pools), [ts for ws in workers for ts in ws.processing]
-        slots = self._slots(waiting, running)
-        per_worker = max(1, _at_once(pool, chain((ts for ts, _ in waiting), running)))
-        return max(math.ceil(slots / per_worker), self._for_memory(pool, workers))
+    def _demand(self, pools: Collection[Pool]) -> dict[str, int]:
+        """Return how many workers of each pool would have something to do, or hold the results that there are."""
+        found: dict[str, int] = {}
+        over: dict[frozenset[tuple[str, float]], list[Weighted]] = {}
+        for pool in pools:
+            workers, abilities = self._workers(pool), frozenset(pool.resources.items())
+            tasks = self._waiting(pool, pools) + [(ts, 1.0) for ws in workers for ts in ws.processing]
+            tasks += over.pop(abilities, []) if pool.pool else []
+            number = math.ceil(_slots(tasks) / max(1, _at_once(pool, tasks)))
+            if pool.pool and number > pool.most:
+                over[abilities] = [(ts, weight * (1 - pool.most / number)) for ts, weight in tasks]
+            found[pool.group] = max(number, self._for_memory(pool, workers))
+        return found
 
-    def _waiting(self, pool: Pool, pools: Collection[Pool]) -> list[tuple[Any, float]]:
-        """Return tasks that no worker has, each with the number of tasks that it stands for."""
+    def _waiting(self, pool: Pool, pools: Collection[Pool]) -> list[Weighted]:
+        """Return tasks that no worker has."""
         state = self._scheduler
         number = len(state.queued) + len(state.unrunnable)
         sample = list(islice(chain(state.queued, state.unrunnable), SAMPLE))
         weight = number / len(sample) if sample else 0.0
         return [(ts, weight) for ts in sample if _home(ts, pools) is pool]
-
-    def _slots(self, waiting: list[tuple[Any, float]], running: list[Any]) -> int:
-        """Return how many tasks should run at a time: many short ones need not each have a slot of their own."""
-        target = parse_timedelta(dask.config.get("distributed.adaptive.target-duration"))
-        number = sum(weight for _, weight in waiting) + len(running)
-        seconds = sum(weight * _duration(ts, target) for ts, weight in waiting)
-        seconds += sum(_duration(ts, target) for ts in running)
-        return math.ceil(min(number, seconds / target) - 1e-9)
 
     def _for_memory(self, pool: Pool, workers: list[Any]) -> int:
         mine = [ws.memory_limit for ws in workers if ws.memory_limit]
@@ -292,6 +295,13 @@ def _loss(ws: Any) -> tuple[int, int, str]:
     return len(ws.processing), ws.nbytes, str(ws.name)
 
 
+def _slots(tasks: Collection[Weighted]) -> int:
+    """Return how many tasks should run at a time: many short ones need not each have a slot of their own."""
+    target = parse_timedelta(dask.config.get("distributed.adaptive.target-duration"))
+    seconds = sum(weight * _duration(ts, target) for ts, weight in tasks)
+    return math.ceil(min(sum(weight for _, weight in tasks), seconds / target) - 1e-9)
+
+
 def _duration(ts: Any, target: float) -> float:
     """Return seconds; a kind of task that never ended may be long."""
     average = float(ts.prefix.duration_average)
@@ -306,9 +316,9 @@ def _home(ts: Any, pools: Collection[Pool]) -> Pool | None:
     return min(able, key=lambda p: (len(p.resources), not p.pool), default=None)
 
 
-def _at_once(pool: Pool, tasks: Iterable[Any]) -> int:
+def _at_once(pool: Pool, tasks: Collection[Weighted]) -> int:
     """Return how many of these tasks one worker runs at a time."""
-    first = next(iter(tasks), None)
+    first, _ = next(iter(tasks), (None, 0.0))
     limits = [pool.threads]
     for name, number in ((first.resource_restrictions or {}) if first else {}).items():
         limits.append(int(pool.resources.get(name, 0) // number) if number else pool.threads)
