@@ -195,10 +195,10 @@ async def test_a_task_on_its_way_to_one_who_goes_is_waited_for(
     await cluster.worker(CPU, 0)
     await cluster.worker(GPU, 0)
     client = await cluster.client()
-    first = next(iter(cluster.workers.values()))
+    first, second = cluster.workers.values()
     tasks = client.map(slow, range(4), seconds=1.0, pure=False, workers=[first.name], allow_other_workers=True)
     await cluster.until(lambda _: len(first.state.executing) == 1, cpu={})
-    here, there = cluster.scheduler.workers.values()
+    here, there = (cluster.scheduler.workers[worker.address] for worker in (first, second))
     monkeypatch.setitem(cluster.scheduler.stream_handlers, "steal-response", _late(cluster, "steal-response"))
     moved = max(here.processing, key=lambda ts: ts.priority)  # the last one: it waits
     cluster.scheduler.extensions["stealing"].move_task_request(moved, here, there)
