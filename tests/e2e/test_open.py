@@ -24,6 +24,7 @@ from yarl import URL
 from af_client.errors import Forbidden
 from af_client.sessions import Sessions
 from local_cluster.settings import CHECKOUT
+from tests.support.catalogue import profile
 from tests.support.people import Person
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
 
@@ -176,6 +177,14 @@ def test_what_cannot_be_opened_says_what_to_do(shared_tenant: Tenant, alice: Per
     done = alice.af("open", lab)
     assert (done.returncode, "`af resume lab`" in done.stderr) == (1, True)
     alice.af("resume", lab)
-    done = alice.af("open", lab, "--timeout", "0.5")
+
+
+def test_a_notebook_that_does_not_come_up_is_not_waited_for_for_ever(shared_tenant: Tenant, alice: Person) -> None:
+    with profile(sizes=[{"name": "small", "cpu": "64", "memory": "1Gi"}]) as too_large:
+        spec = {"user": alice.user, "mode": "Interactive", "profile": too_large, "notebook": {}}
+        shared_tenant.apply("large", spec)
+        shared_tenant.wait_condition("large", "NotebookReady", "False", reason="Unschedulable")
+        done = alice.af("open", "large", "--timeout", "1.5")
+        shared_tenant.kubectl("delete", "analysissession", "large")
     assert done.returncode == 124
-    assert "is not ready after 0.5 s: waiting for Notebook" in done.stderr
+    assert "notebook of session large is not ready after 1.5 s: waiting for Notebook (Unschedulable): " in done.stderr
