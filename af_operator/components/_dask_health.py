@@ -94,8 +94,7 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
         return None
     count = f"pool {pool.name}: {len(_ready(pods, pool))} of at least {pool.workers.min} workers ready"
     deployments = _of_pool(_deployments(observed), pool)
-    refusals = (_pod_reasons.deployment_refused(d) for d in deployments)
-    trouble = _worst(observed, pods, pool) or next((r for r in refusals if r), None)
+    trouble = _worst(observed, pods, pool)
     if trouble:
         return Reason(trouble.reason, f"{count}: {trouble.message}")
     if len(deployments) < pool.workers.min:
@@ -104,10 +103,13 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
 
 
 def _worst(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason | None:
-    """Return the first real trouble of a pool's pods; where no node takes them, with what they ask of one."""
+    """Return the first real trouble of a pool's workers; where no node takes them, with what they ask of one."""
     mine = _of_pool(pods, pool)
     trouble = _pod_reasons.worst(mine)
-    if not trouble or trouble.reason != "Unschedulable":
+    if not trouble:
+        refusals = (_pod_reasons.deployment_refused(d) for d in _of_pool(_deployments(observed), pool))
+        return next((r for r in refusals if r), None)
+    if trouble.reason != "Unschedulable":
         return trouble
     stuck = [pod for pod in mine if _pod_reasons.why(pod).reason == "Unschedulable"]
     return _no_gpu(observed, stuck, pool, trouble) if pool.gpus_per_worker else _no_node(stuck, trouble)

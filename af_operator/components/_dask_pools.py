@@ -143,15 +143,25 @@ def _group(name: str, pool: DaskPool | None, target: int, observed: Observed) ->
 
 
 def _going(name: str, workers: Sequence[Body], surplus: int, observed: Observed) -> Iterator[Body]:
-    """Yield the workers that have nothing left; where the scheduler has been silent for too long, the newest."""
+    """Yield the workers that never ran, and those that have nothing left; after too long a silence, the newest."""
     if surplus <= 0:
         return
     if observed.scheduler is not None and observed.scheduler.given_up:
         yield from list(reversed(workers))[:surplus]
         return
     said = _said(name, observed)
+    never = [w for w in workers if _never_ran(w, observed)]
     retired = [w for w in workers if said and w["metadata"]["name"] in said.retired]
-    yield from retired[:surplus]
+    yield from [*never, *retired][:surplus]
+
+
+def _never_ran(worker: Body, observed: Observed) -> bool:
+    """Return whether a worker finds no quota or no node: its scheduler will never hear of it, and cannot retire it."""
+    name = worker["metadata"]["name"]
+    mine = [pod for pod in observed.pods(component="dask") if pod["metadata"]["name"].startswith(f"{name}-")]
+    if not mine:
+        return _pod_reasons.deployment_refused(worker) is not None
+    return all(_pod_reasons.why(pod).reason == "Unschedulable" for pod in mine)
 
 
 def _allowed(pools: Mapping[str, DaskPool], profile: Profile, observed: Observed) -> dict[str, int]:

@@ -221,6 +221,14 @@ def test_health_names_the_real_reason(children: list[Any], reason: str, words: s
     assert found.endpoints == {}
 
 
+def test_health_says_what_keeps_a_ready_pool_from_what_is_wanted() -> None:
+    wanted = SchedulerView({group_name(session(dask=DASK), DaskPool.model_validate(DASK["pools"][0])): PoolView(5)})
+    refused = deployment(QUOTA, of_component("dask", "cpu"))
+    found = dask.health(session(dask=DASK), world(UP, worker("w", ready=True), refused, scheduler=wanted))
+    assert found.ready
+    assert "exceeded quota" in found.message
+
+
 def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_what_is_wanted() -> None:
     said = SchedulerView({group_name(session(dask=DASK), DaskPool.model_validate(DASK["pools"][0])): PoolView(5)})
     observed = world(UP, worker("a", ready=True), worker("b", conditions=[UNSCHEDULABLE]), scheduler=said)

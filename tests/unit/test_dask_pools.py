@@ -110,6 +110,21 @@ def test_who_is_retired_goes_and_no_more_than_are_too_many() -> None:
     assert first(of_pools(pool(least=3, most=3)), world(*there, scheduler=said(name, retired=everybody))).going == ()
 
 
+def test_who_finds_no_node_or_no_quota_goes_first_and_unasked() -> None:
+    s = of_pools(pool(least=1, most=1))
+    name = group_of(s)
+    there = workers(name, 4)
+    there[2]["status"] = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}
+    labels = of_component("dask", "cpu", **{WORKER_GROUP: name})
+    up = pod(f"{worker(name, 0)}-5c7-x", labels, ready=True)
+    nowhere = pod(f"{worker(name, 1)}-5c7-x", labels, conditions=[UNSCHEDULABLE])
+    found = first(s, world(group(name, 4), *there, up, nowhere))
+    assert [w["metadata"]["name"] for w in found.going] == [worker(name, 1), worker(name, 2)], "3 may be about to start"
+    assert found.replicas(4) == 2
+    fewer = first(of_pools(pool(least=3, most=3)), world(group(name, 4), *there, up, nowhere))
+    assert [w["metadata"]["name"] for w in fewer.going] == [worker(name, 1)], "no more than are too many"
+
+
 def test_only_what_this_very_group_made_goes() -> None:
     s = of_pools(pool(least=1, most=1))
     name = group_of(s)
