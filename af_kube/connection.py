@@ -1,0 +1,129 @@
+"""Requests over the network, by aiohttp: one call, one stream of lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import aiohttp
+from yarl import URL
+
+from af_kube.credentials import Credentials, load
+from af_kube.errors import Expired, HttpError, Unreachable
+from af_kube.request import Request
+
+CONNECT_SECONDS = 10.0
+CLOSING_SECONDS = 0.25
+"""In which aiohttp ends its connections, in the background: nobody tells when it is done."""
+MAX_LINE = 8 * 1024**2
+"""Bytes of one line of a stream at most. The API server's own limit of an object is below 3 MiB."""
+
+
+class Transport(Protocol):
+    """A connection to an API server; each method raises a ``KubeError``."""
+
+    async def read(self, request: Request) -> bytes:
+        """Return the answer's body."""
+
+    def lines(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Enter when the server has begun to answer; then the answer comes line by line."""
+
+
+async def call(api: Transport, request: Request) -> dict[str, Any]:
+    """Return the answer to a request as JSON; an empty mapping when it is none."""
+    text = await api.read(request)
+    found = json.loads(text) if text else {}
+    return found if isinstance(found, dict) else {}
+
+
+class Connection:
+    """To one API server. Made on first use, in the running loop.
+
+    Parameters
+    ----------
+    credentials
+        Asked for once.
+    """
+
+    def __init__(self, credentials: Callable[[], Awaitable[Credentials]] = load) -> None:
+        self._load = credentials
+        self._lock = asyncio.Lock()
+        self._http: aiohttp.ClientSession | None = None
+
+    async def read(self, request: Request) -> bytes:
+        """See ``Transport.read``."""
+        limits = aiohttp.ClientTimeout(total=request.read_seconds, sock_connect=CONNECT_SECONDS)
+        async with self._answer(request, limits) as response:
+            return await response.read()
+
+    @asynccontextmanager
+    async def lines(self, request: Request) -> AsyncGenerator[AsyncIterator[bytes]]:
+        """See ``Transport.lines``."""
+        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=request.read_seconds)
+        async with self._answer(request, limits) as response:
+            yield _lines(response)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+            await asyncio.sleep(CLOSING_SECONDS)
+
+    @asynccontextmanager
+    async def _answer(self, request: Request, limits: aiohttp.ClientTimeout) -> AsyncGenerator[aiohttp.ClientResponse]:
+        http = await self._connected()
+        try:
+            async with http.request(
+                request.verb,
+                URL(self._credentials.server + request.path),
+                params=dict(request.query),
+                headers=await self._headers(request),
+                data=None if request.body is None else json.dumps(request.body, separators=(",", ":")).encode(),
+                timeout=limits,
+                allow_redirects=False,  # the token is for this server alone
+            ) as response:
+                if response.status >= 400:
+                    raise _error(response, await response.text(errors="replace"))
+                yield response
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise Unreachable(f"{self._credentials.server} does not answer: {reason}") from error
+
+    async def _headers(self, request: Request) -> dict[str, str]:
+        # Not compressed: gzip costs the server more than the network within a cluster gains.
+        found = {"Accept": request.accept, "Accept-Encoding": "identity", "Content-Type": request.content_type}
+        authorization = await self._credentials.authorization()
+        return found | ({"Authorization": authorization} if authorization else {})
+
+    async def _connected(self) -> aiohttp.ClientSession:
+        async with self._lock:
+            if self._http is None:
+                self._credentials = await self._load()
+                connector = aiohttp.TCPConnector(ssl=self._credentials.tls, limit=0)
+                self._http = aiohttp.ClientSession(connector=connector)
+            return self._http
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    # Not response.content's own lines: they end at 128 KiB, and an object may be larger.
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
+        if len(rest) > MAX_LINE:
+            raise Unreachable("the server sends a line without an end")
+    if rest:
+        yield rest
+
+
+def _error(response: aiohttp.ClientResponse, text: str) -> Expired | HttpError:
+    if response.status == 410:
+        return Expired(text[:500])
+    wait = response.headers.get("Retry-After", "")
+    return HttpError(response.status, text, float(wait) if wait.isdigit() else None)

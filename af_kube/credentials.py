@@ -1,0 +1,100 @@
+"""Where the API server is, and how it knows us: the pod's service account, or else the kubeconfig."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from af_kube.errors import NoCredentials
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_SECONDS = 60.0
+"""The kubelet renews a token long before its end: so old may the copy of it be."""
+
+
+class Credentials(Protocol):
+    """Of one API server."""
+
+    server: str
+    """URL, without a slash at its end."""
+    tls: ssl.SSLContext | bool
+    """What vouches for the server; True for an http URL, where it is not asked."""
+
+    async def authorization(self) -> str | None:
+        """Return the header's value for a request that is made now."""
+
+
+async def load() -> Credentials:
+    """Return the service account's where there is one, as in every pod, else the kubeconfig's.
+
+    Raises
+    ------
+    NoCredentials
+        Neither can be used.
+    """
+    if "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT / "token").exists():
+        return service_account()
+    return await kubeconfig(os.environ.get("KUBECONFIG"))
+
+
+def service_account(directory: Path = SERVICE_ACCOUNT) -> ServiceAccount:
+    """Return what the kubelet has mounted into this pod."""
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    host = f"[{host}]" if ":" in host else host
+    try:
+        tls = ssl.create_default_context(cafile=str(directory / "ca.crt"))
+    except OSError as error:
+        raise NoCredentials(f"cannot use the service account's ca.crt: {error}") from error
+    return ServiceAccount(f"https://{host}:{port}", tls, directory / "token")
+
+
+async def kubeconfig(path: str | None = None) -> KubeConfig:
+    """Return those of the current context of a kubeconfig, or of the one in ~/.kube."""
+    from kubernetes.aio import client, config  # noqa: PLC0415 - 60 MiB that a pod need not pay
+
+    settings = client.Configuration()
+    try:
+        await config.load_kube_config(path, client_configuration=settings)
+    except (config.ConfigException, OSError) as error:
+        raise NoCredentials(f"neither a service account nor a kubeconfig that works: {error}") from error
+    tls = client.ApiClient(settings).rest_client.ssl_context if settings.host.startswith("https") else True
+    return KubeConfig(settings.host.rstrip("/"), tls, settings)
+
+
+@dataclass
+class ServiceAccount:
+    """Of the pod that this process runs in.
+
+    Not by the Kubernetes client, though it could do this: with its models it is 60 MiB of a process that needs one
+    token of it.
+    """
+
+    server: str
+    tls: ssl.SSLContext | bool
+    token_file: Path
+    _token: str = ""
+    _read: float = float("-inf")
+
+    async def authorization(self) -> str:
+        """Return the token of the file, which is renewed from time to time."""
+        if time.monotonic() - self._read > TOKEN_SECONDS:
+            self._token, self._read = self.token_file.read_text().strip(), time.monotonic()
+        return f"Bearer {self._token}"
+
+
+@dataclass
+class KubeConfig:
+    """Of one context; `settings` is the Kubernetes client's, which renews what has to be renewed."""
+
+    server: str
+    tls: ssl.SSLContext | bool
+    settings: Any
+
+    async def authorization(self) -> str | None:
+        """Return the token, if that is how the user is known; a certificate is in `tls`."""
+        found: str | None = await self.settings.get_api_key_with_prefix("BearerToken")
+        return found

@@ -1,0 +1,40 @@
+"""What can come of a request. Whoever asks for people turns these into words for them."""
+
+from __future__ import annotations
+
+
+class KubeError(Exception):
+    """Root: the API server was not asked, did not answer, or said no."""
+
+    retry_after: float | None = None
+    """Seconds that the server asked us to wait, if it did."""
+
+
+class NoCredentials(KubeError):
+    """Neither a service account nor a kubeconfig that works."""
+
+
+class Unreachable(KubeError):
+    """No answer, or one that broke off."""
+
+
+class HttpError(KubeError):
+    """An answer of 400 or more.
+
+    Parameters
+    ----------
+    status
+        Of HTTP.
+    text
+        The body: a ``Status`` object in JSON, or any text.
+    """
+
+    def __init__(self, status: int, text: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status}: {text[:500]}")
+        self.status = status
+        self.text = text
+        self.retry_after = retry_after
+
+
+class Expired(KubeError):
+    """410: a resource version or the next page of a list is too old; list anew."""

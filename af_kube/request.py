@@ -1,0 +1,34 @@
+"""One request to an API server, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+READ_SECONDS = 30.0
+JSON = "application/json"
+APPLY_PATCH = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request; `body` is sent as JSON.
+
+    Attributes
+    ----------
+    path
+        Below the server's URL, such as ``/api/v1/namespaces/physics/pods``.
+    read_seconds
+        For a call, until the whole answer is there; for a stream, between two lines.
+    """
+
+    verb: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    content_type: str = JSON
+    read_seconds: float = READ_SECONDS
+    accept: str = JSON
