@@ -1,0 +1,187 @@
+"""What an object mounts, grants or names in its own namespace: what must be there first, and be ours. Pure.
+
+A name says nothing of whose it is. Were a pod made beside a ConfigMap of somebody else that has the name of ours, it
+would run what that says; and a Role would grant what is not the session's. So what is referred to is made first, and
+where its name is taken nothing is made that refers to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from af_operator.components import all_components
+from af_operator.model import POD, Body, Kind, Manifest, ObjectRef
+
+CONFIG_MAP, SECRET, VOLUME_CLAIM = ("v1", "ConfigMap"), ("v1", "Secret"), ("v1", "PersistentVolumeClaim")
+SERVICE, SERVICE_ACCOUNT = ("v1", "Service"), ("v1", "ServiceAccount")
+STATEFUL_SET = ("apps/v1", "StatefulSet")
+ROLE = ("rbac.authorization.k8s.io/v1", "Role")
+DASK_CLUSTER = ("kubernetes.dask.org/v1", "DaskCluster")
+
+IN_PODS = {
+    "configMap": (CONFIG_MAP, "name"),
+    "configMapRef": (CONFIG_MAP, "name"),
+    "configMapKeyRef": (CONFIG_MAP, "name"),
+    "secret": (SECRET, "secretName"),  # a volume's own; one source of a projected volume says `name`
+    "secretRef": (SECRET, "name"),
+    "secretKeyRef": (SECRET, "name"),
+    "imagePullSecrets": (SECRET, "name"),
+    "nodePublishSecretRef": (SECRET, "name"),
+    "persistentVolumeClaim": (VOLUME_CLAIM, "claimName"),
+}
+"""Where in a pod spec something is named: the key that holds it, its kind, and the field with its name."""
+OF_KIND = {
+    "StatefulSet": ("serviceName", SERVICE),
+    "DaskWorkerGroup": ("cluster", DASK_CLUSTER),
+}
+"""Fields of a spec, by the kind of the object."""
+ORDINAL = re.compile(r"-[0-9]+$")
+# From the first letter on, and bounded: users write the text that this is looked for in.
+ADDRESS = re.compile(r"(?<![-a-z0-9])([a-z][-a-z0-9]{0,62})\.([a-z0-9][-a-z0-9]{0,62})\.svc\b")
+
+
+def references(body: Body) -> frozenset[ObjectRef]:
+    """Return the objects of its own namespace that an object refers to.
+
+    Found wherever a pod spec stands, also in kinds of others: volumes, environment, pull secrets, service account, and
+    addresses of Services. Beside these what a Role grants by name, what a RoleBinding binds, and the fields of
+    `OF_KIND`. Optional ones are among them: a Secret that may be missing is all the same read if it is there.
+    """
+    found = {ref for pod in _pod_specs(body) for ref in _of_pod(pod, body["metadata"].get("namespace"))}
+    found |= set(_granted(body)) | set(_bound(body))
+    if body["kind"] in OF_KIND:
+        field, kind = OF_KIND[body["kind"]]
+        found |= set(_named(kind, body["spec"].get(field)))
+    return frozenset(found)
+
+
+def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
+    """Return the manifests in groups that may be made at the same time, what others refer to in an earlier one.
+
+    References to what is not among them say nothing of the order. In a cycle, which nothing here plans, one reference
+    is left out of account.
+    """
+    given = {manifest.ref: manifest for manifest in manifests}
+    place = {ref: index for index, ref in enumerate(given)}
+    sorter = _sorter({ref: set(references(m.body) & given.keys()) for ref, m in given.items()})
+    found = []
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        found.append([given[ref] for ref in sorted(ready, key=place.__getitem__)])
+        sorter.done(*ready)
+    return found
+
+
+def held_back(
+    manifests: Sequence[Manifest], refused: Collection[ObjectRef], live: Collection[ObjectRef] = ()
+) -> dict[ObjectRef, ObjectRef]:
+    """Return what must not be made, each with the refused object that it refers to, perhaps through others.
+
+    Parameters
+    ----------
+    refused
+        What could not be made, or not be ours. Those that are themselves refused are not in the answer. Given wave by
+        wave, those that were held back before must be in here.
+    live
+        What is there already, and ours: of this, what is to run nothing any more is not held back.
+    """
+    needs = {m.ref: references(m.body) for m in manifests if not (m.ref in live and _rests(m.body))}
+    found: dict[ObjectRef, ObjectRef] = {}
+    causes = {ref: ref for ref in refused}
+    while causes:
+        behind = {ref: min(needs[ref] & causes.keys()) for ref in needs if needs[ref] & causes.keys()}
+        causes = {ref: causes[on] for ref, on in behind.items() if ref not in found and ref not in refused}
+        found |= causes
+    return found
+
+
+def _sorter(graph: dict[ObjectRef, set[ObjectRef]]) -> TopologicalSorter[ObjectRef]:
+    while True:
+        sorter = TopologicalSorter(graph)
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            before, after, *_ = error.args[1]
+            graph[after].discard(before)  # one reference less each time: this comes to an end
+        else:
+            return sorter
+
+
+def _rests(body: Body) -> bool:
+    """Return whether an object is to run no pod: what stops a session must never wait."""
+    spec = body.get("spec", {})
+    return spec.get("replicas") == 0 or spec.get("suspend") is True
+
+
+def _pod_specs(value: Any) -> Iterator[Body]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("containers"), list):
+            yield value
+        else:
+            yield from (spec for each in value.values() for spec in _pod_specs(each))
+    elif isinstance(value, list):
+        yield from (spec for each in value for spec in _pod_specs(each))
+
+
+def _of_pod(value: Any, namespace: str | None) -> Iterator[ObjectRef]:
+    if isinstance(value, str):
+        found = ADDRESS.findall(value)
+        yield from (ObjectRef(*SERVICE, name) for name, where in found if namespace in (None, where))
+    elif isinstance(value, list):
+        yield from (ref for each in value for ref in _of_pod(each, namespace))
+    elif isinstance(value, Mapping):
+        yield from _named(SERVICE_ACCOUNT, value.get("serviceAccountName"))
+        for key, each in value.items():
+            yield from _pointed_at(key, each)
+            yield from _of_pod(each, namespace)
+
+
+def _pointed_at(key: str, value: Any) -> Iterator[ObjectRef]:
+    if key not in IN_PODS:
+        return
+    kind, field = IN_PODS[key]
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, Mapping):
+            yield from _named(kind, each.get(field, each.get("name")))
+
+
+def _named(kind: tuple[str, str], name: Any) -> Iterable[ObjectRef]:
+    return [ObjectRef(*kind, name)] if isinstance(name, str) and name else []
+
+
+def _granted(body: Body) -> Iterator[ObjectRef]:
+    """Yield what a Role gives rights on, by name."""
+    for rule in body.get("rules") or () if body["kind"] == "Role" else ():
+        resources = {resource.partition("/")[0] for resource in rule.get("resources") or ()}
+        for kind in _kinds():
+            group = kind.api_version.rpartition("/")[0]
+            if {group, "*"} & set(rule.get("apiGroups") or ()) and {kind.plural, "*"} & resources:
+                yield from (ref for name in rule.get("resourceNames") or () for ref in _with_maker(kind, name))
+
+
+def _with_maker(kind: Kind, name: str) -> Iterator[ObjectRef]:
+    yield ObjectRef(kind.api_version, kind.kind, name)
+    if kind == POD and ORDINAL.search(name):
+        # Whose StatefulSet has the name, theirs is the pod: nobody may get rights on it by a session of that name.
+        yield ObjectRef(*STATEFUL_SET, ORDINAL.sub("", name))
+
+
+def _bound(body: Body) -> Iterator[ObjectRef]:
+    """Yield the Role of a RoleBinding, and the service accounts of its own namespace."""
+    if body["kind"] != "RoleBinding":
+        return
+    if body["roleRef"]["kind"] == "Role":
+        yield from _named(ROLE, body["roleRef"]["name"])
+    here = body["metadata"].get("namespace")
+    for subject in body.get("subjects") or ():
+        if subject["kind"] == "ServiceAccount" and subject.get("namespace", here) == here:
+            yield from _named(SERVICE_ACCOUNT, subject["name"])
+
+
+@cache
+def _kinds() -> frozenset[Kind]:
+    return frozenset(kind for c in all_components() for kind in (*c.KINDS, *c.WATCHED, *c.SHARED))

@@ -1,0 +1,104 @@
+"""Every object of every case and what refers to it: made in this order, and not made where the name is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from af_operator.model import Manifest, ObjectRef
+from af_operator.references import held_back, references, waves
+from tests.golden.test_golden import CASES, planned
+
+Pair = tuple[str, str]
+NO_REFERENCE = ("metadata", "selector", "matchLabels", "labels")
+"""What has names in it and mounts or grants nothing: whose object it is, and which pods a Service finds."""
+STOPPED = {("Role", "Secret"), ("Role", "StatefulSet"), ("RoleBinding", "Role"), ("StatefulSet", "Service")}
+NOTEBOOK = STOPPED | {("StatefulSet", "Secret")}
+DASK = {("DaskCluster", "ConfigMap"), ("DaskWorkerGroup", "DaskCluster")}
+CACHE = {("Deployment", "ConfigMap"), ("Job", "Service")}
+CONFIGURED = {("StatefulSet", "ConfigMap"), ("DaskWorkerGroup", "ConfigMap")}
+EXPECTED: dict[str, set[Pair]] = {
+    "config-map-source": set(),
+    "finished": set(),
+    "gpu-pool": DASK,
+    "minimal": set(),
+    "notebook": NOTEBOOK | DASK | CONFIGURED | {("StatefulSet", "PersistentVolumeClaim")},
+    "notebook-hub": NOTEBOOK,
+    "notebook-suspended": STOPPED,
+    "session-cache": CACHE,
+    "suspended": CACHE,
+    "zmumu": DASK | {("DaskWorkerGroup", "ConfigMap"), ("Job", "ConfigMap")},
+}
+
+
+@cache
+def manifests(case: str) -> list[Manifest]:
+    return [Manifest(body) for body in planned(case)]
+
+
+def edges(case: str) -> dict[ObjectRef, set[ObjectRef]]:
+    """Return each planned object with those of the plan that it refers to."""
+    given = manifests(case)
+    there = {m.ref for m in given}
+    return {m.ref: set(references(m.body) & there) for m in given}
+
+
+def pairs() -> list[Any]:
+    found = [(case, on, ref) for case in CASES for ref, needs in edges(case).items() for on in sorted(needs)]
+    return [
+        pytest.param(*each, id=f"{each[0]}: {each[2].kind} {each[2].name} on {each[1].kind} {each[1].name}")
+        for each in found
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_pairs_of_a_case(case: str) -> None:
+    """A case that is not in the table must be put there: read in it what is to be made in which order."""
+    assert {(ref.kind, on.kind) for ref, needs in edges(case).items() for on in needs} == EXPECTED[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_name_of_another_object_is_overlooked(case: str) -> None:
+    given = manifests(case)
+    for one in given:
+        said = {ref.name for ref in references(one.body)}
+        others = {m.ref.name for m in given if m.ref != one.ref}
+        assert set(leaves(one.body)) & others <= said, one.ref
+
+
+def leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        # What a DaskCluster is called is the session's own name, and containers and volumes have names for themselves.
+        own = {"name"} if {"image", "mountPath", "configMap", "emptyDir"} & value.keys() else set()
+        own |= {"value"} if value.get("name") == "AF_SESSION" else set()
+        said = ((k, v) for k, v in value.items() if k not in NO_REFERENCE and k not in own)
+        yield from (found for _, v in said for found in leaves(v))
+    elif isinstance(value, list):
+        yield from (found for each in value for found in leaves(each))
+    elif isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize(("case", "on", "ref"), pairs())
+def test_what_is_referred_to_is_made_first(case: str, on: ObjectRef, ref: ObjectRef) -> None:
+    order = [{m.ref for m in wave} for wave in waves(manifests(case))]
+    where = {each: index for index, wave in enumerate(order) for each in wave}
+    assert where[on] < where[ref]
+    assert sorted(where) == sorted(m.ref for m in manifests(case))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_where_a_name_is_taken_nothing_that_refers_to_it_is_made_and_all_else_is(case: str) -> None:
+    graph = edges(case)
+    for taken in graph:
+        held = held_back(manifests(case), {taken})
+        assert set(held) == {ref for ref in graph if ref != taken and taken in reached(ref, graph)}
+        assert set(held.values()) <= {taken}
+
+
+def reached(ref: ObjectRef, graph: dict[ObjectRef, set[ObjectRef]]) -> set[ObjectRef]:
+    """Return all that an object refers to, also through others."""
+    return graph[ref].union(*(reached(on, graph) for on in graph[ref]))
