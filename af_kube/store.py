@@ -26,9 +26,10 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What has happened to an object; `body` is as it was when it was last seen."""
+    """What has happened to an object; `body` is as it was when it was last seen, empty where none is kept."""
 
     key: Key
+    uid: str
     body: Body
     gone: bool
 
@@ -129,12 +130,13 @@ class Store(Generic[V]):
         known = self._entries.get(key)
         if (known is not None and known.version >= version) or self._gone.get(uid, -1) >= version:
             return False
-        if known is not None and known.uid != uid:
-            self._bury(known.uid, known.version)
+        if known is not None and known.uid != uid:  # another has the name: this one went, and nobody said so
+            self.drop(key, known.uid, known.version)
+            known = None
         marks = tuple(index(body) for index in self._indexes.values())
         self._mark(key, known.marks if known else None, marks)
         self._entries[key] = _Entry(uid, version, self._keep(body), marks)
-        self._tell(Change(key, body, gone=False))
+        self._tell(Change(key, uid, body, gone=False))
         return True
 
     def drop(self, key: Key, uid: str, version: int) -> bool:
@@ -179,7 +181,7 @@ class Store(Generic[V]):
         shown = self._show(entry.kept)
         del self._entries[key]
         self._mark(key, entry.marks, None)
-        self._tell(Change(key, shown if isinstance(shown, Mapping) else {}, gone=True))
+        self._tell(Change(key, entry.uid, shown if isinstance(shown, Mapping) else {}, gone=True))
 
     def _mark(
         self, key: Key, before: tuple[Hashable | None, ...] | None, after: tuple[Hashable | None, ...] | None

@@ -55,7 +55,7 @@ class Catalogue:
         if profile is None or body is None:
             self._told.pop(key.name, None)
             return None
-        wanted = capacity.status(profile.spec, self._world.nodes(), self._world.session_pods())
+        wanted = capacity.status(profile.spec, self._world.all_nodes(), self._world.gpu_pods())
         if wanted == body.get("status", {}):
             return None
         due = self._told.get(key.name, datetime.min.replace(tzinfo=self._clock().tzinfo)) + QUIET
@@ -68,3 +68,6 @@ class Catalogue:
             return None
         self._told[key.name] = self._clock()
         return None
+
+    async def tell_broken(self, key: Key, error: Exception) -> None:
+        """A profile has no conditions: the log and the metrics say it."""

@@ -1,17 +1,18 @@
-"""The port to the API server, and its adapter on kubernetes.aio: the one place that writes, and that maps errors."""
+"""The port to the API server, and its adapter on af_kube: the one place that writes, and that maps errors."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import aiohttp
-from kubernetes.aio import client as k8s
-from kubernetes.aio.client.exceptions import ApiException
 from prometheus_client import Counter
 
+from af_kube.connection import Transport
+from af_kube.errors import Expired, HttpError, KubeError
+from af_kube.request import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Request
 from af_operator import names
 from af_operator.api import GROUP, VERSION
 from af_operator.components import all_components
@@ -20,18 +21,25 @@ from af_operator.model import Body, Kind, LogRequest, Notice, SessionRef
 
 REQUESTS = Counter("af_operator_api_requests", "Requests of passes to the API server", ["verb", "kind", "code"])
 TIMEOUT = 30.0
+AT_ONCE = 50
+"""Requests of this process at the same time: more of them make no server of any size answer sooner."""
 MAX_LOG_BYTES = 262_144
+STRICT = {"fieldManager": names.MANAGER, "fieldValidation": "Strict"}
 TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 class Cluster(Protocol):
     """What a pass may do. Every method raises the errors of ``errors.py`` and nothing else."""
 
-    async def apply(self, body: Body, *, create: bool) -> Body:
-        """Server-side apply; with `create`, the name must be free. Returns the stored object.
+    async def create(self, body: Body) -> Body:
+        """Make an object; its name must be free. Returns the stored object.
 
-        Of what a user shares between sessions the name is free, too, when another session has just made it.
+        What is there already, made by the operator for the same session or user, is returned as it is: an answer was
+        lost, or another session of the user has just made it.
         """
+
+    async def apply(self, body: Body) -> Body:
+        """Server-side apply to this very object (by uid). Returns the stored object."""
 
     async def overwrite(self, body: Body) -> Body:
         """Set what the body says in this very object (by uid), lists as a whole. Returns the stored object."""
@@ -48,6 +56,9 @@ class Cluster(Protocol):
     async def write_profile_status(self, name: str, uid: str, status: Mapping[str, Any]) -> Body:
         """Replace the status of this very profile. Returns the stored object."""
 
+    async def read_session(self, session: SessionRef) -> Body:
+        """Return this very session, with all its text."""
+
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         """Return the last lines of a container's log."""
 
@@ -60,30 +71,36 @@ class KubernetesCluster:
 
     Parameters
     ----------
-    client
-        A configured client of kubernetes.aio.
+    api
+        A connection to it.
     fence
-        Raises when this process must not write any more (the Lease was lost).
+        Returns the seconds in which this process may write; raises when it must not (the Lease was lost).
     """
 
-    def __init__(self, client: k8s.ApiClient, fence: Callable[[], None] = lambda: None) -> None:
-        self._client = client
+    def __init__(self, api: Transport, fence: Callable[[], float] = lambda: TIMEOUT) -> None:
+        self._api = api
         self._fence = fence
+        self._at_once = asyncio.Semaphore(AT_ONCE)
         self._plurals = {k.kind: k for c in all_components() for k in (*c.KINDS, *c.SHARED)}
 
-    async def apply(self, body: Body, *, create: bool) -> Body:
+    async def create(self, body: Body) -> Body:
+        """See ``Cluster.create``."""
+        try:
+            return await self._json("POST", self._collection(body), STRICT, body)
+        except _NameTaken:
+            found = await self._there(body)
+        if names.same_owner(found, body):
+            return found
+        raise NameConflict(_conflict(body))
+
+    async def apply(self, body: Body) -> Body:
         """See ``Cluster.apply``."""
-        path = self._path(body)
-        if create and (there := await self._own(path, body)) and not names.controller(body):
-            return there  # made for another session of the user a moment ago, and never changed
-        query = [("fieldManager", names.MANAGER), ("force", "true"), ("fieldValidation", "Strict")]
-        return await self._json("PATCH", path, query, body, "application/apply-patch+yaml")
+        return await self._json("PATCH", self._path(body), STRICT | {"force": "true"}, body, APPLY_PATCH)
 
     async def overwrite(self, body: Body) -> Body:
         """See ``Cluster.overwrite``."""
-        query = [("fieldManager", names.MANAGER), ("fieldValidation", "Strict")]
         try:
-            return await self._json("PATCH", self._path(body), query, body, "application/merge-patch+json")
+            return await self._json("PATCH", self._path(body), STRICT, body, MERGE_PATCH)
         except Refused as error:
             if "metadata.uid" in str(error):  # another object has the name by now: the next pass will see it
                 raise Unavailable(str(error)) from error
@@ -107,14 +124,21 @@ class KubernetesCluster:
         """See ``Cluster.write_profile_status``."""
         return await self._replace_status(f"/apis/{GROUP}/{VERSION}/analysisprofiles/{name}", uid, status)
 
+    async def read_session(self, session: SessionRef) -> Body:
+        """See ``Cluster.read_session``."""
+        found = await self._json("GET", _session_path(session), {})
+        if found["metadata"]["uid"] != session.uid:
+            raise Gone("another session has this name now")
+        return found
+
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         """See ``Cluster.read_log``."""
         path = f"/api/v1/namespaces/{session.namespace}/pods/{wanted.pod}/log"
-        query = [
-            ("container", wanted.container),
-            ("tailLines", str(wanted.lines)),
-            ("limitBytes", str(MAX_LOG_BYTES)),
-        ]
+        query = {
+            "container": wanted.container,
+            "tailLines": str(wanted.lines),
+            "limitBytes": str(MAX_LOG_BYTES),
+        }
         return (await self._request("GET", path, query)).decode(errors="replace")
 
     async def record(self, session: SessionRef, notice: Notice) -> None:
@@ -130,7 +154,7 @@ class KubernetesCluster:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"generateName": f"{session.name}-", "namespace": session.namespace},
-            "eventTime": _micro_now(),
+            "eventTime": micro_now(),
             "type": notice.kind,
             "reason": notice.reason,
             "note": notice.message[:1000],
@@ -139,7 +163,7 @@ class KubernetesCluster:
             "reportingController": f"{GROUP}/{names.MANAGER}",
             "reportingInstance": names.MANAGER,
         }
-        await self._json("POST", f"/apis/events.k8s.io/v1/namespaces/{session.namespace}/events", [], event)
+        await self._json("POST", f"/apis/events.k8s.io/v1/namespaces/{session.namespace}/events", {}, event)
 
     async def missing(self, kinds: Collection[Kind]) -> list[str]:
         """Return the kinds, as plural.group/version, that the API server does not know."""
@@ -147,22 +171,18 @@ class KubernetesCluster:
         for version in {k.api_version for k in kinds}:
             path = f"/apis/{version}" if "/" in version else f"/api/{version}"
             try:
-                found = await self._json("GET", path, [])
+                found = await self._json("GET", path, {})
             except Gone:
                 found = {"resources": []}
             served[version] = {r["name"] for r in found["resources"]}
         return sorted(f"{k.plural}.{k.api_version}" for k in kinds if k.plural not in served[k.api_version])
 
-    async def _own(self, path: str, body: Body) -> Body | None:
-        # Apply would silently merge our fields into somebody else's object of that name. One read for each
-        # creation is the price of never adopting; the watch sees only objects that carry our label.
+    async def _there(self, body: Body) -> Body:
+        # Only where a name is taken, which is rare: nothing is read before it is made.
         try:
-            found = await self._json("GET", path, [])
-        except Gone:
-            return None
-        if names.same_owner(found, body):
-            return found
-        raise NameConflict(_conflict(body))
+            return await self._json("GET", self._path(body), {})
+        except Gone as error:
+            raise Unavailable(f"{body['kind']} {body['metadata']['name']} came and went") from error
 
     async def _replace_status(self, path: str, uid: str, status: Mapping[str, Any]) -> Body:
         # Whole, and only of this very object: one that came later under the same name has another status.
@@ -171,9 +191,7 @@ class KubernetesCluster:
             {"op": "add", "path": "/status", "value": status},
         ]
         try:
-            return await self._json(
-                "PATCH", f"{path}/status", [("fieldManager", names.MANAGER)], patch, "application/json-patch+json"
-            )
+            return await self._json("PATCH", f"{path}/status", {"fieldManager": names.MANAGER}, patch, JSON_PATCH)
         except Refused as error:
             # A failed test is a 422 that names nothing; one about the schema names the field.
             if str(error) == TEST_FAILED:
@@ -182,65 +200,73 @@ class KubernetesCluster:
 
     async def _delete(self, path: str, options: Body) -> None:
         try:
-            await self._json("DELETE", path, [], options)
+            await self._json("DELETE", path, {}, options)
         except Gone:
             return
 
     async def _json(
-        self, verb: str, path: str, query: list[tuple[str, str]], body: Any = None, content: str = "application/json"
+        self, verb: str, path: str, query: Mapping[str, str], body: Any = None, content: str = JSON
     ) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(await self._request(verb, path, query, body, content))
         return found
 
     async def _request(
-        self, verb: str, path: str, query: list[tuple[str, str]], body: Any = None, content: str = "application/json"
+        self, verb: str, path: str, query: Mapping[str, str], body: Any = None, content: str = JSON
     ) -> bytes:
-        if verb != "GET":
-            self._fence()
-        request = await self._client.param_serialize(
-            verb, path, query_params=query, header_params={"Content-Type": content}, auth_settings=["BearerToken"]
-        )
-        verb, url, headers, _, _ = request
-        try:
-            response = await self._client.call_api(verb, url, headers, body, _request_timeout=TIMEOUT)
-            data: bytes = await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            REQUESTS.labels(verb, _kind_of(path), "error").inc()
-            raise Unavailable(f"{verb} {path}: {type(error).__name__}: {error}") from error
-        except ApiException as error:
-            raise OurBug(f"{verb} {path}: {error}") from error
-        REQUESTS.labels(verb, _kind_of(path), str(response.status)).inc()
-        if response.status >= 400:
-            raise error_of(response.status, data, response.headers.get("Retry-After"))
+        async with self._at_once:
+            # A write that outlived the Lease would be one beside the next leader's.
+            seconds = TIMEOUT if verb == "GET" else min(TIMEOUT, self._fence())
+            request = Request(verb, path, query, body, content, seconds, accept="*/*" if verb == "GET" else JSON)
+            try:
+                data = await self._api.read(request)
+            except HttpError as error:
+                REQUESTS.labels(verb, _kind_of(path), str(error.status)).inc()
+                raise error_of(error.status, error.text.encode(), error.retry_after) from None
+            except KubeError as error:
+                REQUESTS.labels(verb, _kind_of(path), "410" if isinstance(error, Expired) else "error").inc()
+                raise (Gone if isinstance(error, Expired) else Unavailable)(f"{verb} {path}: {error}") from error
+        REQUESTS.labels(verb, _kind_of(path), "2xx").inc()
         return data
 
-    def _path(self, body: Body) -> str:
-        kind, metadata = self._plurals[body["kind"]], body["metadata"]
+    def _collection(self, body: Body) -> str:
+        kind = self._plurals[body["kind"]]
         root = "/api" if "/" not in kind.api_version else "/apis"
-        return f"{root}/{kind.api_version}/namespaces/{metadata['namespace']}/{kind.plural}/{metadata['name']}"
+        return f"{root}/{kind.api_version}/namespaces/{body['metadata']['namespace']}/{kind.plural}"
+
+    def _path(self, body: Body) -> str:
+        return f"{self._collection(body)}/{body['metadata']['name']}"
 
 
-def error_of(code: int, data: bytes, retry_after: str | None = None) -> ClusterError:
+class _NameTaken(ClusterError):
+    """A create found its name taken: who has it is to be looked at."""
+
+
+def error_of(code: int, data: bytes, retry_after: float | None = None) -> ClusterError:
     """Return the error that an HTTP answer stands for; the only place that knows codes."""
     message = _message(data)
     if code in (404, 410):
         return Gone(message)
     if "field not declared in schema" in message or (code == 400 and "strict decoding" in message):
         return OurBug(message)  # the server says 500 to the first: kubernetes/kubernetes#139253
-    if code == 403 and "cannot find RESTMapping" in message:
-        return Unavailable(message)  # our CRDs are some seconds old, and an admission plugin has not heard of them yet
-    if code == 429 or code >= 500 or code in (401, 408, 409):
-        return Unavailable(f"{code}: {message}", float(retry_after) if retry_after and retry_after.isdigit() else None)
+    if code == 409 and _field(data, "reason") == "AlreadyExists":
+        return _NameTaken(message)
+    # The last: our CRDs are some seconds old, and an admission plugin has not heard of them yet.
+    if code in (401, 408, 409, 429) or code >= 500 or (code == 403 and "cannot find RESTMapping" in message):
+        return Unavailable(f"{code}: {message}", retry_after)
     if code in (403, 422):
         return Refused(message)
     return OurBug(f"{code}: {message}")
 
 
 def _message(data: bytes) -> str:
+    return _field(data, "message") or data.decode(errors="replace")[:500]
+
+
+def _field(data: bytes, name: str) -> str:
     try:
-        return str(json.loads(data)["message"])
+        return str(json.loads(data)[name])
     except (ValueError, KeyError, TypeError):
-        return data.decode(errors="replace")[:500]
+        return ""
 
 
 def _conflict(body: Body) -> str:
@@ -260,5 +286,6 @@ def _kind_of(path: str) -> str:
     return parts[parts.index("namespaces") + 2] if "namespaces" in parts else parts[-1]
 
 
-def _micro_now() -> str:
+def micro_now() -> str:
+    """Return the time as Kubernetes writes it where it wants microseconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -227,15 +227,15 @@ def custom_resource_definition(kind: CustomKind) -> Schema:
 
 WATCHED = ("list", "watch")
 CHILD = (*WATCHED, "get", "create", "patch", "delete")
-"""get: before a creation, whether the name is free. No update: all writes are server-side applies."""
-SHARED = tuple(verb for verb in CHILD if verb != "delete")
-"""Of what outlives sessions, users' files above all: what cannot be deleted cannot be lost through us."""
+"""get: where a name is taken, by whom. No update: all changes are patches."""
+SHARED = (*WATCHED, "get", "create")
+"""Of what outlives sessions, users' files above all: what cannot be deleted or changed cannot be lost through us."""
 
 OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, PROFILE.plural): WATCHED,
     (GROUP, f"{PROFILE.plural}/status"): ("patch",),
-    # delete: a finished session whose time is over.
-    (GROUP, SESSION.plural): (*WATCHED, "delete"),
+    # get: the text of its files, where their ConfigMap is gone. delete: a finished session whose time is over.
+    (GROUP, SESSION.plural): (*WATCHED, "get", "delete"),
     (GROUP, f"{SESSION.plural}/status"): ("patch",),
     # Owner references with blockOwnerDeletion need it where OwnerReferencesPermissionEnforcement is on.
     (GROUP, f"{SESSION.plural}/finalizers"): ("update",),

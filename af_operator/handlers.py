@@ -1,66 +1,51 @@
-"""kopf as transport: events and indexes in, keys into the queue, nothing else.
+"""Events in, keys into the queue, nothing else.
 
-Only ``on.event`` and ``index`` are used. Every other decorator would put a finalizer on each object
-(deletion then hangs without the operator) and keep its state in annotations that a tenant can forge.
+kopf carries those of sessions and profiles. Only its ``on.event`` is used: every other decorator would put a finalizer
+on each object (deletion then hangs without the operator) and keep its state in annotations that a tenant can forge, and
+``index`` wakes, for each object at the start, every object that waits. All else is told of by the world's stores.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import kopf
-
+from af_kube.store import Change, key_of, version_of
 from af_operator import names
-from af_operator.api import GROUP, VERSION
-from af_operator.capacity import Node, extended_of, parse_node
-from af_operator.components import all_components
-from af_operator.model import POD, Key, Kind
+from af_operator.capacity import Node, extended_of
+from af_operator.model import POD, Body, Key, Kind
 from af_operator.queue import WorkQueue
-from af_operator.settings import Settings
-from af_operator.world import World, trim
+from af_operator.world import PROFILE, SESSION, World
+
+
+@contextmanager
+def _without(*modules: str) -> Iterator[None]:
+    """Let these look as if they were not installed."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type]  # None: an import fails
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+# kopf looks for the classes of clients that are installed: 90 MiB of models for a process that uses none.
+with _without("kubernetes", "kubernetes_asyncio", "pykube"):
+    import kopf
 
 COALESCE = 0.05
 """Seconds in which the events of many children become one pass."""
 FREE_AFTER = 1.0
 """Seconds in which the comings and goings of GPU workers become one count of what is free."""
-DEAF_AFTER = 90.0
-SESSIONS = (GROUP, VERSION, "analysissessions")
-PROFILES = (GROUP, VERSION, "analysisprofiles")
-NODES = ("", "v1", "nodes")
-LEASES = ("coordination.k8s.io", "v1", "leases")
 
 
-def watched_kinds() -> list[Kind]:
-    """Return every kind that must exist before the operator starts: a watch on an unknown kind is silently deaf."""
-    own = [Kind(f"{group}/{version}", "", plural) for group, version, plural in (SESSIONS, PROFILES)]
-    return [*own, *child_kinds(), *shared_kinds()]
-
-
-class Freshness:
-    """When a watch last delivered something that must come every few seconds: the renewals of our Lease."""
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-
-    def saw(self) -> None:
-        """Note an event."""
-        self._last = time.monotonic()
-
-    @property
-    def seen(self) -> bool:
-        """Whether there was any event."""
-        return self._last is not None
-
-    def deaf(self) -> str | None:
-        """Return what is wrong, or None; nothing is wrong before the first event."""
-        if self._last is None or time.monotonic() - self._last < DEAF_AFTER:
-            return None
-        return f"no watch event of the operator's Lease for {time.monotonic() - self._last:.0f} s"
-
-
-def configure(settings: kopf.OperatorSettings, operator: Settings) -> None:
+def configure(settings: kopf.OperatorSettings) -> None:
     """Set what kopf's defaults get wrong for us."""
     settings.posting.enabled = False  # each log line of a handler would be a POST
     settings.scanning.disabled = True  # the kinds are known at start; no rights on CRDs are needed
@@ -69,131 +54,109 @@ def configure(settings: kopf.OperatorSettings, operator: Settings) -> None:
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.watching.inactivity_timeout = 70  # a silent watch is opened again
-    settings.watching.chunk_size = 500
-    settings.persistence.finalizer = f"{GROUP}/never-used"
+    settings.watching.chunk_size = 100  # a session may have 256 KiB of source
+    settings.queueing.idle_timeout = 0.1  # for so long the body of an event that was handled stays in memory
+    settings.persistence.finalizer = f"{SESSION.api_version.partition('/')[0]}/never-used"
     settings.process.ultimate_exiting_timeout = 10
-    for kind in child_kinds():
-        settings.watching.label_selectors[_selector(kind)] = names.SESSION_UID
-    for kind in shared_kinds():
-        settings.watching.label_selectors[_selector(kind)] = names.USER
-    settings.watching.field_selectors[LEASES] = f"metadata.name={operator.lease_name}"
-
-
-def child_kinds() -> list[Kind]:
-    """Return every kind that components create or look at, and pods."""
-    return sorted({k for c in all_components() for k in (*c.KINDS, *c.WATCHED)} | {POD})
-
-
-def shared_kinds() -> list[Kind]:
-    """Return every kind of what components make for users, and not for one session."""
-    return sorted({k for c in all_components() for k in c.SHARED})
 
 
 class Transport:
-    """Indexes and events of one operator process.
+    """Events of one operator process."""
 
-    Parameters
-    ----------
-    started
-        Called with the world once kopf has its indexes; they are filled before any event arrives.
-    """
-
-    def __init__(self, queue: WorkQueue, started: Callable[[World], None], fresh: Freshness) -> None:
+    def __init__(self, queue: WorkQueue, world: World) -> None:
         self._queue = queue
-        self._started = started
-        self._fresh = fresh
+        self._world = world
         self._generations: dict[str, int] = {}
-        self._counted: dict[str, Node] = {}
+        self._counted: dict[Key, Node | None] = {}
+
+    async def run(self, namespaces: Collection[str]) -> None:
+        """Let kopf watch sessions and profiles until a signal; in all namespaces where none is named."""
+        settings = kopf.OperatorSettings()
+        configure(settings)
+        await kopf.operator(
+            registry=self.registry(),
+            settings=settings,
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=list(namespaces),
+        )
 
     def registry(self) -> kopf.OperatorRegistry:
-        """Return a registry with our indexes and event handlers."""
+        """Return a registry with our event handlers."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_login)
-        kopf.on.startup(registry=registry)(self._start)
-        kopf.index(*SESSIONS, id="sessions", registry=registry)(_by_key)
-        kopf.index(*SESSIONS, id="uids", registry=registry)(_key_by_uid)
-        kopf.index(*PROFILES, id="profiles", registry=registry)(_by_name)
-        kopf.index(*NODES, id="nodes", registry=registry)(_node_by_name)
-        kopf.on.event(*SESSIONS, registry=registry)(self._session)
-        kopf.on.event(*PROFILES, registry=registry)(self._profile)
-        kopf.on.event(*NODES, registry=registry)(self._node)
-        kopf.on.event(*LEASES, registry=registry)(self._lease)
-        for kind in child_kinds():
-            kopf.index(*_selector(kind), id="children", registry=registry)(_by_session_uid)
-            kopf.on.event(*_selector(kind), id=f"event-{kind.plural}", registry=registry)(self._child)
-        for kind in shared_kinds():
-            kopf.index(*_selector(kind), id="shared", registry=registry)(_by_user)
-            kopf.on.event(*_selector(kind), id=f"event-{kind.plural}", registry=registry)(self._of_user)
+        kopf.on.event(*_selector(SESSION), registry=registry)(self._session)
+        kopf.on.event(*_selector(PROFILE), registry=registry)(self._profile)
         return registry
 
-    async def _start(self, **indexes: Any) -> None:
-        self._world = World(*(indexes[name] for name in ("sessions", "profiles", "children", "nodes", "shared")))
-        self._keys = indexes["uids"]
-        self._started(self._world)
+    def listen(self) -> None:
+        """Hear of all other kinds from now on: before every list is there, each session will be looked at anyway."""
+        world = self._world
+        world.sessions.listen(self._session_went)
+        world.profiles.listen(self._profile_went)
+        world.nodes.listen(self._node)
+        for store in world.children.values():
+            store.listen(self._child)
+        for store in world.shared.values():
+            store.listen(self._of_user)
 
-    async def _session(self, *, event: Any, namespace: str | None, name: str, **_: Any) -> None:
-        self._world.saw(event["type"], event["object"])
-        self._queue.add(Key(str(namespace), name))
+    async def _session(self, *, event: Any, **_: Any) -> None:
+        body = event["object"]
+        if event["type"] == "DELETED":
+            self._world.sessions.drop(key_of(body), body["metadata"]["uid"], version_of(body))
+        elif self._world.learn_session(body):  # else it is the echo of a write of ours
+            self._queue.add(key_of(body), later=event["type"] is None and _answered(body))
 
-    async def _profile(self, *, event: Any, name: str, **_: Any) -> None:
-        self._world.saw(event["type"], event["object"])
-        self._queue.add(Key("", name))
+    async def _profile(self, *, event: Any, **_: Any) -> None:
+        body = event["object"]
+        if event["type"] == "DELETED":
+            self._world.profiles.drop(key_of(body), body["metadata"]["uid"], version_of(body))
+        elif self._world.profiles.put(body):
+            self._profile_changed(body, later=event["type"] is None)
+
+    def _profile_changed(self, body: Body, *, later: bool) -> None:
+        name = body["metadata"]["name"]
+        self._queue.add(Key("", name), later=later)
         # Its status is written often, and says nothing to its sessions; the generation counts changes of its spec.
-        generation = 0 if event["type"] == "DELETED" else event["object"]["metadata"].get("generation", 1)
+        generation = body["metadata"].get("generation", 1)
         if self._generations.get(name) != generation:
             self._generations[name] = generation
             for key in self._world.sessions_of_profile(name):
+                self._queue.add(key, later=later)
+
+    def _session_went(self, change: Change) -> None:
+        if change.gone:
+            self._queue.add(change.key)
+
+    def _profile_went(self, change: Change) -> None:
+        if change.gone:
+            self._generations.pop(change.key.name, None)
+            for key in (change.key, *self._world.sessions_of_profile(change.key.name)):
                 self._queue.add(key)
 
-    async def _node(self, *, name: str, **_: Any) -> None:
+    def _node(self, change: Change) -> None:
         # Every few minutes a node tells that it lives: only what is counted deserves a pass.
-        node = self._world.node(name)
-        if node != self._counted.get(name):
-            self._counted.pop(name) if node is None else self._counted.update({name: node})
+        node = self._world.nodes.get(change.key)
+        if self._counted.get(change.key) != node:
+            self._counted[change.key] = node
             self._count_again()
 
     def _count_again(self) -> None:
         for name in self._world.profile_names():
             self._queue.add(Key("", name), FREE_AFTER)
 
-    async def _lease(self, **_: Any) -> None:
-        self._fresh.saw()
-
-    async def _child(self, *, event: Any, labels: Any, **_: Any) -> None:
-        self._world.saw(event["type"], event["object"])
-        for key in self._keys.get(labels.get(names.SESSION_UID), ()):
+    def _child(self, change: Change) -> None:
+        labels = change.body["metadata"].get("labels", {})
+        key = self._world.key_of_uid(labels.get(names.SESSION_UID, ""))
+        if key:
             self._queue.add(key, COALESCE)
-        if event["object"]["kind"] == POD.kind and extended_of(event["object"]):
+        if change.body["kind"] == POD.kind and extended_of(change.body):
             self._count_again()
 
-    async def _of_user(self, *, event: Any, namespace: str | None, labels: Any, **_: Any) -> None:
-        self._world.saw(event["type"], event["object"])
-        for key in self._world.sessions_of_user(str(namespace), labels.get(names.USER, "")):
+    def _of_user(self, change: Change) -> None:
+        label = change.body["metadata"].get("labels", {}).get(names.USER, "")
+        for key in self._world.sessions_of_user(change.key.namespace, label):
             self._queue.add(key, COALESCE)
-
-
-async def _by_key(*, body: kopf.Body, namespace: str | None, name: str, **_: Any) -> dict[Key, Any]:
-    return {Key(str(namespace), name): trim(dict(body))}
-
-
-async def _key_by_uid(*, namespace: str | None, name: str, uid: str, **_: Any) -> dict[str, Key]:
-    return {uid: Key(str(namespace), name)}
-
-
-async def _by_name(*, body: kopf.Body, name: str, **_: Any) -> dict[str, Any]:
-    return {name: trim(dict(body))}
-
-
-async def _node_by_name(*, body: kopf.Body, name: str, **_: Any) -> dict[str, Node]:
-    return {name: parse_node(body)}
-
-
-async def _by_session_uid(*, body: kopf.Body, labels: Any, **_: Any) -> dict[str, Any]:
-    return {labels[names.SESSION_UID]: trim(dict(body))}
-
-
-async def _by_user(*, body: kopf.Body, namespace: str | None, labels: Any, **_: Any) -> dict[tuple[str, str], Any]:
-    return {(str(namespace), labels[names.USER]): trim(dict(body))}
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
@@ -203,3 +166,8 @@ async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 def _selector(kind: Kind) -> tuple[str, str, str]:
     group, _, version = kind.api_version.rpartition("/")
     return group, version, kind.plural
+
+
+def _answered(session: Body) -> bool:
+    """Return whether an operator has seen the session as it is: then it is only looked at again."""
+    return bool(session.get("status", {}).get("observedGeneration") == session["metadata"].get("generation", 1))

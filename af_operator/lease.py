@@ -1,9 +1,7 @@
 """Leader election by a Lease, and the fence: whoever cannot prove that the Lease is his writes nothing.
 
-The client library's own ``LeaseLock`` (kubernetes 37.0.2) cannot create a Lease (it passes a boolean where
-its API wants a string), so the protocol of client-go's ``leaderelection`` stands here: a Lease is ours when we
-could write our name into it with its resourceVersion as the precondition; another's is free when it has not
-changed for its whole duration *by our clock*.
+The protocol is that of client-go's ``leaderelection``: a Lease is ours when we could write our name into it with its
+resourceVersion as the precondition; another's is free when it has not changed for its whole duration *by our clock*.
 """
 
 from __future__ import annotations
@@ -11,25 +9,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from typing import Any
 
-import aiohttp
 import structlog
-from kubernetes.aio.client import ApiClient, CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
-from kubernetes.aio.client.exceptions import ApiException
 
+from af_kube.connection import Transport, call
+from af_kube.errors import HttpError, KubeError
+from af_kube.request import MERGE_PATCH, Request
+from af_operator.cluster import micro_now
 from af_operator.errors import Unavailable
 from af_operator.settings import Settings
 
 RETRY_SECONDS = 2.0
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 log = structlog.get_logger()
 
 
 class Lease:
     """The operator's Lease: 15 s long, renewed every 2 s, given up after 10 s without a renewal."""
 
-    def __init__(self, client: ApiClient, settings: Settings) -> None:
-        self._api = CoordinationV1Api(client)
+    def __init__(self, api: Transport, settings: Settings) -> None:
+        self._api = api
         self._name, self._namespace = settings.lease_name, settings.namespace
         self._identity, self._seconds = settings.identity, settings.lease_seconds
         self._renewed = float("-inf")
@@ -38,12 +38,20 @@ class Lease:
     @property
     def held(self) -> bool:
         """Whether the Lease is surely ours at this moment, by our own monotonic clock."""
-        return time.monotonic() - self._renewed < self._seconds
+        return self._left() > 0
 
-    def fence(self) -> None:
-        """Raise ``Unavailable`` unless the Lease is surely ours: a process that slept must not write as it wakes."""
-        if not self.held:
+    def fence(self) -> float:
+        """Return the seconds in which the Lease is surely ours: no request may take longer.
+
+        Raises
+        ------
+        Unavailable
+            It is not ours: a process that slept must not write as it wakes.
+        """
+        left = self._left()
+        if left <= 0:
             raise Unavailable("the lease is not ours (any more)")
+        return left
 
     async def lead(self, started: Callable[[], Awaitable[None]]) -> None:
         """Wait for the Lease, call `started`, and return when the Lease could not be renewed in time."""
@@ -52,16 +60,23 @@ class Lease:
         log.info("leading", lease=self._name)
         await started()
         while time.monotonic() - self._renewed < self._seconds * 2 / 3:
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(min(RETRY_SECONDS, self._seconds / 5))
             await self._try()
         log.error("the lease is lost: this process stops", lease=self._name)
 
     async def release(self) -> None:
-        """Give the Lease up, so that the next one need not wait until it expires."""
+        """Give the Lease up, so that the next one need not wait until it expires. Raises nothing: it will expire."""
         if not self.held:
             return
-        self._renewed = float("-inf")
-        await self._api.patch_namespaced_lease(self._name, self._namespace, {"spec": {"holderIdentity": None}})
+        seconds, self._renewed = min(5.0, self._left()), float("-inf")
+        free = {"spec": {"holderIdentity": None}}
+        try:
+            await call(self._api, Request("PATCH", self._path, {}, free, MERGE_PATCH, read_seconds=seconds))
+        except KubeError as error:
+            log.warning("the lease could not be given up", error=str(error))
+
+    def _left(self) -> float:
+        return self._seconds - (time.monotonic() - self._renewed)
 
     async def _try(self) -> bool:
         began = time.monotonic()
@@ -69,7 +84,7 @@ class Lease:
             # A request that hangs is a failed one, or a silent server would keep us leader for ever.
             async with asyncio.timeout(self._seconds / 3):
                 mine = await self._acquire_or_renew()
-        except (TimeoutError, aiohttp.ClientError, OSError, ApiException) as error:
+        except (TimeoutError, KubeError) as error:
             log.warning("the lease could not be had or renewed", error=f"{type(error).__name__}: {error}")
             return False
         if mine:
@@ -78,42 +93,43 @@ class Lease:
 
     async def _acquire_or_renew(self) -> bool:
         try:
-            lease = await self._api.read_namespaced_lease(self._name, self._namespace)
-        except ApiException as error:
+            lease = await call(self._api, Request("GET", self._path))
+        except HttpError as error:
             if error.status != 404:
                 raise
-            await self._api.create_namespaced_lease(self._namespace, self._new())
+            await call(self._api, Request("POST", LEASES.format(namespace=self._namespace), body=self._new()))
             return True
         if not self._free(lease):
             return False
-        now = datetime.now(UTC)
-        if lease.spec.holder_identity != self._identity:
-            lease.spec.lease_transitions = (lease.spec.lease_transitions or 0) + 1
-            lease.spec.acquire_time = now
-        lease.spec.holder_identity, lease.spec.renew_time = self._identity, now
-        lease.spec.lease_duration_seconds = round(self._seconds)
-        await self._api.replace_namespaced_lease(self._name, self._namespace, lease)
+        await call(self._api, Request("PUT", self._path, body=self._renewal(lease)))
         return True
 
-    def _free(self, lease: V1Lease) -> bool:
-        if lease.spec.holder_identity in (None, "", self._identity):
+    def _free(self, lease: dict[str, Any]) -> bool:
+        spec, version = lease["spec"], lease["metadata"]["resourceVersion"]
+        if spec.get("holderIdentity") in (None, "", self._identity):
             return True
-        if lease.metadata.resource_version != self._seen[0]:
-            self._seen = (lease.metadata.resource_version, time.monotonic())
-        return time.monotonic() - self._seen[1] > (lease.spec.lease_duration_seconds or self._seconds)
+        if version != self._seen[0]:
+            self._seen = (version, time.monotonic())
+        return time.monotonic() - self._seen[1] > (spec.get("leaseDurationSeconds") or self._seconds)
 
-    def _new(self) -> V1Lease:
-        now = datetime.now(UTC)
-        spec = V1LeaseSpec(
-            holder_identity=self._identity,
-            lease_duration_seconds=round(self._seconds),
-            acquire_time=now,
-            renew_time=now,
-            lease_transitions=0,
-        )
-        return V1Lease(
-            api_version="coordination.k8s.io/v1",
-            kind="Lease",
-            metadata=V1ObjectMeta(name=self._name, namespace=self._namespace),
-            spec=spec,
-        )
+    def _renewal(self, lease: dict[str, Any]) -> dict[str, Any]:
+        spec = lease["spec"] | {"renewTime": micro_now(), "leaseDurationSeconds": round(self._seconds)}
+        if spec.get("holderIdentity") != self._identity:
+            spec |= {"leaseTransitions": (spec.get("leaseTransitions") or 0) + 1, "acquireTime": spec["renewTime"]}
+        return lease | {"spec": spec | {"holderIdentity": self._identity}}
+
+    def _new(self) -> dict[str, Any]:
+        now = micro_now()
+        spec = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": round(self._seconds),
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": 0,
+        }
+        metadata = {"name": self._name, "namespace": self._namespace}
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+    @property
+    def _path(self) -> str:
+        return f"{LEASES.format(namespace=self._namespace)}/{self._name}"

@@ -7,18 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from af_kube import store
 from af_operator.api import GROUP, ProfileSpec, SessionSpec
 from af_operator.views import HubServer, HubView, Question, SchedulerView
 
 Body = Mapping[str, Any]
 """A Kubernetes object as the API server sends it."""
-
-
-class Key(NamedTuple):
-    """What the queue carries: which session to look at again; without a namespace, which profile."""
-
-    namespace: str
-    name: str
+Key = store.Key
+"""Also what the queue carries: which session to look at again; without a namespace, which profile."""
 
 
 class SessionRef(NamedTuple):
@@ -63,6 +59,8 @@ class Session:
     status: Body = field(default_factory=dict)
     """The last written status; read only for transition times and to write nothing when nothing changed."""
     deleting: bool = False
+    trimmed: bool = False
+    """The text of ``spec.run.source.files`` is not at hand: only the names of the files are."""
 
     @property
     def key(self) -> Key:
@@ -88,10 +86,12 @@ class Manifest:
     """One object that should exist, without the stamps that ``plan`` adds (namespace, labels, owner, hash).
 
     A `shared` one is the user's, not the session's: made once, owned by nobody, never changed and never deleted.
+    One that is `from_source` has the text of the session's files in it.
     """
 
     body: Body
     shared: bool = False
+    from_source: bool = False
 
     @property
     def ref(self) -> ObjectRef:
@@ -306,6 +306,8 @@ class Plan:
         What components add to the status at its top level, e.g. ``{"run": {…}}``.
     log_wanted
         A log whose tail the pass must read before it can plan to the end.
+    source_wanted
+        Something is to be made of the text of the session's files.
     question
         What to ask of the session's Dask scheduler until the next pass, or None.
     expired
@@ -325,6 +327,12 @@ class Plan:
     report: Body = field(default_factory=dict)
     finished: Finish | None = None
     log_wanted: LogRequest | None = None
+    source_wanted: bool = False
     question: Question | None = None
     expired: bool = False
     look_again: datetime | None = None
+
+    @property
+    def changes_the_world(self) -> bool:
+        """Whether anything is to be made, changed or deleted, beside the status."""
+        return bool(self.apply or self.discard or self.delete or self.expired)

@@ -72,24 +72,40 @@ def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((o for o in owners if o.get("controller")), {})
 
 
-def applied_by_us(body: Mapping[str, Any]) -> bool:
-    """Return whether the operator has applied this object."""
-    applied = {"manager": MANAGER, "operation": "Apply"}
-    return any(applied.items() <= f.items() for f in body["metadata"].get("managedFields", ()))
+def our_entries(body: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the entries of managedFields by which the operator has made or changed an object, without the fields."""
+    entries = body["metadata"].get("managedFields", ())
+    ours = (e for e in entries if e.get("manager") == MANAGER and not e.get("subresource"))
+    return [{"manager": MANAGER, "operation": str(e.get("operation"))} for e in ours]
+
+
+def made_by_us(body: Mapping[str, Any]) -> bool:
+    """Return whether the operator has made this object, and not one that copies its labels, as the Dask operator does.
+
+    Anybody may call themselves so. It counts only beside a label that the chart's admission policy lets the operators
+    alone set or take away: what has no such label is never asked about.
+    """
+    return bool(our_entries(body))
 
 
 def is_shared(body: Mapping[str, Any], user: str) -> bool:
     """Return whether the operator has made this object for a user, to outlive their sessions."""
-    annotations = body["metadata"].get("annotations", {})
-    return applied_by_us(body) and bool(annotations.get(USER) == user)
+    labels, annotations = (body["metadata"].get(part, {}) for part in ("labels", "annotations"))
+    return USER in labels and made_by_us(body) and bool(annotations.get(USER) == user)
 
 
 def same_owner(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether an object is there for whom we want it: a session or, where it outlives these, a user."""
+    """Return whether the operator has made an object for whom we want it: a session, or a user."""
     if controller(wanted):
-        return bool(controller(found).get("uid") == controller(wanted)["uid"])
+        same = controller(found).get("uid") == controller(wanted)["uid"] and _session_of(found) == _session_of(wanted)
+        return bool(same and made_by_us(found))
     user = wanted["metadata"].get("annotations", {}).get(USER)
     return user is not None and is_shared(found, user)
+
+
+def _session_of(body: Mapping[str, Any]) -> str | None:
+    found: str | None = body["metadata"].get("labels", {}).get(SESSION_UID)
+    return found
 
 
 def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:

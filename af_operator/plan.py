@@ -76,6 +76,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: list[
         health=health,
         report=_report(session, observed, enabled),
         finished=end,
+        source_wanted=any(m.from_source for m in desired),
         log_wanted=next((w for c in active if (w := c.log_wanted(session, observed))), None),
         question=next((q for c in active if (q := c.question(session, profile, observed))), None),
         expired=gone_at is not None and now >= gone_at,
@@ -145,16 +146,28 @@ def needs_apply(desired: Body, live: Body | None) -> bool:
         return True
     if "deletionTimestamp" in live["metadata"]:
         return False  # its end brings us back, and then it is created anew
-    return not _subset(desired, live)
+    return not _subset(desired, live) or bool(_added(desired, live))
+
+
+def overwriting(desired: Body, live: Body) -> Body:
+    """Return what sets this very object right by a merge patch, where an apply did not: lists as a whole."""
+    wanted = {**desired, "metadata": desired["metadata"] | {"uid": live["metadata"]["uid"]}}
+    added = _added(desired, live)
+    return wanted | ({"data": desired["data"] | dict.fromkeys(added)} if added else {})
 
 
 def ours(session: Session, body: Body, observed: Observed) -> bool:
-    """Return whether we applied this object, for this session.
+    """Return whether we made this object, for this session, whose label it carries.
 
     Its owner is the session, or a child of the session: dask-kubernetes makes its DaskCluster the owner
-    of worker groups. Labels and annotations prove nothing: anybody can write them, and others copy ours.
+    of worker groups. Annotations prove nothing: anybody can write them, and others copy ours.
     """
-    return names.applied_by_us(body) and names.controller(body).get("uid") in _family(session, observed)
+    return names.made_by_us(body) and names.controller(body).get("uid") in _family(session, observed)
+
+
+def _added(desired: Body, live: Body) -> set[str]:
+    """Return the keys that somebody has added to the data of a ConfigMap or Secret: it is a file more in a pod."""
+    return set(live.get("data") or ()) - set(desired["data"]) if "data" in desired else set()
 
 
 def _subset(want: Any, have: Any) -> bool:

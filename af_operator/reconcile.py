@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from af_operator import names, plan, registration, status
+from af_operator import names, plan, references, registration, status
 from af_operator.cluster import Cluster
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused
 from af_operator.hub import Hub
@@ -32,17 +33,18 @@ from af_operator.model import (
     SessionRef,
 )
 from af_operator.schedulers import Schedulers
-from af_operator.world import World
+from af_operator.world import World, with_text
 
 REFUSED_RETRY = timedelta(seconds=30)
 """A quota that is freed sends us no event."""
-DELETIONS = 10
-"""Requests of one pass at the same time."""
+BLIND_RETRY = timedelta(seconds=5)
+"""What is not kept up to date is mended by a watch, which may have nothing to tell when it is back."""
 QUIET = timedelta(seconds=8)
 """While pods come up, counts and reasons change many times: one write tells of all that changed within this time.
 What `status.urgent` names is written at once."""
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,18 +116,36 @@ class Reconciler:
         nonce = secrets.token_hex(32)
         return replace(self._world.observed(session), hub=hub, namesake=namesake, scheduler=scheduler, nonce=nonce)
 
+    async def tell_broken(self, key: Key, error: Exception) -> None:
+        """Say in the session's status that passes over it fail again and again."""
+        body = self._world.session_body(key) if key.namespace else None
+        if body is None:
+            return
+        wanted = status.broken(body, error, self._clock())
+        if wanted != body.get("status"):
+            ref = SessionRef(key.namespace, key.name, body["metadata"]["uid"])
+            self._world.wrote(await self._cluster.write_status(ref, wanted))
+
     async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
         now = self._clock()
         todo = plan.build(session, profile, observed, now)
+        if todo.changes_the_world and (unseen := self._world.unseen()):
+            log.warning("nothing is made or deleted until the world is seen again", unseen=unseen)
+            return now + BLIND_RETRY
         if todo.expired:
             await self._cluster.delete_session(session.ref)
             return None
         if todo.log_wanted:
             observed = replace(observed, log_tail=await self._read_log(session, todo.log_wanted))
             todo = plan.build(session, profile, observed, now)
+        if todo.source_wanted and session.trimmed:
+            session = with_text(session, await self._cluster.read_session(session.ref))
+            todo = plan.build(session, profile, observed, now)
+        elif not todo.source_wanted:
+            self._world.text_is_kept(session)
         todo = replace(todo, registration=registration.decide(session, todo, observed))
         self._schedulers.ask(session.ref, todo.question)
-        refusals = await self._carry_out(session, todo, now)
+        refusals = await self._carry_out(session, todo, observed, now)
         self._register(todo.registration)
         held = await self._write_status(session, todo, refusals, now)
         again = now + REFUSED_RETRY if refusals else None
@@ -137,52 +157,67 @@ class Reconciler:
         elif found and found.outdated:
             self._hub.look()
 
-    async def _carry_out(self, session: Session, todo: Plan, now: datetime) -> list[Refusal]:
+    async def _carry_out(self, session: Session, todo: Plan, observed: Observed, now: datetime) -> list[Refusal]:
         await self._delete_all(todo.discard)
-        refusals = []
-        for manifest in todo.apply:
-            refusal = await self._apply(session, manifest, now)
-            if refusal:
-                refusals.append(refusal)
+        refusals = await self._apply_all(session, todo.apply, observed, now)
         await self._delete_all(todo.delete)
         return refusals
 
     async def _delete_all(self, bodies: Iterable[Body]) -> None:
-        # Several at once: a pool that shrinks by a hundred workers has a hundred of them to delete.
-        at_once = asyncio.Semaphore(DELETIONS)
-        await asyncio.gather(*(self._delete(body, at_once) for body in bodies))
+        await _all(self._delete(body) for body in bodies)
 
-    async def _delete(self, body: Body, at_once: asyncio.Semaphore) -> None:
-        async with at_once:
-            await self._cluster.delete(body)
+    async def _delete(self, body: Body) -> None:
+        await self._cluster.delete(body)
         self._world.deleted(body)
         log.info("deleted a child", kind=body["kind"], child=body["metadata"]["name"])
 
-    async def _apply(self, session: Session, manifest: Manifest, now: datetime) -> Refusal | None:
+    async def _apply_all(
+        self, session: Session, manifests: Collection[Manifest], observed: Observed, now: datetime
+    ) -> list[Refusal]:
+        """Apply all at once but for what refers to others; what refers to something refused is not made."""
+        refused: dict[ObjectRef, Refusal] = {}
+        live = {m.ref for m in manifests if observed.get(m.ref)}
+        for wave in references.waves(list(manifests)):
+            back = references.held_back(list(manifests), refused, live) if refused else {}
+            applied = [m for m in wave if m.ref not in back]
+            for ref in (m.ref for m in wave if m.ref in back):
+                log.info("a child waits for one that is refused", kind=ref.kind, child=ref.name, refused=back[ref].name)
+            found = await _all(self._apply(session, m, observed, now) for m in applied)
+            refused |= {refusal.ref: refusal for refusal in found if refusal}
+        return list(refused.values())
+
+    async def _apply(self, session: Session, manifest: Manifest, observed: Observed, now: datetime) -> Refusal | None:
         refused = self._refused.setdefault(session.key, {})
         digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
         before = refused.get(manifest.ref)
         if before and before.applied_hash == digest and now < before.until:
             return before.refusal
-        live = self._world.observed(session).get(manifest.ref)
+        live = observed.get(manifest.ref)
         try:
-            self._world.wrote(await self._put(manifest, live))
+            self._world.wrote(await self._put(session, manifest, live, observed))
         except (Refused, NameConflict, OurBug) as error:
             return self._remember(session, manifest, error, now)
         refused.pop(manifest.ref, None)
         log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=live is None)
         return None
 
-    async def _put(self, manifest: Manifest, live: Body | None) -> Body:
+    async def _put(self, session: Session, manifest: Manifest, live: Body | None, observed: Observed) -> Body:
         if live is None:
-            return await self._cluster.apply(manifest.body, create=True)
+            live = await self._cluster.create(manifest.body)
+            if manifest.shared or not plan.needs_apply(manifest.body, live):
+                return live
+        elif not plan.ours(session, live, observed):
+            raise NameConflict(f"{manifest.ref.kind} {manifest.ref.name!r} was not made by this operator: delete it")
+        return await self._set_right(manifest.body, live)
+
+    async def _set_right(self, body: Body, live: Body) -> Body:
+        this_very = {**body, "metadata": body["metadata"] | {"uid": live["metadata"]["uid"]}}
         with suppress(Refused):
-            stored = await self._cluster.apply(manifest.body, create=False)
-            if not plan.needs_apply(manifest.body, stored):
-                return stored
+            live = await self._cluster.apply(this_very)
+            if not plan.needs_apply(body, live):
+                return live
         # Somebody has added to a list of ours, a port or a variable: an apply keeps that, or is refused for it.
-        metadata = manifest.body["metadata"] | {"uid": live["metadata"]["uid"]}
-        return await self._cluster.overwrite({**manifest.body, "metadata": metadata})
+        return await self._cluster.overwrite(plan.overwriting(body, live))
 
     def _remember(self, session: Session, manifest: Manifest, error: Exception, now: datetime) -> Refusal:
         component = manifest.body["metadata"]["labels"][names.COMPONENT]
@@ -234,3 +269,12 @@ class Reconciler:
             log.error("a stored session does not fit the schema", error=message)
             ref = SessionRef(key.namespace, key.name, body["metadata"]["uid"])
             self._world.wrote(await self._cluster.write_status(ref, wanted))
+
+
+async def _all(doing: Iterable[Awaitable[T]]) -> list[T]:
+    """Return what all of them return; where one fails, only when none is under way any more."""
+    found = await asyncio.gather(*doing, return_exceptions=True)
+    failed = next((each for each in found if isinstance(each, BaseException)), None)
+    if failed is not None:
+        raise failed
+    return [each for each in found if not isinstance(each, BaseException)]

@@ -12,6 +12,8 @@ from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
 AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True"), ("SchedulerLost", "True")}
 """Flips that somebody waits for, or must know of."""
 GOOD = ("Ready", "Succeeded")
+BROKEN = "InternalError"
+"""Condition: the operator itself fails at the session. It is there only as long as that is so."""
 
 MAX_MESSAGE = 1000
 
@@ -19,7 +21,7 @@ MAX_MESSAGE = 1000
 def compute(session: Session, plan: Plan, refusals: Sequence[Refusal], now: datetime) -> dict[str, Any]:
     """Return the status that the session should have."""
     found = list(_conditions(session, plan, refusals))
-    conditions = [_timed(session, each, now) for each in found]
+    conditions = [_timed(session.status.get("conditions", ()), session.generation, each, now) for each in found]
     state: dict[str, Body] = {c["type"]: c for c in conditions}
     endpoints: dict[str, str] = {}
     components: dict[str, Any] = {}
@@ -39,19 +41,31 @@ def compute(session: Session, plan: Plan, refusals: Sequence[Refusal], now: date
 
 def unreadable(body: Body, message: str, now: datetime) -> dict[str, Any]:
     """Return the status of a session that our models cannot parse though the API server stored it."""
-    generation = body["metadata"].get("generation", 1)
-    condition = {
-        "type": "Accepted",
-        "status": "False",
-        "reason": "InvalidSpec",
-        "message": message[:MAX_MESSAGE],
-        "lastTransitionTime": stamp(now),
-        "observedGeneration": generation,
-    }
-    before = body.get("status", {}).get("conditions", [])
-    if before and {**before[0], "lastTransitionTime": ""} == {**condition, "lastTransitionTime": ""}:
-        return dict(body["status"])
-    return {"observedGeneration": generation, "phase": "Refused", "conditions": [condition]}
+    condition = _alone(body, ("Accepted", False, "InvalidSpec", message), now)
+    return {"observedGeneration": _generation(body), "phase": "Refused", "conditions": [condition]}
+
+
+def broken(body: Body, error: Exception, now: datetime) -> dict[str, Any]:
+    """Return the status of a session at which the operator fails: what was known, and that it is not kept up."""
+    name = f"{body['metadata']['namespace']}/{body['metadata']['name']}"
+    message = (
+        f"the operator fails again and again at this session ({type(error).__name__}): what runs goes on, edits are "
+        "not followed. It is a fault of the operator, or of an object that it reads: let the facility's admin look for "
+        f"'a pass failed' and {name} in its log"
+    )
+    condition = _alone(body, (BROKEN, True, "PassFailed", message), now)
+    before = body.get("status") or {}
+    others = [c for c in before.get("conditions", ()) if c["type"] != BROKEN]
+    empty = {"observedGeneration": _generation(body), "phase": "Pending"}
+    return {**empty, **before, "conditions": [*others, condition]}
+
+
+def _alone(body: Body, said: tuple[str, bool, str, str], now: datetime) -> dict[str, Any]:
+    return _timed((body.get("status") or {}).get("conditions", ()), _generation(body), said, now)
+
+
+def _generation(body: Body) -> int:
+    return int(body["metadata"].get("generation", 1))
 
 
 def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
@@ -155,16 +169,15 @@ def _summary(session: Session, plan: Plan, parts: Iterable[tuple[str, Health]]) 
     return False, health.reason, f"{title}: {health.message}"
 
 
-def _timed(session: Session, found: tuple[str, bool, str, str], now: datetime) -> dict[str, Any]:
-    kind, true, reason, message = found
+def _timed(before: Iterable[Body], generation: int, said: tuple[str, bool, str, str], now: datetime) -> dict[str, Any]:
+    kind, true, reason, message = said
     value = "True" if true else "False"
-    before = next((c for c in session.status.get("conditions", ()) if c["type"] == kind), None)
-    flipped = before is None or before["status"] != value
+    last = next((c for c in before if c["type"] == kind), None)
     return {
         "type": kind,
         "status": value,
         "reason": reason,
         "message": message[:MAX_MESSAGE],
-        "lastTransitionTime": stamp(now) if flipped or before is None else before["lastTransitionTime"],
-        "observedGeneration": session.generation,
+        "lastTransitionTime": stamp(now) if last is None or last["status"] != value else last["lastTransitionTime"],
+        "observedGeneration": generation,
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 import structlog
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from af_operator.errors import Unavailable
 from af_operator.model import Key
@@ -14,35 +15,66 @@ from af_operator.queue import WorkQueue
 
 PASSES = Histogram("af_operator_pass_seconds", "Duration of a pass over one session or profile")
 FAILURES = Counter("af_operator_pass_failures", "Passes that ended with an error", ["error"])
+BROKEN = Gauge(
+    "af_operator_broken", "Sessions and profiles whose passes fail again and again, by a fault of the operator"
+)
+TOLD_AFTER = 3
+"""Failures in a row after which people are told: one or two may come of a moment."""
+AT_LEAST = 5.0
+"""Seconds until a pass is tried again that has met a fault of ours."""
 
-Reconcile = Callable[[Key], Awaitable[datetime | None]]
 log = structlog.get_logger()
 
 
-async def work(queue: WorkQueue, reconcile: Reconcile, clock: Callable[[], datetime]) -> None:
+class Passes(Protocol):
+    """What a worker does with a key."""
+
+    async def __call__(self, key: Key) -> datetime | None:
+        """Run one pass; return when to look again."""
+
+    async def tell_broken(self, key: Key, error: Exception) -> None:
+        """Tell people that passes over this key fail again and again."""
+
+
+Clock = Callable[[], datetime]
+
+
+async def work(queue: WorkQueue, passes: Passes, clock: Clock) -> None:
     """Run passes for ever."""
     while True:
         key = await queue.get()
         about = {"namespace": key.namespace, "session": key.name} if key.namespace else {"profile": key.name}
         with structlog.contextvars.bound_contextvars(**about), PASSES.time():
             try:
-                await _one(queue, reconcile, clock, key)
+                await _one(queue, passes, clock, key)
             finally:
                 queue.done(key)
 
 
-async def _one(queue: WorkQueue, reconcile: Reconcile, clock: Callable[[], datetime], key: Key) -> None:
+async def _one(queue: WorkQueue, passes: Passes, clock: Clock, key: Key) -> None:
     try:
-        again = await reconcile(key)
+        again = await passes(key)
     except Unavailable as error:
         FAILURES.labels("Unavailable").inc()
         delay = queue.failed(key, at_least=error.retry_after or 0.0)
         log.warning("the API server is unavailable", error=str(error), retry_seconds=round(delay, 1))
     except Exception as error:
         FAILURES.labels(type(error).__name__).inc()
-        delay = queue.failed(key, at_least=5.0)
+        delay = queue.failed(key, at_least=AT_LEAST)
         log.exception("a pass failed", retry_seconds=round(delay, 1))
+        await _tell(queue, passes, key, error)
     else:
+        if queue.failures(key) >= TOLD_AFTER:
+            log.info("passes succeed again")
         queue.succeeded(key)
         if again is not None:
             queue.add(key, max(0.05, (again - clock()).total_seconds()))
+
+
+async def _tell(queue: WorkQueue, passes: Passes, key: Key, error: Exception) -> None:
+    if queue.failures(key) < TOLD_AFTER:
+        return
+    try:
+        await passes.tell_broken(key, error)
+    except Exception as again:  # noqa: BLE001 - the first error is logged, and the next pass tries to tell again
+        log.warning("people could not be told of it", error=str(again))

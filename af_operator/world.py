@@ -1,45 +1,70 @@
-"""The world as a pass sees it: kopf's indexes, and our own writes that the watch has not echoed yet.
+"""The world as a pass sees it: a store for each kind that is watched, read without a request.
 
-Without the second part a pass that follows a write at once would see the old world and write again.
-Nothing here reads the API.
+The stores are filled by watches and by the server's answers to our own writes, whichever is newer: without the second,
+a pass that follows a write at once would see the old world and write again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from af_kube.packing import Packing
+from af_kube.store import Change, Store, key_of
 from af_operator import names
-from af_operator.api import ProfileSpec, SessionSpec
-from af_operator.capacity import Node
-from af_operator.model import POD, Body, Key, Observed, Profile, Session
+from af_operator.api import API_VERSION, ProfileSpec, SessionSpec
+from af_operator.capacity import Node, extended_of, parse_node
+from af_operator.components import all_components
+from af_operator.model import POD, Body, Key, Kind, Observed, Profile, Session
 from af_operator.views import HubServer
 
+SESSION = Kind(API_VERSION, "AnalysisSession", "analysissessions")
+PROFILE = Kind(API_VERSION, "AnalysisProfile", "analysisprofiles")
+NODE = Kind("v1", "Node", "nodes")
 ENDED = ("Succeeded", "Failed", "Refused")
-ObjectKey = tuple[str, str, str]
-"""(kind, namespace, name)"""
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation in which kubectl keeps an object's whole text once more."""
+TEXT_BYTES = 64 * 1024**2
+"""Texts of sources that are held, packed, until their ConfigMaps are there: beyond that they are read again."""
 
 
-Index = Mapping[Any, Iterable[Any]]
-"""The part of ``kopf.Index`` that is used: key to the bodies stored under it."""
+def child_kinds() -> list[Kind]:
+    """Return every kind that components create or look at, and pods."""
+    return sorted({k for c in all_components() for k in (*c.KINDS, *c.WATCHED)} | {POD})
+
+
+def shared_kinds() -> list[Kind]:
+    """Return every kind of what components make for users, and not for one session."""
+    return sorted({k for c in all_components() for k in c.SHARED})
 
 
 def trim(body: Body) -> dict[str, Any]:
-    """Return an object without what no pass needs: of managedFields only who applied."""
+    """Return an object without what no pass needs: of managedFields stays who, and what cannot change has no text."""
     metadata = dict(body["metadata"])
-    metadata["managedFields"] = [
-        {"manager": f.get("manager"), "operation": f.get("operation")}
-        for f in metadata.get("managedFields", ())
-        if f.get("manager") == names.MANAGER and f.get("operation") == "Apply"
-    ]
-    return {**body, "metadata": metadata}
+    metadata["managedFields"] = names.our_entries(body)
+    if LAST_APPLIED in metadata.get("annotations", {}):
+        metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != LAST_APPLIED}
+    found = {**body, "metadata": metadata}
+    if body.get("immutable") and "data" in body:
+        found["data"] = dict.fromkeys(body["data"], "")
+    return found
 
 
-def parse_session(body: Body) -> Session:
+def trim_session(body: Body) -> dict[str, Any]:
+    """Return a session without the text of its files, which is in a ConfigMap of its own."""
+    found = trim(body)
+    del found["metadata"]["managedFields"]
+    return _with_files(found, dict.fromkeys(_files(body), "")) if _files(body) else found
+
+
+def parse_session(body: Body, *, trimmed: bool = False) -> Session:
     """Return the value of an AnalysisSession; raises pydantic's ValidationError if the schema let something by."""
     metadata = body["metadata"]
     return Session(
@@ -51,62 +76,99 @@ def parse_session(body: Body) -> Session:
         spec=SessionSpec.model_validate(body["spec"]),
         status=body.get("status", {}),
         deleting="deletionTimestamp" in metadata,
+        trimmed=trimmed,
     )
 
 
 class World:
     """Snapshots for passes.
 
-    Parameters
+    Attributes
     ----------
-    sessions
-        ``Key`` to the session's body.
-    profiles
-        Name to the profile's body.
-    children
-        Session uid to the bodies of all objects that carry it as a label.
-    nodes
-        Name to the ``Node``.
-    shared
-        (namespace, label value of a user) to the bodies of what outlives that user's sessions.
+    sessions, profiles, nodes
+        A store each.
+    children, shared
+        By kind: what carries a session's label, and what carries a user's.
+    unseen
+        Says what of all this is not kept up to date for too long, or None: by what may be long past nothing is made or
+        deleted.
     """
 
-    def __init__(self, sessions: Index, profiles: Index, children: Index, nodes: Index, shared: Index) -> None:
-        self._sessions = sessions
-        self._profiles = profiles
-        self._children = children
-        self._nodes = nodes
-        self._shared = shared
-        self._written: dict[ObjectKey, Body] = {}
-        self._deleted: dict[ObjectKey, str] = {}
+    def __init__(self) -> None:
+        self.sessions = _packed(
+            trim_session,
+            uid=lambda body: body["metadata"]["uid"],
+            phase=lambda body: body.get("status", {}).get("phase", "Pending"),
+            profile=lambda body: body["spec"].get("profile"),
+            user=lambda body: (body["metadata"]["namespace"], names.label_value(body["spec"].get("user", ""))),
+            notebook=lambda body: body["spec"].get("user") if body["spec"].get("notebook") is not None else None,
+        )
+        self.profiles = _packed(trim)
+        self.nodes: Store[Node] = Store(parse_node)
+        self.children = {kind: _packed(trim, session=_session_of, extended=_extended) for kind in child_kinds()}
+        self.shared = {kind: _packed(trim, user=_user_of) for kind in shared_kinds()}
+        self.unseen: Callable[[], str | None] = lambda: None
+        self._terminating: set[str] = set()
+        self._texts: dict[str, bytes] = {}
+        self._held = 0
+        stores: dict[Kind, Store[Any]] = {
+            SESSION: self.sessions,
+            PROFILE: self.profiles,
+            **self.shared,
+            **self.children,
+        }
+        self._by_kind = {(kind.api_version, kind.kind): store for kind, store in stores.items()}
+        for store in stores.values():
+            store.listen(self._changed)
+
+    # Sessions and profiles.
 
     def session(self, key: Key) -> Session | None:
         """Return a session, or None when it is gone."""
         body = self.session_body(key)
-        return parse_session(body) if body else None
+        if body is None:
+            return None
+        text = self._texts.get(body["metadata"]["uid"])
+        full = body if text is None else _with_files(body, json.loads(zlib.decompress(text)))
+        return parse_session(full, trimmed=text is None and bool(_files(body)))
 
     def session_body(self, key: Key) -> Body | None:
-        """Return a session as the API server sent it."""
-        body = _first(self._sessions, key)
-        return self._newest(body) if body else None
+        """Return a session as the API server sent it, but for the text of its files."""
+        return self.sessions.get(key)
+
+    def learn_session(self, body: Body) -> bool:
+        """Take over a session as the API server sent it; return whether that was news."""
+        files, uid = _files(body), body["metadata"]["uid"]
+        news = self.sessions.put(body)
+        if news and files and uid not in self._texts and self._held < TEXT_BYTES:
+            self._texts[uid] = zlib.compress(json.dumps(files).encode(), 1)
+            self._held += len(self._texts[uid])
+        return news
+
+    def text_is_kept(self, session: Session) -> None:
+        """Let go of the text of a session's files: its ConfigMap is there."""
+        self._let_go(session.uid)
+
+    def key_of_uid(self, uid: str) -> Key | None:
+        """Return the key of the session that has this uid."""
+        return next(iter(self.sessions.keys("uid", uid)), None)
 
     def sessions_of_profile(self, name: str) -> list[Key]:
         """Return the sessions that choose from a profile."""
-        return [k for k in self._sessions if (_first(self._sessions, k) or {}).get("spec", {}).get("profile") == name]
+        return self.sessions.keys("profile", name)
 
     def sessions_of_user(self, namespace: str, label: str) -> list[Key]:
         """Return the sessions in a namespace of the users with this label value."""
-        specs = ((k, (_first(self._sessions, k) or {}).get("spec", {})) for k in self._sessions)
-        return [k for k, s in specs if k.namespace == namespace and names.label_value(s.get("user", "")) == label]
+        return self.sessions.keys("user", (namespace, label))
 
-    def notebooks(self, users: frozenset[str] | None = None) -> list[Key]:
+    def notebooks(self, users: Iterable[str] | None = None) -> list[Key]:
         """Return the sessions with a notebook, of these users or of all."""
-        specs = ((k, (_first(self._sessions, k) or {}).get("spec", {})) for k in self._sessions)
-        return [k for k, s in specs if s.get("notebook") is not None and (users is None or s.get("user") in users)]
+        chosen = self.sessions.counts("notebook") if users is None else users
+        return [key for user in chosen for key in self.sessions.keys("notebook", user)]
 
     def sessions_of(self, server: HubServer) -> list[Session]:
         """Return the sessions that JupyterHub can show as this server; it shows the first."""
-        found = (self._readable(k) for k in self.notebooks(frozenset({server.user})))
+        found = (self._readable(key) for key in self.notebooks([server.user]))
         return sorted((s for s in found if s and not s.deleting and names.hub_server(s) == server.server), key=_age)
 
     def runs(self, server: HubServer) -> bool:
@@ -121,14 +183,9 @@ class World:
         first = next(iter(self.sessions_of(HubServer(session.spec.user, names.hub_server(session)))), session)
         return None if first.uid == session.uid else first.key
 
-    def _readable(self, key: Key) -> Session | None:
-        with suppress(ValidationError):  # its own pass says so
-            return self.session(key)
-        return None
-
-    def session_keys(self) -> list[Key]:
-        """Return all sessions."""
-        return list(self._sessions)
+    def phases(self) -> dict[str, int]:
+        """Return how many sessions there are in each phase."""
+        return {str(phase): number for phase, number in self.sessions.counts("phase").items()}
 
     def profile(self, name: str) -> Profile | None:
         """Return a profile, or None."""
@@ -137,66 +194,108 @@ class World:
 
     def profile_body(self, name: str) -> Body | None:
         """Return a profile as the API server sent it."""
-        body = _first(self._profiles, name)
-        return self._newest(body) if body else None
+        return self.profiles.get(Key("", name))
 
     def profile_names(self) -> list[str]:
         """Return all profiles."""
-        return list(self._profiles)
+        return [key.name for key in self.profiles]
 
-    def node(self, name: str) -> Node | None:
-        """Return a node, or None."""
-        return next(iter(self._nodes.get(name, ())), None)
+    # What there is beside them.
 
-    def nodes(self) -> list[Node]:
+    def all_nodes(self) -> list[Node]:
         """Return all nodes."""
-        return [node for name in self._nodes for node in self._nodes[name]]
+        return [node for key in self.nodes if (node := self.nodes.get(key)) is not None]
 
-    def session_pods(self) -> Iterator[Body]:
-        """Yield the pods of all sessions."""
-        return (b for uid in self._children for b in self._children[uid] if b["kind"] == POD.kind)
+    def gpu_pods(self) -> Iterator[Body]:
+        """Yield the pods of all sessions that ask for extended resources."""
+        return self.children[POD].by("extended", True)
 
     def observed(self, session: Session) -> Observed:
         """Return what is the session's and what is its user's, as of the newest that watch and writes know."""
-        user = names.label_value(session.spec.user)
-        children = self._merged(self._children.get(session.uid, ()), {names.SESSION_UID: session.uid})
-        shared = self._merged(self._shared.get((session.namespace, user), ()), {names.USER: user})
-        here = (body for body in shared if body["metadata"]["namespace"] == session.namespace)
-        free = self._gpus_free(session.spec.profile)
-        return Observed(children=tuple(children), shared=tuple(here), gpus_free=free)
+        mark, user = (session.namespace, session.uid), (session.namespace, names.label_value(session.spec.user))
+        children = [body for store in self.children.values() for body in store.by("session", mark)]
+        shared = [body for store in self.shared.values() for body in store.by("user", user)]
+        return Observed(
+            children=tuple(map(self._as_it_is, sorted(children, key=_order))),
+            shared=tuple(map(self._as_it_is, sorted(shared, key=_order))),
+            gpus_free=self._gpus_free(session.spec.profile),
+        )
+
+    # Our own writes.
+
+    def wrote(self, body: Body) -> None:
+        """Take over the server's answer to a write of ours: the watch may tell of it later."""
+        if body["kind"] == SESSION.kind:
+            self.learn_session(body)
+        else:
+            self.store_of(body).put(body)
+
+    def deleted(self, body: Body) -> None:
+        """Remember that we deleted this very object (by uid) until the watch says so."""
+        if self.store_of(body).uid(key_of(body)) == body["metadata"]["uid"]:  # else it has said so already
+            self._terminating.add(body["metadata"]["uid"])
+
+    def store_of(self, body: Body) -> Store[Any]:
+        """Return the store that an object of this kind is in; raises KeyError for a kind that nobody watches."""
+        return self._by_kind[body["apiVersion"], body["kind"]]
+
+    def _changed(self, change: Change) -> None:
+        if change.gone:
+            self._terminating.discard(change.uid)
+            self._let_go(change.uid)
+
+    def _let_go(self, uid: str) -> None:
+        self._held -= len(self._texts.pop(uid, b""))
+
+    def _as_it_is(self, body: Body) -> Body:
+        # Not hidden: until it is really gone its name is taken, and applying to it would be lost.
+        if body["metadata"]["uid"] not in self._terminating:
+            return body
+        return {**body, "metadata": {"deletionTimestamp": "", **body["metadata"]}}
+
+    def _readable(self, key: Key) -> Session | None:
+        with suppress(ValidationError):  # its own pass says so
+            return self.session(key)
+        return None
 
     def _gpus_free(self, profile: str) -> dict[str, int]:
         status = (self.profile_body(profile) or {}).get("status", {})
         return {pool["name"]: pool["gpusFree"] for pool in status.get("nodePools", ())}
 
-    def _merged(self, bodies: Iterable[Body], label: Mapping[str, str]) -> Iterator[Body]:
-        """Yield the bodies and what we wrote with this label, by kind and name."""
-        seen = {_key(b): self._newest(b) for b in bodies}
-        mine = {k: b for k, b in self._written.items() if label.items() <= b["metadata"].get("labels", {}).items()}
-        for key, body in sorted((mine | seen).items()):
-            yield _terminating(body) if self._deleted.get(key) == body["metadata"]["uid"] else body
 
-    def wrote(self, body: Body) -> None:
-        """Remember the server's answer to a write of ours until the watch has caught up."""
-        self._written[_key(body)] = trim(body)
+def with_text(session: Session, body: Body) -> Session:
+    """Return the session with the text of its files, from a body that has it."""
+    return replace(session, spec=SessionSpec.model_validate(body["spec"]), trimmed=False)
 
-    def deleted(self, body: Body) -> None:
-        """Remember that we deleted this very object (by uid) until the watch says so."""
-        self._deleted[_key(body)] = body["metadata"]["uid"]
 
-    def saw(self, event: str | None, body: Body) -> None:
-        """Take note of a watch event: what it tells, we need not remember."""
-        key = _key(body)
-        if event == "DELETED":
-            self._deleted.pop(key, None)
-            if self._written.get(key, {}).get("metadata", {}).get("uid") == body["metadata"]["uid"]:
-                del self._written[key]
-        elif key in self._written and not _newer(self._written[key], body):
-            del self._written[key]
+def _packed(keep: Callable[[Body], Body], **indexes: Callable[[Body], Any]) -> Store[Body]:
+    packing = Packing()
+    return Store(lambda body: packing.pack(keep(body)), packing.unpack, indexes)
 
-    def _newest(self, seen: Body) -> Body:
-        written = self._written.get(_key(seen))
-        return written if written is not None and _newer(written, seen) else seen
+
+def _session_of(body: Body) -> tuple[str, str] | None:
+    uid = body["metadata"].get("labels", {}).get(names.SESSION_UID)
+    return (body["metadata"].get("namespace", ""), uid) if uid else None
+
+
+def _user_of(body: Body) -> tuple[str, str] | None:
+    label = body["metadata"].get("labels", {}).get(names.USER)
+    return (body["metadata"].get("namespace", ""), label) if label is not None else None
+
+
+def _extended(body: Body) -> bool | None:
+    return True if body["kind"] == POD.kind and extended_of(body) else None
+
+
+def _files(session: Body) -> Mapping[str, str]:
+    run = session["spec"].get("run") or {}
+    return (run.get("source") or {}).get("files") or {}
+
+
+def _with_files(session: Body, files: Mapping[str, str]) -> dict[str, Any]:
+    spec = session["spec"]
+    source = {**spec["run"]["source"], "files": dict(files)}
+    return {**session, "spec": {**spec, "run": {**spec["run"], "source": source}}}
 
 
 def _age(session: Session) -> tuple[bool, datetime, Key]:
@@ -204,19 +303,5 @@ def _age(session: Session) -> tuple[bool, datetime, Key]:
     return session.status.get("phase") in ENDED, session.created, session.key
 
 
-def _key(body: Body) -> ObjectKey:
-    return body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]
-
-
-def _first(index: Index, key: Any) -> Body | None:
-    return next(iter(index.get(key, ())), None)
-
-
-def _terminating(body: Body) -> Body:
-    # Not hidden: until it is really gone its name is taken, and applying to it would be lost.
-    return {**body, "metadata": {"deletionTimestamp": "", **body["metadata"]}}
-
-
-def _newer(one: Body, other: Body) -> bool:
-    # Resource versions of one object are ordered integers on every server we support (KEP-5504).
-    return int(one["metadata"]["resourceVersion"]) > int(other["metadata"]["resourceVersion"])
+def _order(body: Body) -> tuple[str, str]:
+    return body["kind"], body["metadata"]["name"]

@@ -5,7 +5,8 @@ The Job, its source and its log are the record of the session: they stay until t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from af_operator import names
@@ -53,7 +54,7 @@ def desired(session: Session, profile: Profile, observed: Observed, patch: PodPa
     source = spec(session).source
     found: list[Manifest | Keep] = []
     if source and source.files:
-        found.append(render(NAME, "source", name=names.run_source(session), files=dict(source.files)))
+        found.append(_source(session, source.files, observed))
     found += _job(session, profile, observed, patch)
     found += _record(session, observed)
     return found
@@ -145,6 +146,13 @@ def _env(session: Session, profile: Profile) -> list[Body]:
         given["AF_RESULTS_URL"] = names.results_url(session, profile.spec.results.url)
     # One mapping: the API server refuses a variable that is named twice.
     return _pods.env(given | {e.name: e.value for e in session.spec.env or ()})
+
+
+def _source(session: Session, files: Mapping[str, str], observed: Observed) -> Manifest | Keep:
+    ref = ObjectRef(CONFIG_MAP.api_version, CONFIG_MAP.kind, names.run_source(session))
+    if observed.get(ref):  # immutable, as the session's files are: what is there is right
+        return Keep(ref)
+    return replace(render(NAME, "source", name=ref.name, files=dict(files)), from_source=True)
 
 
 def _source_volume(session: Session, run: Run) -> Iterator[Body]:

@@ -15,7 +15,7 @@ HOME = ("PersistentVolumeClaim", "home-alice")
 async def test_a_notebook_is_made_once_with_the_home_of_its_user() -> None:
     bench = Bench(LAB, WITH_HOME)
     await bench.settle()
-    applied = [key for verb, key in bench.cluster.writes if verb == "apply"]
+    applied = [key for verb, key in bench.cluster.writes if verb == "create"]
     assert len(applied) == len(set(applied)), "no child is applied twice"
     assert {kind for kind, _ in bench.made} >= {"StatefulSet", "Service", "Secret", "Role", "RoleBinding", HOME[0]}
     bench.cluster.writes.clear()

@@ -1,196 +1,204 @@
-"""Events in, keys out: the handlers without kopf's machinery, and what they register with it."""
+"""Events in, keys out: kopf's two kinds, and what the stores of the world tell of all others."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import kopf
 import pytest
 
-from af_operator import handlers, names, settings
-from af_operator.capacity import Node
+from af_operator import handlers, names
+from af_operator.handlers import kopf
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
 from af_operator.world import World
 
 KEY = Key("physics", "zmumu")
-SESSION = {
-    "apiVersion": "analysisfacility.io/v1alpha1",
-    "kind": "AnalysisSession",
-    "metadata": {"name": "zmumu", "namespace": "physics", "uid": "s-1", "resourceVersion": "1"},
-    "spec": {"profile": "default", "user": "alice"},
-}
-POD = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {
-        "name": "p",
-        "namespace": "physics",
-        "uid": "p-1",
-        "resourceVersion": "2",
-        "labels": {names.SESSION_UID: "s-1"},
-    },
-}
 
 
-def profile_body(generation: int) -> dict[str, Any]:
-    metadata = {"name": "default", "uid": "f-1", "generation": generation, "resourceVersion": str(generation)}
+def session(version: int = 1, uid: str = "s-1", **more: Any) -> dict[str, Any]:
+    metadata = {"name": "zmumu", "namespace": "physics", "uid": uid, "resourceVersion": str(version), "generation": 1}
+    return {
+        "apiVersion": "analysisfacility.io/v1alpha1",
+        "kind": "AnalysisSession",
+        "metadata": metadata,
+        "spec": {"profile": "default", "user": "alice"},
+        **more,
+    }
+
+
+def pod(version: int, uid: str = "s-1", spec: Any = None) -> dict[str, Any]:
+    metadata = {"name": "p", "namespace": "physics", "uid": "p-1", "resourceVersion": str(version)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata | {"labels": {names.SESSION_UID: uid}},
+        "spec": spec or {},
+    }
+
+
+def profile(generation: int, version: int, name: str = "default") -> dict[str, Any]:
+    metadata = {"name": name, "uid": f"f-{name}", "generation": generation, "resourceVersion": str(version)}
     return {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "AnalysisProfile", "metadata": metadata}
 
 
+def node(version: int, **spec: Any) -> dict[str, Any]:
+    ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "2"}}
+    metadata = {"name": "n", "uid": "n-1", "resourceVersion": str(version)}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec, "status": ready}
+
+
 class Bed:
+    """A world with one session of one profile; what that told is forgotten."""
+
     def __init__(self) -> None:
         self.queue = WorkQueue()
-        self.fresh = handlers.Freshness()
-        self.worlds: list[World] = []
-        self.transport = handlers.Transport(self.queue, self.worlds.append, self.fresh)
-        self.nodes: dict[str, list[Any]] = {}
-        self.shared: dict[tuple[str, str], list[Any]] = {}
-        self.indexes = {
-            "sessions": {KEY: [SESSION]},
-            "uids": {"s-1": [KEY]},
-            "profiles": {"default": [profile_body(1)]},
-            "children": {},
-            "nodes": self.nodes,
-            "shared": self.shared,
-        }
+        self.world = World()
+        self.transport = handlers.Transport(self.queue, self.world)
+        self.transport.listen()
+        self.version = 10
 
-    async def start(self) -> None:
-        await self.transport._start(**self.indexes)
+    async def session(self, kind: str | None, body: dict[str, Any]) -> None:
+        await self.transport._session(event={"type": kind, "object": body})
+
+    async def profile(self, kind: str | None, body: dict[str, Any]) -> None:
+        await self.transport._profile(event={"type": kind, "object": body})
+
+    async def keys(self) -> list[Key]:
+        found = [await self.queue.get() for _ in range(len(self.queue))]
+        for key in found:
+            self.queue.done(key)
+        return found
 
 
 @pytest.fixture
-async def bed() -> Bed:
+async def bed(monkeypatch: pytest.MonkeyPatch) -> Bed:
+    monkeypatch.setattr(handlers, "COALESCE", 0.0)
+    monkeypatch.setattr(handlers, "FREE_AFTER", 0.0)
     found = Bed()
-    await found.start()
+    await found.session("ADDED", session())
+    await found.profile("ADDED", profile(1, 1))
+    await found.keys()
     return found
 
 
 async def test_a_session_event_is_a_key(bed: Bed) -> None:
-    await bed.transport._session(event={"type": "ADDED", "object": SESSION}, namespace="physics", name="zmumu")
-    assert await bed.queue.get() == KEY
+    await bed.session("MODIFIED", session(2))
+    assert await bed.keys() == [KEY]
 
 
-async def keys(bed: Bed) -> set[Key]:
-    return {await bed.queue.get() for _ in range(len(bed.queue))}
+async def test_the_echo_of_what_is_known_is_no_key(bed: Bed) -> None:
+    bed.world.wrote(session(5))
+    await bed.session("MODIFIED", session(5))
+    await bed.session("MODIFIED", session(4))
+    assert await bed.keys() == []
+
+
+async def test_a_session_that_goes_is_a_key_by_whatever_way_that_is_heard_of(bed: Bed) -> None:
+    await bed.session("DELETED", session(7))
+    assert await bed.keys() == [KEY]
+    assert bed.world.session_body(KEY) is None
+    await bed.session("ADDED", session(8, uid="s-2"))
+    await bed.keys()
+    bed.world.sessions.drop(KEY, "s-2", 9)
+    assert await bed.keys() == [KEY]
+
+
+async def test_what_changed_goes_before_what_a_list_tells_of(bed: Bed) -> None:
+    listed = [session(20, uid=f"l-{name}") for name in "abc"]
+    for name, body in zip("abc", listed, strict=True):
+        body["metadata"]["name"] = name
+        body["status"] = {"observedGeneration": 1}
+        await bed.session(None, body)
+    never_seen = session(21, uid="l-d")
+    never_seen["metadata"]["name"] = "d"
+    await bed.session(None, never_seen)
+    await bed.session("MODIFIED", session(22))
+    assert [key.name for key in await bed.keys()] == ["d", "zmumu", "a", "b", "c"]
 
 
 async def test_a_profile_event_is_its_own_key_and_those_of_its_sessions(bed: Bed) -> None:
-    await bed.transport._profile(event={"type": "ADDED", "object": profile_body(1)}, name="other")
-    assert await keys(bed) == {Key("", "other")}
-    await bed.transport._profile(event={"type": "ADDED", "object": profile_body(1)}, name="default")
-    assert await keys(bed) == {Key("", "default"), KEY}
+    await bed.profile("ADDED", profile(1, 2, name="other"))
+    assert await bed.keys() == [Key("", "other")]
+    await bed.profile("MODIFIED", profile(2, 3))
+    assert set(await bed.keys()) == {Key("", "default"), KEY}
 
 
 async def test_a_profiles_status_wakes_no_session(bed: Bed) -> None:
-    for generation, woken in ((1, True), (1, False), (2, True)):
-        event = {"type": "MODIFIED", "object": profile_body(generation)}
-        await bed.transport._profile(event=event, name="default")
-        found = await keys(bed)
-        assert (KEY in found) is woken
-        for key in found:
-            bed.queue.done(key)
+    await bed.profile("MODIFIED", profile(1, 4))
+    assert await bed.keys() == [Key("", "default")]
 
 
 async def test_a_profile_that_goes_and_comes_again_wakes_its_sessions_both_times(bed: Bed) -> None:
-    for kind in ("ADDED", "DELETED", "ADDED"):
-        await bed.transport._profile(event={"type": kind, "object": profile_body(1)}, name="default")
-        found = await keys(bed)
-        assert KEY in found, kind
-        for key in found:
-            bed.queue.done(key)
+    for kind, version in (("DELETED", 5), ("ADDED", 6)):
+        body = profile(1, version) | {"metadata": profile(1, version)["metadata"] | {"uid": f"f-{kind}"}}
+        if kind == "DELETED":
+            body = profile(1, version)
+        await bed.profile(kind, body)
+        assert KEY in await bed.keys(), kind
 
 
-def node(**more: Any) -> Node:
-    return Node(**{"name": "n", "labels": {}, "extended": {"nvidia.com/gpu": 2}, "usable": True, **more})
+async def test_a_node_that_only_tells_that_it_lives_costs_no_pass(bed: Bed) -> None:
+    for body, passes in (
+        (node(1), 1),
+        (node(2), 0),
+        (node(3, unschedulable=True), 1),
+        (node(4, unschedulable=True), 0),
+    ):
+        bed.world.nodes.put(body)
+        assert await bed.keys() == [Key("", "default")] * passes, body
+    bed.world.nodes.drop(Key("", "n"), "n-1", 5)
+    assert await bed.keys() == [Key("", "default")]
 
 
-async def test_a_node_that_only_tells_that_it_lives_costs_no_pass(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "FREE_AFTER", 0.0)
-    for value, passes in ((node(), 1), (node(), 0), (node(usable=False), 1), (node(usable=False), 0), (None, 1)):
-        bed.nodes.update(n=[value]) if value else bed.nodes.clear()
-        await bed.transport._node(name="n")
-        assert len(bed.queue) == passes, value
-        for key in await keys(bed):
-            assert key == Key("", "default")
-            bed.queue.done(key)
-
-
-async def test_only_pods_with_gpus_are_counted_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "FREE_AFTER", 0.0)
-    labels = {names.SESSION_UID: "s-0"}
-    await bed.transport._child(event={"type": "MODIFIED", "object": POD}, labels=labels)
-    assert len(bed.queue) == 0
+async def test_only_pods_with_gpus_are_counted_again(bed: Bed) -> None:
+    pods = bed.world.children[handlers.POD]
+    pods.put(pod(2, uid="s-0"))
+    assert await bed.keys() == []
     gpu = {"containers": [{"name": "worker", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
-    await bed.transport._child(event={"type": "DELETED", "object": POD | {"spec": gpu}}, labels=labels)
-    assert await keys(bed) == {Key("", "default")}
-
-
-CLAIM = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "home-alice", "namespace": "physics", "uid": "c-1", "resourceVersion": "3"},
-}
+    pods.put(pod(3, uid="s-0", spec=gpu))
+    assert await bed.keys() == [Key("", "default")]
+    pods.drop(Key("physics", "p"), "p-1", 4)
+    assert await bed.keys() == [Key("", "default")]
 
 
 @pytest.mark.parametrize(
-    ("namespace", "user", "woken"), [("physics", "alice", {KEY}), ("physics", "bob", set()), ("other", "alice", set())]
+    ("namespace", "user", "woken"), [("physics", "alice", [KEY]), ("physics", "bob", []), ("other", "alice", [])]
 )
 async def test_what_a_user_shares_wakes_their_sessions_in_its_namespace(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch, namespace: str, user: str, woken: set[Key]
+    bed: Bed, namespace: str, user: str, woken: list[Key]
 ) -> None:
-    monkeypatch.setattr(handlers, "COALESCE", 0.0)
-    event = {"type": "MODIFIED", "object": CLAIM}
-    await bed.transport._of_user(event=event, namespace=namespace, labels={names.USER: user})
-    assert await keys(bed) == woken
+    (claims,) = bed.world.shared.values()
+    metadata = {"name": "home", "namespace": namespace, "uid": "c-1", "resourceVersion": "3"}
+    claims.put({"kind": "PersistentVolumeClaim", "metadata": metadata | {"labels": {names.USER: user}}})
+    assert await bed.keys() == woken
 
 
-async def test_what_is_shared_is_found_by_its_users_label() -> None:
-    body: Any = CLAIM
-    found = await handlers._by_user(body=body, namespace="physics", labels={names.USER: "alice"})
-    assert list(found) == [("physics", "alice")]
-
-
-def test_only_what_is_labelled_is_watched() -> None:
-    found = kopf.OperatorSettings()
-    handlers.configure(found, settings.Settings())
-    assert found.watching.label_selectors["", "v1", "secrets"] == names.SESSION_UID
-    assert found.watching.label_selectors["", "v1", "persistentvolumeclaims"] == names.USER
-
-
-async def test_a_childs_event_is_the_key_of_its_session_a_moment_later(bed: Bed) -> None:
-    for _ in range(5):
-        event = {"type": "MODIFIED", "object": POD}
-        await bed.transport._child(event=event, labels=POD["metadata"]["labels"])
-    assert len(bed.queue) == 0, "events of many children become one pass"
+async def test_the_events_of_many_children_are_one_pass_a_moment_later(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "COALESCE", 0.01)
+    for version in range(5):
+        bed.world.children[handlers.POD].put(pod(30 + version))
+    assert len(bed.queue) == 0
     assert await bed.queue.get() == KEY
     assert len(bed.queue) == 0
 
 
 async def test_a_child_of_a_session_that_is_gone_is_nobodys(bed: Bed) -> None:
-    await bed.transport._child(event={"type": "DELETED", "object": POD}, labels={names.SESSION_UID: "s-0"})
-    assert len(bed.queue) == 0
+    bed.world.children[handlers.POD].put(pod(2, uid="s-0"))
+    assert await bed.keys() == []
 
 
-async def test_no_event_is_deaf_only_after_there_was_one(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert bed.fresh.deaf() is None
-    await bed.transport._lease()
-    assert bed.fresh.deaf() is None
-    monkeypatch.setattr(handlers, "DEAF_AFTER", -1.0)
-    assert "no watch event" in str(bed.fresh.deaf())
-
-
-def test_nothing_is_registered_that_would_put_a_finalizer_on_objects(bed: Bed) -> None:
+async def test_nothing_is_registered_that_would_put_a_finalizer_on_objects_or_index_them(bed: Bed) -> None:
     registry: Any = bed.transport.registry()
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()
-    assert registry._watching.get_all_handlers()
+    assert not registry._indexing.get_all_handlers()
+    assert len(registry._watching.get_all_handlers()) == 2
 
 
-def test_children_are_selected_by_the_server() -> None:
+def test_what_kopf_gets_wrong_for_us_is_set() -> None:
     options = kopf.OperatorSettings()
-    handlers.configure(options, settings.Settings())
+    handlers.configure(options)
     assert options.posting.enabled is False
-    assert options.queueing.worker_limit is None, "set alone it starves, and can deadlock indexing"
-    kinds = {k.plural for k in handlers.child_kinds()}
-    assert {"pods", "jobs", "configmaps", "daskclusters", "daskworkergroups"} <= kinds
+    assert options.queueing.worker_limit is None, "set alone it starves"

@@ -7,12 +7,12 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from af_kube.store import key_of, version_of
 from af_operator.hub import Hub, NoHub
 from af_operator.model import Key
-from af_operator.names import SESSION_UID, USER
 from af_operator.reconcile import QUIET, Reconciler
 from af_operator.schedulers import NoSchedulers
-from af_operator.world import World, trim
+from af_operator.world import World
 from tests.support.fake_cluster import FakeCluster
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -51,15 +51,11 @@ class Bench:
         self, spec: dict[str, Any] | None = None, profile: dict[str, Any] | None = None, hub: Hub | None = None
     ) -> None:
         self.cluster = FakeCluster()
-        self.sessions: dict[Key, list[Any]] = {}
-        self.profiles: dict[str, list[Any]] = {}
-        self.children: dict[str, list[Any]] = {}
-        self.nodes: dict[str, list[Any]] = {}
-        self.shared: dict[tuple[str, str], list[Any]] = {}
-        self.world = World(self.sessions, self.profiles, self.children, self.nodes, self.shared)
+        self.world = World()
         self.now = NOW
         self.key = Key("physics", "zmumu")
-        self.reconcile = Reconciler(self.world, self.cluster, hub or NoHub(), NoSchedulers(), lambda: self.now)
+        self.hub = hub or NoHub()
+        self.reconcile = Reconciler(self.world, self.cluster, self.hub, NoSchedulers(), lambda: self.now)
         self.cluster.store(
             {
                 "apiVersion": "analysisfacility.io/v1alpha1",
@@ -114,9 +110,16 @@ class Bench:
         if shuffle:
             shuffle.shuffle(events)
         for event, body in events:
-            self._index(event, body)
-            self.world.saw(event, body)
+            self._tell(event, body)
         return len(events)
+
+    def restart(self) -> None:
+        """Put an operator that has just read every list in the place of this one."""
+        self.world = World()
+        for body in self.cluster.objects.values():
+            self._tell("ADDED", body)
+        self.cluster.events.clear()
+        self.reconcile = Reconciler(self.world, self.cluster, self.hub, NoSchedulers(), lambda: self.now)
 
     async def settle(self, passes: int = 20, seconds: float = 2.0) -> None:
         """Alternate passes and echoes until nothing is written any more."""
@@ -130,18 +133,8 @@ class Bench:
                 return
         raise AssertionError(f"still writing after {passes} passes: {self.cluster.writes[-5:]}")
 
-    def _index(self, event: str, body: dict[str, Any]) -> None:
-        metadata = body["metadata"]
-        if body["kind"] == "AnalysisSession":
-            index, at = self.sessions, Key(metadata["namespace"], metadata["name"])
-        elif body["kind"] == "AnalysisProfile":
-            index, at = self.profiles, metadata["name"]
-        elif body["kind"] == "PersistentVolumeClaim":
-            index, at = self.shared, (metadata["namespace"], metadata.get("labels", {}).get(USER))
+    def _tell(self, event: str, body: dict[str, Any]) -> None:
+        if event != "DELETED":
+            self.world.wrote(body)
         else:
-            index, at = self.children, metadata.get("labels", {}).get(SESSION_UID)
-        kept = [b for b in index.get(at, []) if (b["kind"], b["metadata"]["name"]) != (body["kind"], metadata["name"])]
-        known = [b for b in index.get(at, []) if b not in kept]
-        if known and int(known[0]["metadata"]["resourceVersion"]) > int(metadata["resourceVersion"]):
-            return
-        index[at] = kept + ([] if event == "DELETED" else [trim(body)])
+            self.world.store_of(body).drop(key_of(body), body["metadata"]["uid"], version_of(body))

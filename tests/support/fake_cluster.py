@@ -34,26 +34,26 @@ class FakeCluster:
         """Put an object in as somebody else would (not counted)."""
         return self._put("ADDED", copy.deepcopy(dict(body)))
 
-    async def apply(self, body: Body, *, create: bool) -> Body:
+    async def create(self, body: Body) -> Body:
         key = key_of(body)
         self._fail(body["kind"])
         live = self.objects.get(key)
-        if live and create and not names.same_owner(live, body):
+        if live is None:
+            self.writes.append(("create", key))
+            return copy.deepcopy(self._put("ADDED", _managed(body, "Update")))
+        if not names.same_owner(live, body):
             raise NameConflict(f"{key} exists and is not this session's")
-        if live and create and not names.controller(body):
-            return copy.deepcopy(live)
+        return copy.deepcopy(live)
+
+    async def apply(self, body: Body) -> Body:
+        key, live = key_of(body), self._this_very(body)
+        self._fail(body["kind"])
         self.writes.append(("apply", key))
-        merged = _merge(live or {}, copy.deepcopy(dict(body)))
-        merged["metadata"]["managedFields"] = [{"manager": names.MANAGER, "operation": "Apply"}]
-        same = live is not None and {**merged, "metadata": {**merged["metadata"]}} == live
-        return (
-            copy.deepcopy(live) if same and live else copy.deepcopy(self._put("MODIFIED" if live else "ADDED", merged))
-        )
+        merged = _managed(_merge(live, copy.deepcopy(dict(body))), "Apply")
+        return copy.deepcopy(live if merged == live else self._put("MODIFIED", merged))
 
     async def overwrite(self, body: Body) -> Body:
-        if self.objects[key_of(body)]["metadata"]["uid"] != body["metadata"]["uid"]:
-            raise Unavailable("409: the uid in the precondition does not match")
-        return await self.apply(body, create=False)
+        return await self.apply(body)
 
     async def delete(self, body: Body) -> None:
         key = key_of(body)
@@ -84,6 +84,12 @@ class FakeCluster:
         self.writes.append(("status", key))
         return copy.deepcopy(self._put("MODIFIED", {**self.objects[key], "status": copy.deepcopy(dict(status))}))
 
+    async def read_session(self, session: SessionRef) -> Body:
+        body = self.objects.get(("AnalysisSession", session.namespace, session.name))
+        if body is None or body["metadata"]["uid"] != session.uid:
+            raise Gone("no such session")
+        return copy.deepcopy(body)
+
     async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
         if wanted.pod not in self.logs:
             raise Gone(f"no pod {wanted.pod}")
@@ -100,9 +106,20 @@ class FakeCluster:
         self.events.append((event, copy.deepcopy(stored)))
         return stored
 
+    def _this_very(self, body: Body) -> dict[str, Any]:
+        live = self.objects.get(key_of(body))
+        if live is None or live["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise Unavailable("409: the uid in the precondition does not match")
+        return live
+
     def _fail(self, what: str) -> None:
         if what in self.errors:
             raise self.errors[what]
+
+
+def _managed(body: Body, operation: str) -> dict[str, Any]:
+    entries = [{"manager": names.MANAGER, "operation": operation}]
+    return {**body, "metadata": {**body["metadata"], "managedFields": entries}}
 
 
 def _merge(live: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:
