@@ -46,12 +46,13 @@ lint: venv ## ruff, mypy --strict, import contracts
 
 check: lint ## Everything that needs no cluster (about three minutes)
 	@$(BIN)/python -m af_operator.crdgen --check
-	@ulimit -v 8388608; $(BIN)/pytest -q $(UNIT) -m "not cluster and not cluster_lifecycle"  # KiB: a test that runs away fails, and does not take the machine along
+	@ulimit -v 8388608; $(BIN)/pytest -q $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"  # KiB: a test that runs away fails, and does not take the machine along
 
 e2e: cluster ## End-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
 	@$(BIN)/pytest -m cluster $(ARGS)
 
-test: cluster check ## Everything: check, the cluster's own life, contract and end-to-end tests
+test: cluster check ## Everything: check, faults of the API server, the cluster's own life, contract and end-to-end tests
+	@$(BIN)/pytest -q -m control_plane
 	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
 	@$(BIN)/python -m local_cluster up
 	@$(BIN)/pytest -m cluster $(ARGS)

@@ -97,13 +97,13 @@ def create(directory: Path) -> None:
     """Write authorities, leaf certificates, the service accounts' key and the kubeconfigs."""
     directory.mkdir(parents=True, mode=0o700)
     authority = Authority.create(f"{CLUSTER} ca")
-    _write_pair(directory, "ca", authority.key, authority.certificate)
+    write_pair(directory, "ca", authority.key, authority.certificate)
     for name, subject in LEAVES.items():
-        _write_pair(directory, name, *authority.issue(subject))
+        write_pair(directory, name, *authority.issue(subject))
     # Aggregated API servers trust another authority: else any client certificate could claim to be any user.
     front = Authority.create(f"{CLUSTER} front-proxy-ca")
-    _write_pair(directory, "front-proxy-ca", front.key, front.certificate)
-    _write_pair(directory, "front-proxy-client", *front.issue(Subject("front-proxy-client")))
+    write_pair(directory, "front-proxy-ca", front.key, front.certificate)
+    write_pair(directory, "front-proxy-client", *front.issue(Subject("front-proxy-client")))
     accounts = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     _write_secret(directory / "service-accounts.key", _private_pem(accounts))
     public = accounts.public_key().public_bytes(
@@ -181,7 +181,8 @@ def _private_pem(key: PrivateKey) -> bytes:
     )
 
 
-def _write_pair(directory: Path, name: str, key: PrivateKey, certificate: x509.Certificate) -> None:
+def write_pair(directory: Path, name: str, key: PrivateKey, certificate: x509.Certificate) -> None:
+    """Write ``<name>.crt`` and ``<name>.key``."""
     (directory / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     _write_secret(directory / f"{name}.key", _private_pem(key))
 
