@@ -1,44 +1,46 @@
 """Templates to manifests: jinja2 for the shape of an object, Python for every decision.
 
-Every ``{{ x }}`` is printed as one JSON value, so a value can never become structure. The text is then
-read by a YAML loader that knows nothing but what JSON knows, and that refuses a key given twice.
+A ``{{ x }}`` is never printed as its value: in the text stands a slot of that name, which is filled once the text has
+been read, so that no value can become structure. The text is read by a YAML loader that knows nothing but what JSON
+knows, and that refuses a key given twice. It depends on the template and its conditions alone, and is read once.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, Undefined
 from yaml.constructor import ConstructorError
-from yaml.nodes import MappingNode
+from yaml.nodes import MappingNode, ScalarNode
 
 from af_operator.model import Manifest
 
-_SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})")
+TAG = "!slot"
 
 
-def to_yaml(value: Any) -> str:
-    """Return a value as one line of JSON that is YAML too.
+@dataclass(frozen=True)
+class Slot:
+    """Where the value of a variable belongs."""
 
-    JSON writes characters beyond U+FFFF as a pair of escapes, which YAML would read as two characters.
-    """
+    name: str
+
+
+def _printed(value: Any) -> str:
     if isinstance(value, Undefined):
         return str(value)  # raises, and names the variable
-    text = json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f")
-    return _SURROGATES.sub(_one_character, text)
-
-
-def _one_character(pair: re.Match[str]) -> str:
-    high, low = (int(half, 16) for half in pair.groups())
-    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
+    if isinstance(value, Slot):
+        return f"{TAG} {value.name}"
+    return "true" if value else "false"
 
 
 class StrictLoader(yaml.CSafeLoader):
-    """YAML as JSON has it: no ``yes`` that is true, no dates; a key given twice is an error."""
+    """YAML as JSON has it, and slots: no ``yes`` that is true, no dates; a key given twice is an error."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping, and refuse a key given twice."""
@@ -58,14 +60,21 @@ StrictLoader.yaml_implicit_resolvers = {
 StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
 
 
+def _slot(loader: StrictLoader, node: ScalarNode) -> Slot:
+    return Slot(loader.construct_scalar(node))
+
+
+StrictLoader.add_constructor(TAG, _slot)
+
+
 @cache
 def environment() -> Environment:
     """Return the one jinja2 environment."""
     return Environment(
         loader=PackageLoader("af_operator"),
         undefined=StrictUndefined,
-        finalize=to_yaml,
-        autoescape=False,  # noqa: S701 -- YAML, not HTML: finalize is the escaping
+        finalize=_printed,
+        autoescape=False,  # noqa: S701 -- no value is ever printed
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -74,6 +83,13 @@ def environment() -> Environment:
 @cache
 def _template(name: str) -> Template:
     return environment().get_template(name)
+
+
+@cache
+def _shape(name: str, given: frozenset[str], conditions: frozenset[tuple[str, bool]]) -> Any:
+    """Return what a template means, with slots in it, when these variables are given and those are true or false."""
+    slots: dict[str, Any] = {each: Slot(each) for each in given}
+    return parse(_template(name).render(slots | dict(conditions)))
 
 
 def render(component: str, template: str, **values: Any) -> Manifest:
@@ -85,8 +101,37 @@ def render(component: str, template: str, **values: Any) -> Manifest:
         A variable of the template is not given.
     yaml.YAMLError
         The text is not YAML, or has a key twice.
+    TypeError, ValueError
+        A value is not JSON.
     """
-    return Manifest(parse(_template(f"{component}/{template}.yaml").render(values)))
+    conditions = frozenset((name, value) for name, value in values.items() if isinstance(value, bool))
+    given = frozenset(values) - {name for name, _ in conditions}
+    return Manifest(_filled(_shape(f"{component}/{template}.yaml", given, conditions), values))
+
+
+def _filled(shape: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(shape, Slot):
+        return plain(values[shape.name])
+    if isinstance(shape, dict):
+        return {key: _filled(value, values) for key, value in shape.items()}
+    if isinstance(shape, list):
+        return [_filled(value, values) for value in shape]
+    return shape
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of a value in the types that JSON has: what was written and what was read then compare."""
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise TypeError(f"{value!r} is not JSON")
 
 
 def parse(text: str) -> Any:

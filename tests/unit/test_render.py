@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -10,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af_operator.render import parse, render, to_yaml
+from af_operator.render import parse, plain, render
 
 NASTY = [
     "",
@@ -34,14 +35,14 @@ NASTY = [
 ]
 
 
-def through_yaml(value: Any) -> Any:
-    return parse(f"x: {to_yaml(value)}")["x"]
+def through(value: Any) -> Any:
+    return render("run", "source", name="x", files={"x": value}).body["data"]["x"]
 
 
 @pytest.mark.parametrize("text", NASTY)
 def test_text_survives(text: str) -> None:
-    assert through_yaml(text) == text
-    assert through_yaml({text: [text]}) == {text: [text]}
+    assert through(text) == text
+    assert through({text: [text]}) == {text: [text]}
 
 
 json_values = st.recursive(
@@ -53,7 +54,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_every_json_value_survives(value: Any) -> None:
-    assert through_yaml(value) == value
+    assert through(value) == value
 
 
 def test_a_value_cannot_become_structure() -> None:
@@ -69,8 +70,28 @@ def test_a_missing_variable_is_named() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
 def test_what_is_not_json_is_refused(value: object) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        to_yaml(value)
+    with pytest.raises(TypeError, match="is not JSON"):
+        through([value])
+
+
+def test_what_is_rendered_has_the_types_that_are_read_back() -> None:
+    found = through({"a": ("b", MappingProxyType({"c": 1}))})
+    assert found == {"a": ["b", {"c": 1}]}
+    assert plain(found) is not found
+
+
+def test_two_renderings_share_nothing() -> None:
+    first, second = (render("run", "source", name="x", files={}).body for _ in range(2))
+    first["metadata"]["name"] = "changed"
+    assert second["metadata"]["name"] == "x"
+
+
+def test_a_condition_is_not_a_slot() -> None:
+    limited = {"name": "n", "template_hash": "h", "backoff_limit": 1, "deadline": 5, "labels": {}, "pod": {}}
+    for suspend in (True, False):
+        found = render("run", "job", suspend=suspend, limited=suspend, **limited).body["spec"]
+        assert found["suspend"] is suspend
+        assert ("activeDeadlineSeconds" in found) is suspend
 
 
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "a: {b: 1, b: 2}", "- {a: 1, 'a': 2}"])
