@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 
 from af_kube import store
 from af_operator.api import GROUP, ProfileSpec, SessionSpec
@@ -15,6 +15,8 @@ Body = Mapping[str, Any]
 """A Kubernetes object as the API server sends it."""
 Key = store.Key
 """Also what the queue carries: which session to look at again; without a namespace, which profile."""
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 class SessionRef(NamedTuple):
@@ -44,6 +46,20 @@ class ObjectRef(NamedTuple):
 def ref_of(body: Body) -> ObjectRef:
     """Return the identity of an object within its namespace."""
     return ObjectRef(body["apiVersion"], body["kind"], body["metadata"]["name"])
+
+
+def label_of(body: Body, key: str) -> str | None:
+    """Return the value of an object's label, or None."""
+    found: str | None = body["metadata"].get("labels", {}).get(key)
+    return found
+
+
+def grouped(bodies: Iterable[Body], key: Callable[[Body], K]) -> dict[K, list[Body]]:
+    """Return the bodies by what `key` says of each; their order is kept."""
+    found: dict[K, list[Body]] = {}
+    for body in bodies:
+        found.setdefault(key(body), []).append(body)
+    return found
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,35 @@ class Finish:
     time: datetime
 
 
+class Children(tuple[Body, ...]):
+    """The children of one session, and what was looked up in them.
+
+    A session may have a thousand workers, and each is asked for by name, by kind, by group: whoever went through all
+    children for each of them would need a second for one pass.
+    """
+
+    _made: dict[Callable[[Children], Any], Any]
+
+    def __new__(cls, bodies: Iterable[Body] = ()) -> Self:
+        """Take the bodies as they are; nothing is looked up yet."""
+        self = super().__new__(cls, bodies)
+        self._made = {}
+        return self
+
+    def once(self, make: Callable[[Children], T]) -> T:
+        """Return what a pure function makes of the children: called once, however often it is asked for.
+
+        It must be a function of a module. The answer is kept under it, and one that is defined anew has none.
+        """
+        if make not in self._made:
+            self._made[make] = make(self)
+        return cast(T, self._made[make])
+
+    def of(self, kind: Kind) -> Sequence[Body]:
+        """Return the children of one kind."""
+        return self.once(_by_kind).get((kind.api_version, kind.kind), ())
+
+
 @dataclass(frozen=True)
 class Observed:
     """The world as the indexes know it, for one session. No API read is behind any of this.
@@ -192,23 +237,43 @@ class Observed:
     gpus_free: Mapping[str, int] = field(default_factory=dict)
     nonce: str = field(default="", repr=False)
 
-    def of(self, kind: Kind) -> Iterator[Body]:
-        """Yield the children of one kind."""
-        return (c for c in self.children if c["kind"] == kind.kind and c["apiVersion"] == kind.api_version)
+    def __post_init__(self) -> None:
+        # One index for all that `replace` makes of this: the children stay the same.
+        if not isinstance(self.children, Children):
+            object.__setattr__(self, "children", Children(self.children))
+
+    def once(self, make: Callable[[Children], T]) -> T:
+        """See ``Children.once``."""
+        return cast(Children, self.children).once(make)
+
+    def of(self, kind: Kind) -> Sequence[Body]:
+        """Return the children of one kind."""
+        return cast(Children, self.children).of(kind)
 
     def get(self, ref: ObjectRef) -> Body | None:
         """Return one child, or None."""
-        return next((c for c in self.children if ref_of(c) == ref), None)
+        return self.once(_by_ref).get(ref)
 
-    def pods(self, **labels: str) -> list[Body]:
-        """Return the pods that carry all of these labels, by name.
+    def pods(self, component: str | None = None) -> Sequence[Body]:
+        """Return the pods, of all components or of one, by name."""
+        return self.once(pods_by_name) if component is None else self.once(_pods_by_component).get(component, ())
 
-        Label keys are given with ``_`` for ``-`` and without the group: ``component="dask"`` is
-        ``analysisfacility.io/component: dask``.
-        """
-        wanted = {f"{GROUP}/{k.replace('_', '-')}": v for k, v in labels.items()}
-        found = (c for c in self.of(POD) if wanted.items() <= c["metadata"].get("labels", {}).items())
-        return sorted(found, key=lambda c: str(c["metadata"]["name"]))
+
+def _by_kind(children: Children) -> dict[tuple[str, str], list[Body]]:
+    return grouped(children, lambda body: (body["apiVersion"], body["kind"]))
+
+
+def _by_ref(children: Children) -> dict[ObjectRef, Body]:
+    return {ref_of(body): body for body in children}
+
+
+def pods_by_name(children: Children) -> list[Body]:
+    """Return the pods in the order of their names; for ``Children.once``."""
+    return sorted(children.of(POD), key=lambda pod: str(pod["metadata"]["name"]))
+
+
+def _pods_by_component(children: Children) -> dict[str | None, list[Body]]:
+    return grouped(children.once(pods_by_name), lambda pod: label_of(pod, f"{GROUP}/component"))
 
 
 class Condition(NamedTuple):

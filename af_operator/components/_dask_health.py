@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _placement, _pod_reasons
-from af_operator.components._dask_lost import is_scheduler, lost
-from af_operator.components._dask_pools import gpus_of, group_name, size
+from af_operator.components._dask_lost import CLUSTER, is_scheduler, lost
+from af_operator.components._dask_pools import DEPLOYMENT, gpus_of, group_name, size
 from af_operator.components._pod_reasons import STARTING, Reason
-from af_operator.model import Body, Health, Observed, Session
+from af_operator.model import Body, Children, Health, Observed, Session, grouped, label_of, pods_by_name
 from af_operator.views import SchedulerView
 
 AGAIN = "suspend and resume the session to have its Dask made anew"
@@ -23,11 +23,11 @@ def health(session: Session, observed: Observed) -> Health:
     """Return ready when the scheduler is, and every pool has its minimum of workers."""
     pods = observed.pods(component="dask")
     pools = session.spec.dask.pools if session.spec.dask else []
-    counts = {pool.name: len(_ready(pods, pool)) for pool in pools}
+    counts = {pool.name: _ready(observed, pool) for pool in pools}
     sizes = {pool.name: size(pool, group_name(session, pool), observed) for pool in pools}
     details = {"pools": {p.name: {"ready": counts[p.name], "desired": sizes[p.name]} for p in pools}}
     more = lost(session, observed)
-    found = (_scheduler_trouble(session, observed, pods), *(_pool_trouble(observed, pods, p) for p in pools))
+    found = (_scheduler_trouble(session, observed, pods), *(_pool_trouble(observed, p) for p in pools))
     behind = [each for each in found if each]
     if behind:
         # Real trouble before mere waiting.
@@ -38,17 +38,28 @@ def health(session: Session, observed: Observed) -> Health:
     return Health(True, "Ready", said, endpoints, details, more)
 
 
-def _of_pool(bodies: Sequence[Body], pool: DaskPool) -> list[Body]:
-    return [b for b in bodies if b["metadata"].get("labels", {}).get(names.POOL) == pool.name]
+def _ready(observed: Observed, pool: DaskPool) -> int:
+    return observed.once(_ready_by_pool).get(pool.name, 0)
 
 
-def _ready(pods: Sequence[Body], pool: DaskPool) -> list[Body]:
-    return [pod for pod in _of_pool(pods, pool) if _pod_reasons.is_ready(pod)]
+def _ready_by_pool(children: Children) -> dict[str | None, int]:
+    return {pool: sum(map(_pod_reasons.is_ready, pods)) for pool, pods in children.once(_pods_by_pool).items()}
 
 
-def _deployments(observed: Observed) -> list[Body]:
-    found = (c for c in observed.children if c["kind"] == "Deployment")
-    return [d for d in found if d["metadata"]["labels"].get(names.COMPONENT) == "dask"]
+def _pods_by_pool(children: Children) -> dict[str | None, list[Body]]:
+    return grouped(_of_dask(children.once(pods_by_name)), _pool_of)
+
+
+def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:
+    return grouped(_of_dask(children.of(DEPLOYMENT)), _pool_of)
+
+
+def _of_dask(bodies: Iterable[Body]) -> Iterator[Body]:
+    return (body for body in bodies if label_of(body, names.COMPONENT) == "dask")
+
+
+def _pool_of(body: Body) -> str | None:
+    return label_of(body, names.POOL)
 
 
 def _scheduler_trouble(session: Session, observed: Observed, pods: Sequence[Body]) -> Reason | None:
@@ -68,7 +79,7 @@ def _not_ready(observed: Observed, pods: Sequence[Body]) -> Reason:
 
 def _no_scheduler_pod(session: Session, observed: Observed) -> Reason:
     name = names.dask_cluster(session)
-    cluster = next((c for c in observed.children if c["kind"] == "DaskCluster"), None)
+    cluster = next(iter(observed.of(CLUSTER)), None)
     if cluster is None:
         return Reason(STARTING, "the DaskCluster is not there yet")
     phase = cluster.get("status", {}).get("phase")
@@ -77,7 +88,7 @@ def _no_scheduler_pod(session: Session, observed: Observed) -> Reason:
         return Reason("SchedulerMissing", f"the Dask operator has not taken up DaskCluster {name}; {hint}")
     if phase == "Error":
         return Reason("DaskClusterError", f"the Dask operator refuses DaskCluster {name}: its log says why")
-    deployment = next((d for d in _deployments(observed) if is_scheduler(d)), None)
+    deployment = next((d for d in _of_dask(observed.of(DEPLOYMENT)) if is_scheduler(d)), None)
     if deployment is None:
         return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {AGAIN}")
     refused = _pod_reasons.deployment_refused(deployment)
@@ -88,13 +99,14 @@ def _no_scheduler_pod(session: Session, observed: Observed) -> Reason:
     )
 
 
-def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason | None:
+def _pool_trouble(observed: Observed, pool: DaskPool) -> Reason | None:
     """Return what keeps a pool below its minimum."""
-    if len(_ready(pods, pool)) >= pool.workers.min:
+    ready = _ready(observed, pool)
+    if ready >= pool.workers.min:
         return None
-    count = f"pool {pool.name}: {len(_ready(pods, pool))} of at least {pool.workers.min} workers ready"
-    deployments = _of_pool(_deployments(observed), pool)
-    trouble = _worst(observed, pods, pool)
+    count = f"pool {pool.name}: {ready} of at least {pool.workers.min} workers ready"
+    deployments = observed.once(_deployments_by_pool).get(pool.name, ())
+    trouble = _worst(observed, pool)
     if trouble:
         return Reason(trouble.reason, f"{count}: {trouble.message}")
     if len(deployments) < pool.workers.min:
@@ -102,12 +114,13 @@ def _pool_trouble(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> R
     return Reason(STARTING, count)
 
 
-def _worst(observed: Observed, pods: Sequence[Body], pool: DaskPool) -> Reason | None:
+def _worst(observed: Observed, pool: DaskPool) -> Reason | None:
     """Return the first real trouble of a pool's workers; where no node takes them, with what they ask of one."""
-    mine = _of_pool(pods, pool)
+    mine = observed.once(_pods_by_pool).get(pool.name, ())
     trouble = _pod_reasons.worst(mine)
     if not trouble:
-        refusals = (_pod_reasons.deployment_refused(d) for d in _of_pool(_deployments(observed), pool))
+        deployments = observed.once(_deployments_by_pool).get(pool.name, ())
+        refusals = (_pod_reasons.deployment_refused(d) for d in deployments)
         return next((r for r in refusals if r), None)
     if trouble.reason != "Unschedulable":
         return trouble
@@ -133,10 +146,9 @@ def _no_node(stuck: Sequence[Body], trouble: Reason) -> Reason:
 
 
 def _summary(observed: Observed, pools: Sequence[DaskPool], sizes: Mapping[str, int]) -> Iterator[str]:
-    pods = observed.pods(component="dask")
     for pool in pools:
-        ready = len(_ready(pods, pool))
-        trouble = _worst(observed, pods, pool) if ready < sizes[pool.name] else None
+        ready = _ready(observed, pool)
+        trouble = _worst(observed, pool) if ready < sizes[pool.name] else None
         yield f"pool {pool.name}: {ready} of {sizes[pool.name]} workers" + (f" ({trouble.message})" if trouble else "")
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _choices, _pod_reasons, _pods
-from af_operator.model import Body, Kind, ObjectRef, Observed, Profile, Session
+from af_operator.model import POD, Body, Children, Kind, ObjectRef, Observed, Profile, Session, grouped, label_of
 from af_operator.views import PoolView, Question
 
 GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
@@ -98,9 +98,10 @@ def groups(session: Session, profile: Profile, observed: Observed) -> list[Group
     pools = {group_name(session, pool): pool for pool in (session.spec.dask.pools if session.spec.dask else ())}
     allowed = _allowed(pools, profile, observed)
     found = [_group(name, pool, allowed[name], observed) for name, pool in pools.items()]
+    heirs = {g.pool.name: g for g in found if g.pool}
     for live in _pool_groups(observed):
         if live["metadata"]["name"] not in pools:
-            heir = next((g for g in found if g.pool and g.pool.name == live["metadata"]["labels"][names.POOL]), None)
+            heir = heirs.get(live["metadata"]["labels"][names.POOL])
             found.append(_group(live["metadata"]["name"], None, _left(live, heir, observed), observed))
     return found
 
@@ -157,8 +158,7 @@ def _going(name: str, workers: Sequence[Body], surplus: int, observed: Observed)
 
 def _never_ran(worker: Body, observed: Observed) -> bool:
     """Return whether a worker finds no quota or no node: its scheduler will never hear of it, and cannot retire it."""
-    name = worker["metadata"]["name"]
-    mine = [pod for pod in observed.pods(component="dask") if pod["metadata"]["name"].startswith(f"{name}-")]
+    mine = observed.once(_pods_by_deployment).get(worker["metadata"]["name"])
     if not mine:
         return _pod_reasons.deployment_refused(worker) is not None
     return all(_pod_reasons.why(pod).reason == "Unschedulable" for pod in mine)
@@ -187,7 +187,7 @@ def _left(live: Body, heir: Group | None, observed: Observed) -> int:
     if heir is None or heir.pool is None:
         return 0
     wanted, old = size(heir.pool, heir.name, observed), len(workers_of(live["metadata"]["name"], observed))
-    pods = [p for p in observed.pods(component="dask") if p["metadata"]["labels"].get(WORKER_GROUP) == heir.name]
+    pods = observed.once(_pods_by_group).get(heir.name, ())
     ready = sum(1 for pod in pods if _pod_reasons.is_ready(pod))
     nowhere = sum(1 for pod in pods if _pod_reasons.why(pod).reason == "Unschedulable")
     return max(0, min(wanted - ready, old - (wanted - heir.target)) - nowhere)
@@ -220,12 +220,35 @@ def _pool_groups(observed: Observed) -> list[Body]:
 
 def workers_of(group: str, observed: Observed) -> list[Body]:
     """Return the Deployments of a group's workers, oldest first."""
-    alive = (d for d in _deployments(group, observed) if "deletionTimestamp" not in d["metadata"])
-    return sorted(alive, key=lambda d: (str(d["metadata"].get("creationTimestamp", "")), str(d["metadata"]["name"])))
+    return [d for d in _deployments(group, observed) if "deletionTimestamp" not in d["metadata"]]
 
 
-def _deployments(group: str, observed: Observed) -> list[Body]:
-    return [d for d in observed.of(DEPLOYMENT) if d["metadata"].get("labels", {}).get(WORKER_GROUP) == group]
+def _deployments(group: str, observed: Observed) -> Sequence[Body]:
+    return observed.once(_deployments_by_group).get(group, ())
+
+
+def _deployments_by_group(children: Children) -> dict[str | None, list[Body]]:
+    oldest_first = sorted(children.of(DEPLOYMENT), key=_age)
+    return grouped(oldest_first, lambda deployment: label_of(deployment, WORKER_GROUP))
+
+
+def _pods_by_group(children: Children) -> dict[str | None, list[Body]]:
+    return grouped(children.of(POD), lambda pod: label_of(pod, WORKER_GROUP))
+
+
+def _pods_by_deployment(children: Children) -> dict[str, list[Body]]:
+    return grouped(children.of(POD), _deployment_of)
+
+
+def _deployment_of(pod: Body) -> str:
+    """Return the name of the Deployment that a pod is of; its ReplicaSet's is that and a hash."""
+    # The pod's own name says it only where it is short: longer ones are cut.
+    made_by = str(names.controller(pod).get("name") or pod["metadata"]["name"].rpartition("-")[0])
+    return made_by.rpartition("-")[0]
+
+
+def _age(deployment: Body) -> tuple[str, str]:
+    return str(deployment["metadata"].get("creationTimestamp", "")), str(deployment["metadata"]["name"])
 
 
 def _live(name: str, observed: Observed) -> Body | None:

@@ -125,6 +125,18 @@ def test_who_finds_no_node_or_no_quota_goes_first_and_unasked() -> None:
     assert [w["metadata"]["name"] for w in fewer.going] == [worker(name, 1)], "no more than are too many"
 
 
+def test_whose_pod_it_is_says_its_replica_set_where_the_pods_own_name_is_cut() -> None:
+    s = of_pools(pool(least=0, most=0))
+    name = group_of(s)
+    there = workers(name, 1)
+    there[0]["metadata"]["name"] = f"{'g' * 45}-worker-0123456789"
+    cut = pod(f"{there[0]['metadata']['name'][:58]}abcde", of_component("dask", "cpu"), conditions=[UNSCHEDULABLE])
+    assert first(s, world(group(name, 1), *there, cut)).going == ()
+    owner = {"kind": "ReplicaSet", "name": f"{there[0]['metadata']['name']}-5c7", "uid": "r", "controller": True}
+    cut["metadata"]["ownerReferences"] = [owner]
+    assert first(s, world(group(name, 1), *there, cut)).going == tuple(there)
+
+
 def test_only_what_this_very_group_made_goes() -> None:
     s = of_pools(pool(least=1, most=1))
     name = group_of(s)
