@@ -17,6 +17,7 @@ from af_operator.components import Component, Item, _choices, all_components
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     Body,
+    Children,
     Discard,
     Finish,
     Keep,
@@ -27,6 +28,7 @@ from af_operator.model import (
     PodPatch,
     Profile,
     Session,
+    grouped,
     ref_of,
 )
 
@@ -162,7 +164,7 @@ def ours(session: Session, body: Body, observed: Observed) -> bool:
     Its owner is the session, or a child of the session: dask-kubernetes makes its DaskCluster the owner
     of worker groups. Annotations prove nothing: anybody can write them, and others copy ours.
     """
-    return names.made_by_us(body) and names.controller(body).get("uid") in _family(session, observed)
+    return names.made_by_us(body) and _in_family(names.controller(body).get("uid"), session, observed)
 
 
 def _added(desired: Body, live: Body) -> set[str]:
@@ -186,7 +188,7 @@ def _to_apply(desired: Manifest, observed: Observed) -> bool:
 
 def _owner(session: Session, live: Body | None, observed: Observed) -> Body:
     owner = dict(names.controller(live)) if live else {}
-    if owner.get("uid") in _family(session, observed) - {session.uid}:
+    if owner.get("uid") != session.uid and _in_family(owner.get("uid"), session, observed):
         return owner
     return {
         "apiVersion": API_VERSION,
@@ -198,9 +200,13 @@ def _owner(session: Session, live: Body | None, observed: Observed) -> Body:
     }
 
 
-def _family(session: Session, observed: Observed) -> set[str]:
-    direct = {c["metadata"]["uid"] for c in observed.children if names.controller(c).get("uid") == session.uid}
-    return direct | {session.uid}
+def _in_family(uid: str | None, session: Session, observed: Observed) -> bool:
+    return uid == session.uid or uid in observed.once(_uids_by_owner).get(session.uid, ())
+
+
+def _uids_by_owner(children: Children) -> dict[str | None, frozenset[str]]:
+    found = grouped(children, lambda child: names.controller(child).get("uid"))
+    return {owner: frozenset(child["metadata"]["uid"] for child in theirs) for owner, theirs in found.items()}
 
 
 def _surplus(session: Session, observed: Observed, wanted: set[ObjectRef]) -> Iterable[Body]:
