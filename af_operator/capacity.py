@@ -7,8 +7,9 @@ said here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from af_operator.api.profile import NodePool, ProfileSpec
@@ -16,6 +17,7 @@ from af_operator.components._pods import parse_quantity
 from af_operator.model import Body
 
 OVER = ("Succeeded", "Failed")
+_Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,28 @@ class Node:
     labels: Mapping[str, str]
     extended: Mapping[str, int]
     usable: bool
+
+
+@dataclass(frozen=True)
+class PodRequest:
+    """What is of interest of a pod that asks for extended resources; equal ones need no second look.
+
+    Attributes
+    ----------
+    extended
+        Extended resources that it asks for.
+    node
+        Where it runs; None while it waits for a node.
+    node_selector
+        Labels of nodes that it may run on.
+    waits
+        It has no node, and is to get one.
+    """
+
+    extended: Mapping[str, int]
+    node: str | None
+    node_selector: Mapping[str, str]
+    waits: bool
 
 
 def parse_node(body: Body) -> Node:
@@ -57,33 +81,70 @@ def extended_of(pod: Body) -> dict[str, int]:
     return found
 
 
-def status(spec: ProfileSpec, nodes: Iterable[Node], pods: Iterable[Body]) -> dict[str, Any]:
+def parse_pod(body: Body) -> PodRequest | None:
+    """Return what a pod asks for; None where that is no extended resource, or the pod is over."""
+    extended, spec = extended_of(body), body.get("spec", {})
+    if not extended or body.get("status", {}).get("phase") in OVER:
+        return None
+    node = spec.get("nodeName")
+    waits = not node and "deletionTimestamp" not in body["metadata"]
+    return PodRequest(extended, node, spec.get("nodeSelector", {}), waits)
+
+
+def status(spec: ProfileSpec, nodes: Iterable[Node], requests: Iterable[PodRequest]) -> dict[str, Any]:
     """Return the status that a profile should have; an empty one where no node pool has GPUs."""
-    usable = [node for node in nodes if node.usable]
-    asking = [pod for pod in pods if extended_of(pod) and pod.get("status", {}).get("phase") not in OVER]
-    pools = [_pool(pool, pool.gpu_resource, usable, asking) for pool in spec.node_pools if pool.gpu_resource]
-    said = ", ".join(f"{p['name']} {p['gpusFree']} of {p['gpus']} free" for p in pools)
-    return {"nodePools": pools, "gpus": said} if pools else {}
+    pools = [(pool, pool.gpu_resource) for pool in spec.node_pools if pool.gpu_resource]
+    demand = _demand(requests)
+    theirs = _nodes_of([pool for pool, _ in pools], [node for node in nodes if node.usable])
+    found = [_pool(pool, resource, mine, demand) for (pool, resource), mine in zip(pools, theirs, strict=True)]
+    said = ", ".join(f"{p['name']} {p['gpusFree']} of {p['gpus']} free" for p in found)
+    return {"nodePools": found, "gpus": said} if found else {}
 
 
-def _pool(pool: NodePool, resource: str, nodes: Iterable[Node], pods: Iterable[Body]) -> dict[str, Any]:
-    total = {n.name: n.extended.get(resource, 0) for n in nodes if pool.node_selector.items() <= n.labels.items()}
-    free = dict(total)
-    waiting = 0
-    for pod in pods:
-        count, node = extended_of(pod).get(resource, 0), pod["spec"].get("nodeName")
-        if node in free:
-            free[node] -= count
-        elif not node and _waits_for(pod, pool, count, max(total.values(), default=0)):
-            waiting += count
-    left = sum(max(0, each) for each in free.values())
-    return {"name": pool.name, "gpus": sum(total.values()), "gpusFree": max(0, left - waiting)}
+@dataclass
+class _Demand:
+    """What all pods ask for: on each node, and of those that wait how many ask for how much of which nodes."""
+
+    used: Counter[tuple[str, str]] = field(default_factory=Counter)
+    waiting: dict[tuple[str, _Labels], Counter[int]] = field(default_factory=dict)
 
 
-def _waits_for(pod: Body, pool: NodePool, count: int, largest: int) -> bool:
+def _demand(requests: Iterable[PodRequest]) -> _Demand:
+    found = _Demand()
+    for request in requests:
+        for resource, count in request.extended.items():
+            if request.node:
+                found.used[request.node, resource] += count
+            elif request.waits:
+                found.waiting.setdefault((resource, _labels(request.node_selector)), Counter())[count] += 1
+    return found
+
+
+def _nodes_of(pools: Sequence[NodePool], nodes: Iterable[Node]) -> list[list[Node]]:
+    """Return the nodes of each pool. Nodes are told apart only by the labels that some pool looks at."""
+    keys = sorted({key for pool in pools for key in pool.node_selector})
+    alike: dict[_Labels, list[Node]] = {}
+    for node in nodes:
+        seen = frozenset((key, node.labels[key]) for key in keys if key in node.labels)
+        alike.setdefault(seen, []).append(node)
+    return [
+        [node for seen, each in alike.items() if seen.issuperset(pool.node_selector.items()) for node in each]
+        for pool in pools
+    ]
+
+
+def _pool(pool: NodePool, resource: str, nodes: Iterable[Node], demand: _Demand) -> dict[str, Any]:
+    total = {node.name: node.extended.get(resource, 0) for node in nodes}
+    left = sum(max(0, count - demand.used[name, resource]) for name, count in total.items())
     # What no node can ever give is not waited for: else one such pod would show the whole pool as taken.
-    going = "deletionTimestamp" in pod["metadata"]
-    return not going and count <= largest and pod["spec"].get("nodeSelector", {}) == pool.node_selector
+    largest = max(total.values(), default=0)
+    waiting = demand.waiting.get((resource, _labels(pool.node_selector)), Counter())
+    wanted = sum(count * pods for count, pods in waiting.items() if count <= largest)
+    return {"name": pool.name, "gpus": sum(total.values()), "gpusFree": max(0, left - wanted)}
+
+
+def _labels(selector: Mapping[str, str]) -> _Labels:
+    return frozenset(selector.items())
 
 
 def _extended(resources: Mapping[str, str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from af_operator import capacity
-from af_operator.capacity import Node, parse_node
+from af_operator.capacity import Node, PodRequest, parse_node, parse_pod
 from tests.support import objects
 
 GPU = "nvidia.com/gpu"
@@ -28,6 +28,10 @@ def pod(gpus: int = 1, on: str | None = "n1", phase: str = "Running", **more: An
         **placed,
     } | more
     return found
+
+
+def asked(pods: list[dict[str, Any]]) -> list[PodRequest]:
+    return [request for request in map(parse_pod, pods) if request]
 
 
 def going(body: dict[str, Any]) -> dict[str, Any]:
@@ -59,12 +63,13 @@ def going(body: dict[str, Any]) -> dict[str, Any]:
 )
 def test_what_is_free(nodes: list[Node], pods: list[dict[str, Any]], gpus: int, free: int) -> None:
     profile = objects.profile(nodePools=[{"name": "cpu"}, POOL])
-    assert capacity.status(profile.spec, nodes, pods)["nodePools"] == [{"name": "gpu", "gpus": gpus, "gpusFree": free}]
+    found = capacity.status(profile.spec, nodes, asked(pods))["nodePools"]
+    assert found == [{"name": "gpu", "gpus": gpus, "gpusFree": free}]
 
 
 def test_pools_that_share_nodes_share_what_is_free() -> None:
     pools = [POOL, {"name": "every", "gpuResource": GPU}]
-    found = capacity.status(objects.profile(nodePools=pools).spec, [node("n1"), node("n2", labels={})], [pod(2)])
+    found = capacity.status(objects.profile(nodePools=pools).spec, [node("n1"), node("n2", labels={})], asked([pod(2)]))
     assert [(p["name"], p["gpus"], p["gpusFree"]) for p in found["nodePools"]] == [("gpu", 2, 0), ("every", 4, 2)]
     assert found["gpus"] == "gpu 0 of 2 free, every 2 of 4 free"
 
@@ -86,3 +91,58 @@ def test_of_a_node_only_what_is_counted_is_kept(spec: dict[str, Any], ready: str
         },
     }
     assert parse_node(body) == node(usable=usable)
+
+
+@pytest.mark.parametrize("body", [pod(0), pod(phase="Succeeded"), pod(phase="Failed"), {"metadata": {}}])
+def test_a_pod_that_takes_no_gpu_is_not_counted(body: dict[str, Any]) -> None:
+    assert parse_pod(body) is None
+
+
+def test_of_a_pod_only_what_is_counted_is_kept() -> None:
+    selector = {"pool": "gpu"}
+    assert parse_pod(pod(2)) == PodRequest({GPU: 2}, "n1", selector, waits=False)
+    assert parse_pod(pod(on=None)) == PodRequest({GPU: 1}, None, selector, waits=True)
+    assert parse_pod(going(pod(on=None))) == PodRequest({GPU: 1}, None, selector, waits=False)
+
+
+class Labels(dict[str, str]):
+    """Labels that count how often they are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, key: str) -> str:
+        Labels.looks += 1
+        return super().__getitem__(key)
+
+
+def test_each_node_is_matched_once_however_many_pools_there_are() -> None:
+    for pools in (1, 60):
+        Labels.looks = 0
+        profile = objects.profile(nodePools=[POOL | {"name": f"gpu-{index}"} for index in range(pools)])
+        nodes = [node(f"n{index}", labels=Labels(pool="gpu", host=f"n{index}")) for index in range(50)]
+        found = capacity.status(profile.spec, nodes, asked([pod(1, on=f"n{index}") for index in range(50)]))
+        assert {(each["gpus"], each["gpusFree"]) for each in found["nodePools"]} == {(100, 50)}
+        assert Labels.looks == 50
+
+
+class Asked(dict[str, int]):
+    """Extended resources that count how often they are looked at."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        Asked.looks += 1
+        return super().items()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        Asked.looks += 1
+        return super().get(key, default)
+
+
+def test_each_pod_is_counted_once_however_many_pools_there_are() -> None:
+    profile = objects.profile(nodePools=[POOL | {"name": f"gpu-{index}"} for index in range(60)])
+    Asked.looks = 0
+    waiting = [PodRequest(Asked({GPU: 1}), None, {"pool": "gpu"}, waits=True) for _ in range(30)]
+    found = capacity.status(profile.spec, [node("n1", 100)], waiting)
+    assert {each["gpusFree"] for each in found["nodePools"]} == {70}
+    assert Asked.looks == 30
