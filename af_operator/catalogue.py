@@ -55,7 +55,8 @@ class Catalogue:
         if profile is None or body is None:
             self._told.pop(key.name, None)
             return None
-        wanted = capacity.status(profile.spec, self._world.all_nodes(), self._world.gpu_pods())
+        requests = filter(None, map(capacity.parse_pod, self._world.gpu_pods()))
+        wanted = capacity.status(profile.spec, self._world.all_nodes(), requests)
         if wanted == body.get("status", {}):
             return None
         due = self._told.get(key.name, datetime.min.replace(tzinfo=self._clock().tzinfo)) + QUIET

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client as sync_client
 from kubernetes import dynamic, watch
-from kubernetes.aio import client as aio
-from kubernetes.aio import config as aio_config
 
+from af_kube import credentials
+from af_kube.connection import Connection
+from af_kube.request import Request
 from af_operator import names
 from af_operator.cluster import Cluster, KubernetesCluster
 from af_operator.errors import Gone, NameConflict, OurBug, Refused, Unavailable
-from af_operator.handlers import watched_kinds
 from af_operator.model import Kind, LogRequest, Notice, SessionRef
+from af_operator.watches import watched_kinds
 from tests.support.fake_cluster import FakeCluster
 
 SPEC = {"profile": "default", "user": "alice", "mode": "Interactive"}
@@ -46,6 +49,7 @@ class Bed:
 
     def of_user(self, user: str, **data: str) -> dict[str, Any]:
         metadata = {"name": "shared", "namespace": self.namespace, "annotations": {names.USER: user}}
+        metadata["labels"] = {names.USER: user}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
@@ -73,10 +77,16 @@ async def real_bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
         except dynamic.exceptions.NotFoundError:
             return None
 
-    await aio_config.load_kube_config(kubeconfig)
-    async with aio.ApiClient() as api:
+    async with connected(kubeconfig) as api:
         yield Bed(KubernetesCluster(api), namespace, store, get)
     core.delete_namespace(namespace)
+
+
+@asynccontextmanager
+async def connected(kubeconfig: str) -> AsyncIterator[Connection]:
+    api = Connection(partial(credentials.kubeconfig, kubeconfig))
+    yield api
+    await api.close()
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
@@ -101,74 +111,95 @@ async def fails(error: type[Exception], doing: Awaitable[Any]) -> str:
     return str(caught.value)
 
 
-async def test_apply_creates_and_a_second_apply_changes_nothing(bed: Bed) -> None:
+def at(made: Mapping[str, Any], body: dict[str, Any], **data: str) -> dict[str, Any]:
+    """Return what says of this very object that its data shall be this."""
+    return {**body, "metadata": {**body["metadata"], "uid": made["metadata"]["uid"]}, "data": data}
+
+
+async def test_create_makes_and_an_apply_of_the_same_changes_nothing(bed: Bed) -> None:
     body = bed.config_map(bed.session(), "c", a="1")
-    first = await bed.cluster.apply(body, create=True)
-    second = await bed.cluster.apply(body, create=False)
-    assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
-    stored = bed.get("ConfigMap", "c")
-    assert stored is not None
-    assert stored["data"] == {"a": "1"}
-    assert {"manager": "af-operator", "operation": "Apply"}.items() <= stored["metadata"]["managedFields"][0].items()
+    first = await bed.cluster.create(body)
+    assert names.made_by_us(first)
+    second = await bed.cluster.apply(at(first, body, a="1"))
+    assert (second["data"], second["metadata"]["uid"]) == ({"a": "1"}, first["metadata"]["uid"])
+    third = await bed.cluster.apply(at(first, body, a="1"))
+    assert second["metadata"]["resourceVersion"] == third["metadata"]["resourceVersion"]
+    assert names.made_by_us(third)
 
 
 async def test_what_a_user_shares_is_made_once_and_taken_as_it_is(bed: Bed) -> None:
-    first = await bed.cluster.apply(bed.of_user("alice", a="1"), create=True)
-    second = await bed.cluster.apply(bed.of_user("alice", a="2"), create=True)
+    first = await bed.cluster.create(bed.of_user("alice", a="1"))
+    second = await bed.cluster.create(bed.of_user("alice", a="2"))
     assert (second["data"], second["metadata"]["uid"]) == ({"a": "1"}, first["metadata"]["uid"])
-    words = await fails(NameConflict, bed.cluster.apply(bed.of_user("bob", a="3"), create=True))
+    words = await fails(NameConflict, bed.cluster.create(bed.of_user("bob", a="3")))
     assert "shared" in words
 
 
 async def test_what_is_not_of_the_operator_is_not_taken_for_a_users(bed: Bed) -> None:
     bed.store(bed.of_user("alice", a="1"))
-    await fails(NameConflict, bed.cluster.apply(bed.of_user("alice", a="1"), create=True))
+    await fails(NameConflict, bed.cluster.create(bed.of_user("alice", a="1")))
 
 
 async def test_apply_changes_what_differs(bed: Bed) -> None:
-    session = bed.session()
-    await bed.cluster.apply(bed.config_map(session, "c", a="1"), create=True)
-    await bed.cluster.apply(bed.config_map(session, "c", a="2"), create=False)
+    body = bed.config_map(bed.session(), "c", a="1")
+    made = await bed.cluster.create(body)
+    await bed.cluster.apply(at(made, body, a="2"))
     stored = bed.get("ConfigMap", "c")
     assert stored is not None
     assert stored["data"] == {"a": "2"}
 
 
-async def test_overwrite_is_of_this_very_object(bed: Bed) -> None:
+@pytest.mark.parametrize("verb", ["apply", "overwrite"])
+async def test_a_change_is_of_this_very_object(bed: Bed, verb: str) -> None:
     body = bed.config_map(bed.session(), "c", a="1")
-    made = await bed.cluster.apply(body, create=True)
-    for uid, error in (("00000000-0000-0000-0000-000000000000", Unavailable), (made["metadata"]["uid"], None)):
-        wanted = {**body, "metadata": {**body["metadata"], "uid": uid}, "data": {"a": "2"}}
-        if error:
-            await fails(error, bed.cluster.overwrite(wanted))
-        else:
-            assert (await bed.cluster.overwrite(wanted))["data"] == {"a": "2"}
+    made = await bed.cluster.create(body)
+    other = {"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}
+    await fails(Unavailable, getattr(bed.cluster, verb)(at(other, body, a="2")))
+    assert (await getattr(bed.cluster, verb)(at(made, body, a="2")))["data"] == {"a": "2"}
+
+
+async def test_an_apply_to_what_is_gone_makes_nothing(bed: Bed) -> None:
+    body = bed.config_map(bed.session(), "c", a="1")
+    made = await bed.cluster.create(body)
+    await bed.cluster.delete(made)
+    await fails(Unavailable, bed.cluster.apply(at(made, body, a="2")))
+    assert bed.get("ConfigMap", "c") is None
 
 
 async def test_creating_again_what_is_ours_is_no_conflict(bed: Bed) -> None:
     body = bed.config_map(bed.session(), "c", a="1")
-    await bed.cluster.apply(body, create=True)
-    await bed.cluster.apply(body, create=True)
+    made = await bed.cluster.create(body)
+    again = await bed.cluster.create({**body, "data": {"a": "2"}})
+    assert (again["metadata"]["uid"], again["data"]) == (made["metadata"]["uid"], {"a": "1"})
 
 
-async def test_a_name_that_somebody_else_took_is_a_conflict_and_stays_as_it_is(bed: Bed) -> None:
-    metadata = {"name": "c", "namespace": bed.namespace}
+@pytest.mark.parametrize("owned", [False, True])
+async def test_a_name_that_somebody_else_took_is_a_conflict_and_stays_as_it_is(bed: Bed, owned: bool) -> None:
+    """Also when they say that it is the session's: our account alone makes what counts as made by us."""
+    wanted = bed.config_map(bed.session(), "c", a="1")
+    metadata = wanted["metadata"] if owned else {"name": "c", "namespace": bed.namespace}
     bed.store({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"precious": "yes"}})
-    await fails(NameConflict, bed.cluster.apply(bed.config_map(bed.session(), "c", a="1"), create=True))
+    await fails(NameConflict, bed.cluster.create(wanted))
     stored = bed.get("ConfigMap", "c")
     assert stored is not None
     assert stored["data"] == {"precious": "yes"}
-    assert not stored["metadata"].get("ownerReferences")
 
 
 async def test_delete_is_by_uid_and_twice_is_once(bed: Bed) -> None:
-    made = await bed.cluster.apply(bed.config_map(bed.session(), "c", a="1"), create=True)
+    made = await bed.cluster.create(bed.config_map(bed.session(), "c", a="1"))
     other = {**made, "metadata": {**made["metadata"], "uid": "00000000-0000-0000-0000-000000000000"}}
     await fails(Unavailable, bed.cluster.delete(other))
     assert bed.get("ConfigMap", "c") is not None
     await bed.cluster.delete(made)
     assert bed.get("ConfigMap", "c") is None
     await bed.cluster.delete(made)
+
+
+async def test_a_session_is_read_by_uid(bed: Bed) -> None:
+    session = bed.session()
+    assert (await bed.cluster.read_session(session))["spec"]["user"] == "alice"
+    await fails(Gone, bed.cluster.read_session(session._replace(uid="00000000-0000-0000-0000-000000000000")))
+    await fails(Gone, bed.cluster.read_session(session._replace(name="gone")))
 
 
 def status(**more: Any) -> dict[str, Any]:
@@ -238,7 +269,7 @@ async def test_an_event_is_recorded(bed: Bed) -> None:
 @pytest.mark.cluster
 async def test_an_undeclared_field_is_our_bug(real: Bed) -> None:
     body = real.config_map(real.session(), "c", a="1") | {"dota": {}}
-    assert "dota" in await fails(OurBug, real.cluster.apply(body, create=True))
+    assert "dota" in await fails(OurBug, real.cluster.create(body))
 
 
 @pytest.mark.cluster
@@ -250,7 +281,7 @@ async def test_a_quota_is_a_refusal_in_the_servers_words(real: Bed, api_client: 
     for event in watch.Watch().stream(core.list_namespaced_resource_quota, real.namespace, timeout_seconds=30):
         if event["object"].status.hard:
             break
-    said = await fails(Refused, real.cluster.apply(real.config_map(real.session(), "c", a="1"), create=True))
+    said = await fails(Refused, real.cluster.create(real.config_map(real.session(), "c", a="1")))
     assert "exceeded quota: none" in said
 
 
@@ -263,21 +294,40 @@ async def test_kinds_that_are_not_installed_are_named(real: Bed) -> None:
     assert await port.missing(watched_kinds()) == []
 
 
+@asynccontextmanager
+async def nowhere(fence: Callable[[], float] = lambda: 30.0) -> AsyncIterator[KubernetesCluster]:
+    async def load() -> credentials.Credentials:
+        return credentials.ServiceAccount("http://127.0.0.1:1", True, Path("/dev/null"))
+
+    api = Connection(load)
+    yield KubernetesCluster(api, fence)
+    await api.close()
+
+
 async def test_an_unreachable_server_is_unavailable() -> None:
-    config = aio.Configuration(host="http://127.0.0.1:1")
-    async with aio.ApiClient(config) as api:
-        port = KubernetesCluster(api)
-        assert "127.0.0.1" in await fails(
-            Unavailable, port.read_log(SessionRef("a", "b", "c"), LogRequest("p", "c", 1))
-        )
+    async with nowhere() as port:
+        doing = port.read_log(SessionRef("a", "b", "c"), LogRequest("p", "c", 1))
+        assert "127.0.0.1" in await fails(Unavailable, doing)
 
 
 async def test_who_lost_the_lease_writes_nothing() -> None:
-    def fence() -> None:
+    def fence() -> float:
         raise Unavailable("the lease is not ours (any more)")
 
-    config = aio.Configuration(host="http://127.0.0.1:1")
-    async with aio.ApiClient(config) as api:
-        port = KubernetesCluster(api, fence)
-        doing = port.write_status(SessionRef("a", "b", "c"), status())
-        assert "lease" in await fails(Unavailable, doing)
+    async with nowhere(fence) as port:
+        assert "lease" in await fails(Unavailable, port.write_status(SessionRef("a", "b", "c"), status()))
+
+
+async def test_no_write_outlives_the_lease() -> None:
+    asked: list[Request] = []
+
+    class Api:
+        async def read(self, request: Request) -> bytes:
+            asked.append(request)
+            return b"{}"
+
+        lines = Connection.lines
+
+    port = KubernetesCluster(Api(), lambda: 4.2)  # type: ignore[arg-type]
+    await port.write_status(SessionRef("a", "b", "c"), status())
+    assert [request.read_seconds for request in asked] == [4.2]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
-from kubernetes.aio import client as aio
-from kubernetes.aio import config as aio_config
 
+from af_kube import credentials
+from af_kube.connection import Connection
 from af_operator.errors import Unavailable
 from af_operator.lease import Lease
 from af_operator.settings import Settings
@@ -20,7 +21,7 @@ SECONDS = 5.0
 class Candidate:
     """A process that wants to lead."""
 
-    def __init__(self, api: aio.ApiClient, namespace: str, name: str, identity: str) -> None:
+    def __init__(self, api: Connection, namespace: str, name: str, identity: str) -> None:
         settings = Settings(namespace=namespace, lease_name=name, identity=identity, lease_seconds=SECONDS)
         self.lease = Lease(api, settings)
         self.leading = asyncio.Event()
@@ -39,13 +40,13 @@ class Candidate:
 
 
 @pytest.fixture
-async def api(kubeconfig: str) -> AsyncIterator[aio.ApiClient]:
-    await aio_config.load_kube_config(kubeconfig)
-    async with aio.ApiClient() as found:
-        yield found
+async def api(kubeconfig: str) -> AsyncIterator[Connection]:
+    found = Connection(partial(credentials.kubeconfig, kubeconfig))
+    yield found
+    await found.close()
 
 
-async def test_one_leads_and_hands_over_at_once_when_it_stops(api: aio.ApiClient, namespace: str) -> None:
+async def test_one_leads_and_hands_over_at_once_when_it_stops(api: Connection, namespace: str) -> None:
     first = Candidate(api, namespace, "handover", "first")
     await first.leads_within(2)
     second = Candidate(api, namespace, "handover", "second")
@@ -62,7 +63,7 @@ async def test_one_leads_and_hands_over_at_once_when_it_stops(api: aio.ApiClient
     await second.stop()
 
 
-async def test_a_leader_that_died_is_followed_when_its_lease_expires(api: aio.ApiClient, namespace: str) -> None:
+async def test_a_leader_that_died_is_followed_when_its_lease_expires(api: Connection, namespace: str) -> None:
     dead = Candidate(api, namespace, "expiry", "dead")
     await dead.leads_within(2)
     await dead.stop()
@@ -73,11 +74,10 @@ async def test_a_leader_that_died_is_followed_when_its_lease_expires(api: aio.Ap
     await heir.stop()
 
 
-async def test_a_leader_that_cannot_renew_steps_down_before_its_lease_is_free(namespace: str, kubeconfig: str) -> None:
-    await aio_config.load_kube_config(kubeconfig)
-    async with aio.ApiClient() as cut_off:
-        leader = Candidate(cut_off, namespace, "cut-off", "leader")
-        await leader.leads_within(2)
-        cut_off.configuration.host = "https://127.0.0.1:1"
-        async with asyncio.timeout(SECONDS + 2):
-            await leader.task
+async def test_a_leader_that_cannot_renew_steps_down_before_its_lease_is_free(api: Connection, namespace: str) -> None:
+    leader = Candidate(api, namespace, "cut-off", "leader")
+    await leader.leads_within(2)
+    api._credentials.server = "https://127.0.0.1:1"
+    async with asyncio.timeout(SECONDS + 2):
+        await leader.task
+    await leader.lease.release()  # raises nothing, though it cannot be given up

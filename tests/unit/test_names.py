@@ -113,9 +113,10 @@ def test_each_user_has_a_home_of_their_own() -> None:
     assert names.home("alice") == "home-alice"
 
 
-def claim(user: str | None, manager: str = "af-operator", operation: str = "Apply") -> dict[str, Any]:
+def claim(user: str | None, manager: str = "af-operator", operation: str = "Update", **more: Any) -> dict[str, Any]:
     annotations = {} if user is None else {names.USER: user}
-    return {"metadata": {"annotations": annotations, "managedFields": [{"manager": manager, "operation": operation}]}}
+    entry = {"manager": manager, "operation": operation, **more}
+    return {"metadata": {"annotations": annotations, "labels": {names.USER: "alice"}, "managedFields": [entry]}}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,9 @@ def claim(user: str | None, manager: str = "af-operator", operation: str = "Appl
         (claim(None), False),
         (claim(""), False),
         (claim("alice", "kubectl"), False),
-        (claim("alice", operation="Update"), False),
+        (claim("alice", operation="Apply"), True),
+        (claim("alice", subresource="status"), False),
+        ({"metadata": claim("alice")["metadata"] | {"labels": {}}}, False),
         ({"metadata": {}}, False),
     ],
 )
@@ -135,12 +138,20 @@ def test_what_is_shared_belongs_to_its_user(found: dict[str, Any], same: bool) -
     assert names.same_owner(found, claim(None)) is False, "nobody's is nobody's"
 
 
-def owned(uid: str) -> dict[str, Any]:
-    return {"metadata": {"ownerReferences": [{"uid": uid, "controller": True}]}}
+def owned(uid: str, label: str | None = None, manager: str = "af-operator") -> dict[str, Any]:
+    return {
+        "metadata": {
+            "ownerReferences": [{"uid": uid, "controller": True}],
+            "labels": {names.SESSION_UID: label or uid},
+            "managedFields": [{"manager": manager, "operation": "Update"}],
+        }
+    }
 
 
 def test_what_a_session_owns_belongs_to_it_alone() -> None:
     assert names.same_owner(owned("1"), owned("1"))
     assert not names.same_owner(owned("2"), owned("1"))
+    assert not names.same_owner(owned("1", label="2"), owned("1")), "the label is what nobody else may set"
+    assert not names.same_owner(owned("1", manager="kubectl"), owned("1"))
     assert not names.same_owner(claim("alice"), owned("1"))
     assert not names.same_owner(owned("1"), claim("alice"))

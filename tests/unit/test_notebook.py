@@ -145,11 +145,12 @@ def test_the_server_waits_until_its_home_is_known_to_be_its_users() -> None:
     [
         home("alice-1a2b3c4d"),
         home(managedFields=[]),
-        home(managedFields=[{"manager": "af-operator", "operation": "Update"}]),
+        home(managedFields=[{"manager": "af-operator", "operation": "Update", "subresource": "status"}]),
+        home(labels={}),
         home(annotations={}),
         home(name="home-bob"),
     ],
-    ids=["another user", "made by hand", "not applied", "no user", "another volume"],
+    ids=["another user", "made by hand", "only its status", "not labelled", "no user", "another volume"],
 )
 def test_a_home_that_is_not_the_users_is_never_mounted(foreign: Body) -> None:
     found = plan.build(lab(), profile(storage=HOME), world(shared=(foreign,)), NOW)
