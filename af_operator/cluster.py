@@ -95,16 +95,11 @@ class KubernetesCluster:
 
     async def apply(self, body: Body) -> Body:
         """See ``Cluster.apply``."""
-        return await self._json("PATCH", self._path(body), STRICT | {"force": "true"}, body, APPLY_PATCH)
+        return await self._change(body, STRICT | {"force": "true"}, APPLY_PATCH)
 
     async def overwrite(self, body: Body) -> Body:
         """See ``Cluster.overwrite``."""
-        try:
-            return await self._json("PATCH", self._path(body), STRICT, body, MERGE_PATCH)
-        except Refused as error:
-            if "metadata.uid" in str(error):  # another object has the name by now: the next pass will see it
-                raise Unavailable(str(error)) from error
-            raise
+        return await self._change(body, STRICT, MERGE_PATCH)
 
     async def delete(self, body: Body) -> None:
         """See ``Cluster.delete``."""
@@ -176,6 +171,14 @@ class KubernetesCluster:
                 found = {"resources": []}
             served[version] = {r["name"] for r in found["resources"]}
         return sorted(f"{k.plural}.{k.api_version}" for k in kinds if k.plural not in served[k.api_version])
+
+    async def _change(self, body: Body, query: Mapping[str, str], content: str) -> Body:
+        try:
+            return await self._json("PATCH", self._path(body), query, body, content)
+        except Refused as error:
+            if "metadata.uid" in str(error):  # another object has the name by now: the next pass will see it
+                raise Unavailable(str(error)) from error
+            raise
 
     async def _there(self, body: Body) -> Body:
         # Only where a name is taken, which is rare: nothing is read before it is made.
