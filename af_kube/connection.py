@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import aiohttp
@@ -35,7 +35,10 @@ class Transport(Protocol):
 async def call(api: Transport, request: Request) -> dict[str, Any]:
     """Return the answer to a request as JSON; an empty mapping when it is none."""
     text = await api.read(request)
-    found = json.loads(text) if text else {}
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError as error:
+        raise Unreachable(f"what answers is no API server: {error}: {text[:100]!r}") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -55,16 +58,23 @@ class Connection:
 
     async def read(self, request: Request) -> bytes:
         """See ``Transport.read``."""
-        limits = aiohttp.ClientTimeout(total=request.read_seconds, sock_connect=CONNECT_SECONDS)
-        async with self._answer(request, limits) as response:
-            return await response.read()
+        limits = aiohttp.ClientTimeout(total=request.read_seconds, connect=CONNECT_SECONDS)
+        response = await self._send(request, limits)
+        with _explained(self._credentials.server):
+            async with response:
+                return await response.read()
 
     @asynccontextmanager
     async def lines(self, request: Request) -> AsyncGenerator[AsyncIterator[bytes]]:
         """See ``Transport.lines``."""
-        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=request.read_seconds)
-        async with self._answer(request, limits) as response:
-            yield _lines(response)
+        limits = aiohttp.ClientTimeout(connect=CONNECT_SECONDS, sock_read=request.read_seconds)
+        response = await self._send(request, limits)
+        try:
+            # What the caller raises in between is theirs, and passes as it is.
+            async with aclosing(_lines(response, self._credentials.server)) as found:
+                yield found
+        finally:
+            response.close()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -73,25 +83,26 @@ class Connection:
             self._http = None
             await asyncio.sleep(CLOSING_SECONDS)
 
-    @asynccontextmanager
-    async def _answer(self, request: Request, limits: aiohttp.ClientTimeout) -> AsyncGenerator[aiohttp.ClientResponse]:
+    async def _send(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         http = await self._connected()
-        try:
-            async with http.request(
+        known = self._credentials
+        headers = await self._headers(request)
+        with _explained(known.server):
+            response = await http.request(
                 request.verb,
-                URL(self._credentials.server + request.path),
+                URL(known.server + request.path),
                 params=dict(request.query),
-                headers=await self._headers(request),
+                headers=headers,
                 data=None if request.body is None else json.dumps(request.body, separators=(",", ":")).encode(),
                 timeout=limits,
                 allow_redirects=False,  # the token is for this server alone
-            ) as response:
-                if response.status >= 400:
-                    raise _error(response, await response.text(errors="replace"))
-                yield response
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise Unreachable(f"{self._credentials.server} does not answer: {reason}") from error
+                proxy=known.proxy,
+                server_hostname=known.server_name,
+            )
+            if response.status >= 300:
+                async with response:
+                    raise _refusal(response, await response.text(errors="replace"))
+        return response
 
     async def _headers(self, request: Request) -> dict[str, str]:
         # Not compressed: gzip costs the server more than the network within a cluster gains.
@@ -108,21 +119,31 @@ class Connection:
             return self._http
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _lines(response: aiohttp.ClientResponse, server: str) -> AsyncGenerator[bytes]:
     # Not response.content's own lines: they end at 128 KiB, and an object may be larger.
     rest = b""
-    async for chunk in response.content.iter_any():
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            if line:
-                yield line
-        if len(rest) > MAX_LINE:
-            raise Unreachable("the server sends a line without an end")
+    with _explained(server):
+        async for chunk in response.content.iter_any():
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                if line:
+                    yield line
+            if len(rest) > MAX_LINE:
+                raise Unreachable(f"{server} sends a line without an end")
     if rest:
         yield rest
 
 
-def _error(response: aiohttp.ClientResponse, text: str) -> Expired | HttpError:
+@contextmanager
+def _explained(server: str) -> Iterator[None]:
+    try:
+        yield
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise Unreachable(f"{server} does not answer: {reason}") from error
+
+
+def _refusal(response: aiohttp.ClientResponse, text: str) -> Expired | HttpError:
     if response.status == 410:
         return Expired(text[:500])
     wait = response.headers.get("Retry-After", "")

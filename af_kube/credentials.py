@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import yaml
 
 from af_kube.errors import NoCredentials
 
@@ -24,6 +28,14 @@ class Credentials(Protocol):
     tls: ssl.SSLContext | bool
     """What vouches for the server; True for an http URL, where it is not asked."""
 
+    @property
+    def server_name(self) -> str | None:
+        """Whom the server's certificate must be made out to, if that is not the URL's host."""
+
+    @property
+    def proxy(self) -> str | None:
+        """URL of the proxy on the way to the server, if there is one."""
+
     async def authorization(self) -> str | None:
         """Return the header's value for a request that is made now."""
 
@@ -37,12 +49,12 @@ async def load() -> Credentials:
         Neither can be used.
     """
     if "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT / "token").exists():
-        return service_account()
+        return service_account(SERVICE_ACCOUNT)
     return await kubeconfig(os.environ.get("KUBECONFIG"))
 
 
-def service_account(directory: Path = SERVICE_ACCOUNT) -> ServiceAccount:
-    """Return what the kubelet has mounted into this pod."""
+def service_account(directory: Path) -> ServiceAccount:
+    """Return what the kubelet has mounted into this pod, at `directory`."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     host = f"[{host}]" if ":" in host else host
     try:
@@ -56,13 +68,23 @@ async def kubeconfig(path: str | None = None) -> KubeConfig:
     """Return those of the current context of a kubeconfig, or of the one in ~/.kube."""
     from kubernetes.aio import client, config  # noqa: PLC0415 - 60 MiB that a pod need not pay
 
+    async def renew() -> None:
+        with _explained(config.ConfigException):
+            await loader.load_and_set(settings)
+
     settings = client.Configuration()
+    with _explained(config.ConfigException):
+        loader = await config.load_kube_config(path, client_configuration=settings)
+        tls = client.ApiClient(settings).rest_client.ssl_context if settings.host.startswith("https") else True
+    return KubeConfig(settings.host.rstrip("/"), tls, settings, renew)
+
+
+@contextmanager
+def _explained(kind: type[Exception]) -> Iterator[None]:
     try:
-        await config.load_kube_config(path, client_configuration=settings)
-    except (config.ConfigException, OSError) as error:
+        yield
+    except (kind, yaml.YAMLError, TypeError, OSError) as error:  # a type: that is what an empty file comes to
         raise NoCredentials(f"neither a service account nor a kubeconfig that works: {error}") from error
-    tls = client.ApiClient(settings).rest_client.ssl_context if settings.host.startswith("https") else True
-    return KubeConfig(settings.host.rstrip("/"), tls, settings)
 
 
 @dataclass
@@ -76,25 +98,46 @@ class ServiceAccount:
     server: str
     tls: ssl.SSLContext | bool
     token_file: Path
-    _token: str = ""
+    server_name: str | None = None
+    proxy: str | None = None
+    _token: str = field(default="", repr=False)
     _read: float = float("-inf")
 
     async def authorization(self) -> str:
         """Return the token of the file, which is renewed from time to time."""
         if time.monotonic() - self._read > TOKEN_SECONDS:
-            self._token, self._read = self.token_file.read_text().strip(), time.monotonic()
+            try:
+                self._token, self._read = self.token_file.read_text().strip(), time.monotonic()
+            except OSError as error:
+                raise NoCredentials(f"cannot read the service account's token: {error}") from error
         return f"Bearer {self._token}"
 
 
 @dataclass
 class KubeConfig:
-    """Of one context; `settings` is the Kubernetes client's, which renews what has to be renewed."""
+    """Of one context; `settings` are the Kubernetes client's, and `renew` is its way to bring them up to date."""
 
     server: str
     tls: ssl.SSLContext | bool
-    settings: Any
+    settings: Any = field(repr=False)
+    renew: Callable[[], Awaitable[None]] = field(repr=False)
+    _renewed: float = field(default_factory=time.monotonic)
+
+    @property
+    def server_name(self) -> str | None:
+        """See ``Credentials``."""
+        return self.settings.tls_server_name or None
+
+    @property
+    def proxy(self) -> str | None:
+        """See ``Credentials``."""
+        return self.settings.proxy or None
 
     async def authorization(self) -> str | None:
         """Return the token, if that is how the user is known; a certificate is in `tls`."""
+        if time.monotonic() - self._renewed > TOKEN_SECONDS:
+            # A plugin is asked again only when what it said last has expired.
+            await self.renew()
+            self._renewed = time.monotonic()
         found: str | None = await self.settings.get_api_key_with_prefix("BearerToken")
         return found

@@ -15,11 +15,11 @@ class NoCredentials(KubeError):
 
 
 class Unreachable(KubeError):
-    """No answer, or one that broke off."""
+    """No answer, or one that broke off, or one that no API server gives."""
 
 
 class HttpError(KubeError):
-    """An answer of 400 or more.
+    """An answer that is no success.
 
     Parameters
     ----------
