@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -85,6 +85,7 @@ class Store(Generic[V]):
         self._entries: dict[Key, _Entry] = {}
         self._found: dict[str, dict[Hashable, dict[Key, None]]] = {name: {} for name in self._indexes}
         self._gone: OrderedDict[str, int] = OrderedDict()
+        self._whole: dict[str, int] = {}
         self._listeners: dict[Listener, None] = {}
         self._changed = asyncio.Event()
 
@@ -128,14 +129,14 @@ class Store(Generic[V]):
         """Take an object over, by whatever way it was heard of; return whether that was news."""
         key, version, uid = key_of(body), version_of(body), sys.intern(body["metadata"]["uid"])
         known = self._entries.get(key)
-        if (known is not None and known.version >= version) or self._gone.get(uid, -1) >= version:
+        if (known.version if known else self._whole_as_of(key)) >= version or self._gone.get(uid, -1) >= version:
             return False
         if known is not None and known.uid != uid:  # another has the name: this one went, and nobody said so
             self.drop(key, known.uid, known.version)
             known = None
         marks = tuple(index(body) for index in self._indexes.values())
-        self._mark(key, known.marks if known else None, marks)
         self._entries[key] = _Entry(uid, version, self._keep(body), marks)
+        self._mark(key, known.marks if known else None, marks)
         self._tell(Change(key, uid, body, gone=False))
         return True
 
@@ -154,6 +155,24 @@ class Store(Generic[V]):
         if known is not None and known.uid == body["metadata"]["uid"]:
             self.drop(key_of(body), known.uid, known.version)
 
+    def unsettle(self, namespace: str) -> None:
+        """Take note that a list of a namespace (or of all, if it is empty) begins to be put in."""
+        self._whole.pop(namespace, None)
+
+    def settle(self, namespace: str, listed: Collection[Key], version: int) -> None:
+        """Take note that the list has been put in as it was at `version`: what is older and not in it has gone."""
+        for key, known in list(self._entries.items()):
+            # What a request of ours has put in after the list was made is newer than it, and stays.
+            if key not in listed and namespace in ("", key.namespace) and known.version <= version:
+                self.drop(key, known.uid, version)
+        self._whole[namespace] = version
+
+    def rewind(self) -> None:
+        """Take whatever comes next as news: the server's history has gone back, as when a backup was restored."""
+        self._entries = {key: known._replace(version=-1) for key, known in self._entries.items()}
+        self._gone.clear()
+        self._whole.clear()
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every change from now on, until ``ignore``."""
         self._listeners[listener] = None
@@ -171,6 +190,10 @@ class Store(Generic[V]):
         """Wake those who wait for a change, though it is none of an object."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _whole_as_of(self, key: Key) -> int:
+        """Return up to which version everything there was is here: an older answer that comes late is of the past."""
+        return max(self._whole.get("", -1), self._whole.get(key.namespace, -1))
 
     def _bury(self, uid: str, version: int) -> None:
         self._gone[uid] = max(version, self._gone.get(uid, 0))
