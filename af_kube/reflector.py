@@ -7,7 +7,6 @@ import json
 import logging
 import random
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +20,22 @@ WATCH_SECONDS = 300.0, 600.0
 """How long one watch may take: drawn, so that all do not end at once."""
 SILENT_SECONDS = 75.0
 """A watch that says nothing for so long is dead: the server sends a bookmark each minute."""
-PAGE = 500
+FIRST_PAGE, PAGE, LEAST_PAGE = 50, 500, 10
+"""Objects on a page: the first one is of few, for nobody knows how large they are."""
 PAGE_BYTES = 4 * 1024**2
 """What a page should have at most: where objects are large, pages are of fewer."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
-ATTEMPTS = 4
-"""Watches that fail one after the other before the version that they began at is given up."""
+PAGE_SECONDS = 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+LONGEST_ASKED = 60.0
+"""We wait as long as the server asks, but not because of a mistake for a day."""
+ATTEMPTS = 6
+"""Refusals in a row before the version that a watch began at, or the page that a list is at, is given up."""
 STEADY_SECONDS = 10.0
 """A watch that held for so long says that the server is well, whatever ended it."""
+DEAF_SECONDS = 200.0
+"""For so long watches may say nothing, one after the other: then a list must tell whether nothing has happened."""
+MISTAKE_SECONDS = 10.0
+"""After which a task that a mistake of ours has ended begins anew."""
 GRACE_SECONDS = 5.0
 """A watch that ends and begins again is no gap worth telling."""
 METADATA = "PartialObjectMetadata", "g=meta.k8s.io;v=v1"
@@ -70,10 +77,6 @@ class Source:
         kind, group = METADATA
         return f"{JSON};as={kind}{'' if watch else 'List'};{group}" if self.metadata_only else JSON
 
-    def holds(self, key: Key) -> bool:
-        """Return whether an object belongs here, by its name."""
-        return not self.namespace or key.namespace == self.namespace
-
     def __str__(self) -> str:
         return f"{self.path} in {self.namespace}" if self.namespace else self.path
 
@@ -97,9 +100,13 @@ class Reflector:
         self._store = store
         self._pages = pages or asyncio.Semaphore(AT_ONCE)
         self._task: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._version = ""
-        self._limit = PAGE
+        self._newest = 0
+        self._limit = FIRST_PAGE
+        self._failures = 0
         self._listed = False
+        self._opened_at = self._heard_at = 0.0
         self._lost_at: float | None = None
 
     @property
@@ -109,8 +116,8 @@ class Reflector:
 
     @property
     def lost(self) -> float:
-        """Seconds since when nothing was heard of the server; 0 while it answers."""
-        return 0.0 if self._lost_at is None else time.monotonic() - self._lost_at
+        """Seconds since when the store is not kept up to date; 0 while it is."""
+        return 0.0 if self.failure is None or self._lost_at is None else time.monotonic() - self._lost_at
 
     @property
     def fresh(self) -> bool:
@@ -133,18 +140,20 @@ class Reflector:
         return self.fresh
 
     def start(self) -> None:
-        """Begin, unless it runs."""
-        if not self._runs:
+        """Begin, unless it runs, or is to begin anew in a moment."""
+        if not self._runs and self._again is None:
             self._version = ""
             self._task = asyncio.create_task(self._run(), name=f"reflector {self.source}")
             self._task.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Stop watching."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
             self._task = None
 
     @property
@@ -156,65 +165,92 @@ class Reflector:
             # A mistake of ours; seen, and no reason to be blind for good.
             LOG.error("watch of %s has failed, beginning anew", self.source, exc_info=error)
             self._lose(KubeError(f"{type(error).__name__}: {error}"))
-            asyncio.get_running_loop().call_later(min(10.0, LONGEST_PAUSE), self.start)
+            self._again = asyncio.get_running_loop().call_later(MISTAKE_SECONDS, self._restart)
+
+    def _restart(self) -> None:
+        self._again = None
+        self.start()
 
     async def _run(self) -> None:
-        failures = 0
         while True:
-            began = time.monotonic()
+            self._opened_at = float("inf")
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
-                failures = 0
+                self._failures = 0
             except (KubeError, ValueError) as error:
-                failures = failures + 1 if time.monotonic() - began < STEADY_SECONDS else 1
-                expired = isinstance(error, Expired)
-                if expired or failures % ATTEMPTS == 0:
-                    # The server does not know our version any more, or says no in a way that we do not: list anew.
+                if time.monotonic() - self._opened_at >= STEADY_SECONDS:
+                    self._failures, self._lost_at = 0, None
+                self._failures += 1
+                self._lose(error)
+                if self._gives_up(error):
                     self._version = ""
-                if not expired or failures > 1:
-                    self._lose(error if isinstance(error, KubeError) else KubeError(str(error)))
-                    await asyncio.sleep(_pause(error, failures))
+                if not isinstance(error, Expired) or self._failures > 1:
+                    await asyncio.sleep(_pause(error, self._failures))
 
-    def _lose(self, error: KubeError) -> None:
-        if self._lost_at is None:
-            LOG.warning("watch of %s is broken, trying again: %s", self.source, error)
+    def _gives_up(self, error: Exception) -> bool:
+        """Return whether to list anew: a list costs a thousand times what it costs to go on with a watch."""
+        if isinstance(error, Expired) or time.monotonic() - self._heard_at > DEAF_SECONDS:
+            return True
+        # Who cannot be reached, or asks us to wait, has said nothing of our version.
+        asks = isinstance(error, KubeError) and error.retry_after is not None
+        return not asks and not isinstance(error, Unreachable) and self._failures % ATTEMPTS == 0
+
+    def _lose(self, error: Exception) -> None:
+        if self.failure is None:
+            level = logging.INFO if isinstance(error, Expired) else logging.WARNING
+            LOG.log(level, "watch of %s is broken, trying again: %s", self.source, error)
+        if self._lost_at is None:  # else the watch has begun again since, and said nothing
             self._lost_at = time.monotonic()
-        self.failure = error
+        self.failure = error if isinstance(error, KubeError) else KubeError(f"the answer cannot be read: {error}")
         # Nothing is dropped: objects that cannot be seen are not objects that are gone.
         self._store.stir()
 
     async def _list(self) -> None:
-        seen: set[Key] = set()
-        query: dict[str, str] = {}
+        listed: set[Key] = set()
+        following = ""
+        self._store.unsettle(self.source.namespace)
         while True:
-            async with self._pages:
-                answer = await self._page(query)
-                for body in _items(answer):
-                    seen.add(key_of(body))
-                    self._store.put(body)
-            following = answer["metadata"].get("continue")
+            metadata = await self._page(following, listed)
+            following = metadata.get("continue", "")
             if not following:
                 break
-            query = {"continue": following}
-        version = answer["metadata"]["resourceVersion"]
-        self._drop_all_but(seen, int(version))
-        self._version, self._listed = version, True
+        self._store.settle(self.source.namespace, listed, int(metadata["resourceVersion"]))
+        self._listed = True
+        self._hear(metadata)
         self._seen()
 
-    async def _page(self, query: dict[str, str]) -> dict[str, Any]:
-        text = await self._api.read(self.source.request(60.0, limit=str(self._limit), **query))
-        fitting = self._limit * PAGE_BYTES // max(len(text), 1)
-        self._limit = max(10, min(PAGE, fitting, self._limit * 2))
-        found: dict[str, Any] = json.loads(text)
-        return found
+    async def _page(self, following: str, listed: set[Key]) -> dict[str, Any]:
+        """Return what is said of a page, which is asked for again if need be: the pages before it are not lost."""
+        failures = 0
+        while True:
+            try:
+                async with self._pages:
+                    return await self._read(following, listed)
+            except (KubeError, ValueError) as error:
+                failures += 1
+                if isinstance(error, Expired) or failures == ATTEMPTS:
+                    raise
+                self._lose(error)
+                await asyncio.sleep(_pause(error, failures))
 
-    def _drop_all_but(self, seen: set[Key], version: int) -> None:
-        # What a request of ours has put in after the list was made is newer than it, and stays.
-        for key in self._store:
-            if key not in seen and self.source.holds(key) and self._store.version(key) <= version:
-                self._store.drop(key, self._store.uid(key) or "", version)
+    async def _read(self, following: str, listed: set[Key]) -> dict[str, Any]:
+        query = {"limit": str(self._limit)} | ({"continue": following} if following else {})
+        text = await self._api.read(self.source.request(PAGE_SECONDS, **query))
+        answer: dict[str, Any] = json.loads(text)
+        items: list[Body] = _items(answer)
+        metadata: dict[str, Any] = answer["metadata"]
+        fitting = len(items) * PAGE_BYTES // len(text) if items else PAGE
+        self._limit = max(LEAST_PAGE, min(PAGE, fitting, self._limit * 2))
+        if not following and int(metadata["resourceVersion"]) < self._newest:
+            LOG.warning("the versions of %s have gone back: whatever it says now is taken for news", self.source)
+            self._store.rewind()
+            self._newest = 0
+        for body in items:
+            listed.add(key_of(body))
+            self._store.put(body)
+        return metadata
 
     async def _watch(self) -> None:
         seconds = random.uniform(*WATCH_SECONDS)  # noqa: S311 - so that all do not end at once
@@ -225,35 +261,41 @@ class Reflector:
             allowWatchBookmarks="true",
             timeoutSeconds=str(int(seconds)),
         )
-        began = time.monotonic()
         async with self._api.lines(request) as lines:
+            self._opened_at = time.monotonic()
             self._seen()
             async for line in lines:
                 self._take(json.loads(line))
-        if time.monotonic() - began < FIRST_PAUSE:
-            raise Unreachable("the server hangs up at once")
+        if time.monotonic() - self._opened_at < STEADY_SECONDS:
+            raise Unreachable("the server ends the watch as soon as it has begun")
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, body = event["type"], event["object"]
         if kind == "ERROR":
             raise _refusal(body)
-        self._version = body["metadata"]["resourceVersion"]
         if kind == "DELETED":
             self._store.drop(key_of(body), body["metadata"]["uid"], version_of(body))
         elif kind != "BOOKMARK":
             self._store.put(body)
+        self._hear(body["metadata"])
+
+    def _hear(self, metadata: dict[str, Any]) -> None:
+        self._version = metadata["resourceVersion"]
+        self._newest = max(self._newest, int(self._version))
+        self._heard_at, self._lost_at = time.monotonic(), None
 
     def _seen(self) -> None:
-        if self._lost_at is not None:
+        if self.failure is not None:
             LOG.info("watch of %s is back", self.source)
-        self._lost_at = self.failure = None
+        self.failure = None
         self._store.stir()
 
 
 def _pause(error: Exception, failures: int) -> float:
-    asked = error.retry_after if isinstance(error, KubeError) else None
+    asked = (error.retry_after if isinstance(error, KubeError) else None) or 0.0
     ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
-    return max(asked or 0.0, ceiling * random.uniform(0.5, 1.5))  # noqa: S311 - so that all do not come at once
+    drawn = ceiling * random.uniform(0.5, 1.5)  # noqa: S311 - so that all do not come at once
+    return min(asked, LONGEST_ASKED) + drawn if asked else drawn
 
 
 def _items(answer: dict[str, Any]) -> list[Body]:
@@ -264,4 +306,7 @@ def _items(answer: dict[str, Any]) -> list[Body]:
 
 def _refusal(status: dict[str, Any]) -> KubeError:
     code, message = int(status.get("code", 500)), json.dumps(status)
-    return Expired(message) if code == 410 else HttpError(code, message)
+    if code == 410:
+        return Expired(message)
+    wait = (status.get("details") or {}).get("retryAfterSeconds")
+    return HttpError(code, message, float(wait) if wait else None)
