@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp import AddrInfoType
 from yarl import URL
 
 from af_kube.credentials import Credentials, load
@@ -18,6 +20,8 @@ from af_kube.request import Request
 CONNECT_SECONDS = 10.0
 CLOSING_SECONDS = 0.25
 """In which aiohttp ends its connections, in the background: nobody tells when it is done."""
+KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+"""Seconds, seconds, probes: a peer that is gone without a word is noticed within a minute, also by a quiet watch."""
 MAX_LINE = 8 * 1024**2
 """Bytes of one line of a stream at most. The API server's own limit of an object is below 3 MiB."""
 
@@ -114,9 +118,17 @@ class Connection:
         async with self._lock:
             if self._http is None:
                 self._credentials = await self._load()
-                connector = aiohttp.TCPConnector(ssl=self._credentials.tls, limit=0)
+                connector = aiohttp.TCPConnector(ssl=self._credentials.tls, limit=0, socket_factory=_kept_alive)
                 self._http = aiohttp.ClientSession(connector=connector)
             return self._http
+
+
+def _kept_alive(address: AddrInfoType) -> socket.socket:
+    found = socket.socket(*address[:3])
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        found.setsockopt(socket.IPPROTO_TCP, option, value)
+    return found
 
 
 async def _lines(response: aiohttp.ClientResponse, server: str) -> AsyncGenerator[bytes]:

@@ -16,10 +16,11 @@ from af_kube.request import JSON, Request
 from af_kube.store import Body, Key, Store, key_of, version_of
 
 LOG = logging.getLogger(__name__)
-WATCH_SECONDS = 300.0, 600.0
+WATCH_SECONDS = 240.0, 360.0
 """How long one watch may take: drawn, so that all do not end at once."""
-SILENT_SECONDS = 75.0
-"""A watch that says nothing for so long is dead: the server sends a bookmark each minute."""
+LATE_SECONDS = 15.0
+"""A watch that has not ended so long after its time is dead. Silence alone says nothing: where nothing happens to a
+kind, an API server whose etcd tells of no progress has not even a bookmark for it."""
 FIRST_PAGE, PAGE, LEAST_PAGE = 50, 500, 10
 """Objects on a page: the first one is of few, for nobody knows how large they are."""
 PAGE_BYTES = 4 * 1024**2
@@ -32,8 +33,8 @@ ATTEMPTS = 6
 """Refusals in a row before the version that a watch began at, or the page that a list is at, is given up."""
 STEADY_SECONDS = 10.0
 """A watch that held for so long says that the server is well, whatever ended it."""
-DEAF_SECONDS = 200.0
-"""For so long watches may say nothing, one after the other: then a list must tell whether nothing has happened."""
+DEAF_SECONDS = 900.0
+"""For so long watches may say nothing, not even that they end: then a list must tell whether nothing has happened."""
 MISTAKE_SECONDS = 10.0
 """After which a task that a mistake of ours has ended begins anew."""
 GRACE_SECONDS = 5.0
@@ -88,12 +89,20 @@ class Reflector:
     ----------
     pages
         Bounds how many pages are read at once; one for all reflectors of a process.
+    watch_seconds
+        How long one watch may take: at the worst, so long nobody notices that it is dead.
     """
 
     def __init__(
-        self, api: Transport, source: Source, store: Store[Any], pages: asyncio.Semaphore | None = None
+        self,
+        api: Transport,
+        source: Source,
+        store: Store[Any],
+        pages: asyncio.Semaphore | None = None,
+        watch_seconds: tuple[float, float] | None = None,
     ) -> None:
         self.source = source
+        self._watch_seconds = watch_seconds
         self.failure: KubeError | None = None
         """Why the store is not up to date; None while it is."""
         self._api = api
@@ -253,20 +262,21 @@ class Reflector:
         return metadata
 
     async def _watch(self) -> None:
-        seconds = random.uniform(*WATCH_SECONDS)  # noqa: S311 - so that all do not end at once
+        seconds = int(random.uniform(*(self._watch_seconds or WATCH_SECONDS)))  # noqa: S311 - so that all do not end at once
         request = self.source.request(
-            SILENT_SECONDS,
+            seconds + LATE_SECONDS,
             watch="true",
             resourceVersion=self._version,
             allowWatchBookmarks="true",
-            timeoutSeconds=str(int(seconds)),
+            timeoutSeconds=str(seconds),
         )
         async with self._api.lines(request) as lines:
             self._opened_at = time.monotonic()
             self._seen()
             async for line in lines:
                 self._take(json.loads(line))
-        if time.monotonic() - self._opened_at < STEADY_SECONDS:
+        self._heard_at = time.monotonic()
+        if self._heard_at - self._opened_at < STEADY_SECONDS:
             raise Unreachable("the server ends the watch as soon as it has begun")
 
     def _take(self, event: dict[str, Any]) -> None:

@@ -53,7 +53,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
-    settings.watching.inactivity_timeout = 70  # a silent watch is opened again
+    # Where nothing happens there is not even a bookmark: a watch that has died is noticed by what it does not tell of.
+    settings.watching.inactivity_timeout = 330
     settings.watching.chunk_size = 100  # a session may have 256 KiB of source
     settings.queueing.idle_timeout = 0.1  # for so long the body of an event that was handled stays in memory
     settings.persistence.finalizer = f"{SESSION.api_version.partition('/')[0]}/never-used"

@@ -280,7 +280,8 @@ class TestWatches:
     @pytest.fixture
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Silence is noticed soon."""
-        monkeypatch.setattr(reflector_module, "SILENT_SECONDS", 0.1)
+        monkeypatch.setattr(reflector_module, "WATCH_SECONDS", (0, 0))
+        monkeypatch.setattr(reflector_module, "LATE_SECONDS", 0.1)
 
     @pytest.mark.parametrize(
         "fault",
