@@ -13,7 +13,8 @@ from af_client.errors import BadInput, Forbidden, NotFound, NotReady
 from af_client.forward import HOST, PortForward, Say
 from af_client.model import Session
 from af_client.progress import explain
-from af_client.transport import Request, Transport
+from af_client.transport import Transport
+from af_kube.request import Request
 
 NOTEBOOK_PORT = 8888
 TOKEN = "JUPYTER_TOKEN"  # noqa: S105 - the name of a key

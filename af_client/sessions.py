@@ -22,7 +22,8 @@ from af_client.model import API_VERSION, KIND, PLURAL, Session
 from af_client.opening import OpenNotebook, openable
 from af_client.results import RemoteResults
 from af_client.storage import StoredFile
-from af_client.transport import Cluster, Request, Transport
+from af_client.transport import Cluster, Transport
+from af_kube.request import Request
 
 RUN_CONTAINER = "run"
 WATCH_SECONDS = 240

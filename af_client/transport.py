@@ -12,21 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from af_client.errors import BadInput, NoCluster, Unreachable, from_response
+from af_kube.request import Request
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request; `body` is sent as JSON."""
-
-    verb: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-    content_type: str = "application/json"
-    read_seconds: float = READ_SECONDS
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)

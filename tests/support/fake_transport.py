@@ -8,7 +8,8 @@ from copy import deepcopy
 from typing import Any
 
 from af_client.errors import from_response
-from af_client.transport import Request, WebSocketAddress
+from af_client.transport import WebSocketAddress
+from af_kube.request import Request
 
 BASE = "/apis/analysisfacility.io/v1alpha1/namespaces/physics/analysissessions"
 Script = list[Any]

@@ -18,7 +18,7 @@ from af_client.cli import cli
 from af_client.errors import BadInput, NotReady, from_response
 from af_client.opening import OpenNotebook
 from af_client.sessions import Sessions
-from af_client.transport import Request
+from af_kube.request import Request
 from tests.support.fake_kubelet import FakeKubelet, kubelet
 from tests.support.fake_transport import FakeTransport, condition, status
 

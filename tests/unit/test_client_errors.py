@@ -14,7 +14,8 @@ import pytest
 from af_client import errors, transport
 from af_client.errors import ApiError, BadInput, NoCluster, Unreachable, from_response
 from af_client.sessions import Sessions
-from af_client.transport import Cluster, Request
+from af_client.transport import Cluster
+from af_kube.request import Request
 
 POLICY = (
     """sessions "s" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: spec.user is 'bob'"""
