@@ -162,8 +162,8 @@ class Store(Generic[V]):
     def settle(self, namespace: str, listed: Collection[Key], version: int) -> None:
         """Take note that the list has been put in as it was at `version`: what is older and not in it has gone."""
         for key, known in list(self._entries.items()):
-            # What a request of ours has put in after the list was made is newer than it, and stays.
-            if key not in listed and namespace in ("", key.namespace) and known.version <= version:
+            if key not in listed and namespace in ("", key.namespace):
+                # It leaves what is newer than the list: a request of ours has put that in since.
                 self.drop(key, known.uid, version)
         self._whole[namespace] = version
 
