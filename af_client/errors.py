@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from af_kube import errors as kube
+
 _Status = dict[str, Any]
 GROUP = "analysisfacility.io"
 
@@ -31,15 +33,15 @@ class ResultsError(ClientError):
     """There are no results, they are incomplete, or they are not what their manifest says."""
 
 
-class NoCluster(ClientError):
+class NoCluster(ClientError, kube.NoCredentials):
     """No kubeconfig, or none that works."""
 
 
-class Unreachable(ClientError):
+class Unreachable(ClientError, kube.Unreachable):
     """The API server does not answer."""
 
 
-class ApiError(ClientError):
+class ApiError(ClientError, kube.KubeError):
     """The API server said no."""
 
 
@@ -69,7 +71,7 @@ class Invalid(ApiError):
     exit_code = 2
 
 
-class Expired(ApiError):
+class Expired(ApiError, kube.Expired):
     """410: a watch must start again."""
 
 
@@ -91,6 +93,27 @@ class TimedOut(ClientError):
     """The time given to wait is over."""
 
     exit_code = 124
+
+
+def from_kube(error: kube.KubeError) -> ClientError:
+    """Return what is to be told of an error that was raised below the client."""
+    if isinstance(error, ClientError):
+        return error
+    found = _from_kube(error)
+    found.retry_after = error.retry_after
+    return found
+
+
+def _from_kube(error: kube.KubeError) -> NoCluster | Unreachable | ApiError:
+    match error:
+        case kube.HttpError(status=status, text=text):
+            return from_response(status, text)
+        case kube.Expired():
+            return from_response(410, str(error))
+        case kube.NoCredentials():
+            return NoCluster(str(error))
+        case _:
+            return Unreachable(f"the API server does not answer: {error}")
 
 
 def from_response(code: int, text: str) -> ApiError:

@@ -5,7 +5,6 @@ One of these serves the whole Hub.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -15,9 +14,11 @@ from typing import Any
 from af_client import hub_names
 from af_client.async_transport import AsyncTransport
 from af_client.errors import ApiError, ClientError, NotFound
+from af_client.hub_watch import Watched
 from af_client.model import API_VERSION, KIND, PLURAL, Session
-from af_client.reflector import Body, Key, Reflector
-from af_client.transport import Request
+from af_kube.reflector import Source
+from af_kube.request import APPLY_PATCH, JSON_PATCH, Request
+from af_kube.store import Body, Change, Key
 
 FIELD_MANAGER = "af-hub"
 BASE = f"/apis/{API_VERSION}"
@@ -42,7 +43,7 @@ class Ref:
     @property
     def key(self) -> Key:
         """Namespace and name."""
-        return self.namespace, self.name
+        return Key(self.namespace, self.name)
 
 
 class NotSuspended(ClientError):
@@ -60,71 +61,58 @@ class HubSessions:
 
     def __init__(self, transport: AsyncTransport, namespaces: Iterable[str] = ()) -> None:
         self._api = transport
-        chosen = sorted(set(namespaces))
-        self._by_namespace = {n: Reflector(transport, f"{BASE}/namespaces/{n}/{PLURAL}") for n in chosen}
-        self._everywhere = None if chosen else Reflector(transport, f"{BASE}/{PLURAL}")
-        self.profiles = Reflector(transport, f"{BASE}/analysisprofiles")
+        self._namespaces = frozenset(namespaces)
+        sources = [Source(f"{BASE}/{PLURAL}", namespace) for namespace in sorted(self._namespaces) or [""]]
+        self._sessions = Watched(transport, sources, {"user": _user})
+        self._store = self._sessions.store
+        self.profiles = Watched(transport, [Source(f"{BASE}/analysisprofiles")])
 
     # What is known, without a request.
 
     async def ready(self, seconds: float = 5.0) -> bool:
         """Start watching if need be; return whether what is known is fresh."""
-        return all(await asyncio.gather(*(each.ready(seconds) for each in self._sessions())))
+        return await self._sessions.ready(seconds)
 
     @property
     def fresh(self) -> bool:
         """Whether what is known of the sessions is what is so."""
-        return all(each.fresh for each in self._sessions())
+        return self._sessions.fresh
 
     @property
     def failure(self) -> ClientError | None:
         """Why not."""
-        return next((each.failure for each in self._sessions() if each.failure), None)
+        return self._sessions.failure
 
     def watches(self, namespace: str) -> bool:
         """Whether sessions of this namespace are seen."""
-        return self._everywhere is not None or namespace in self._by_namespace
+        return not self._namespaces or namespace in self._namespaces
 
     def get(self, ref: Ref) -> Session | None:
         """Return this very session, or None."""
-        body = self._of(ref.namespace).objects.get(ref.key)
-        return Session.parse(body) if body and body["metadata"]["uid"] == ref.uid else None
+        body = self._store.get(ref.key)
+        return Session.parse(body) if body and self._store.uid(ref.key) == ref.uid else None
 
     def find(self, user: str, server: str) -> Session | None:
         """Return the session that this server shows: of several the oldest, and one that has ended only in need."""
         bodies = [
             body
-            for each in self._sessions()
-            for body in each.objects.values()
-            if body["spec"].get("user") == user
-            and hub_names.server_name(body) == server
-            and "deletionTimestamp" not in body["metadata"]
+            for body in self._store.by("user", user)
+            if hub_names.server_name(body) == server and "deletionTimestamp" not in body["metadata"]
         ]
         sessions = [Session.parse(body) for body in bodies]
         return min(sessions, key=_age, default=None)
 
-    async def changed(self, ref: Ref, seconds: float) -> None:
-        """Wait for a change in the session's namespace, at most so long."""
-        await self._of(ref.namespace).changed(seconds)
+    async def changed(self, seconds: float) -> None:
+        """Wait for a change of any session, at most so long."""
+        await self._store.changed(seconds)
 
-    async def news(self, seconds: float) -> None:
-        """Wait for a change anywhere, at most so long."""
-        waits = [asyncio.create_task(each.changed(seconds)) for each in self._sessions()]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    def listen(self, listener: Callable[[Change], None]) -> None:
+        """Call `listener` with each change of a session."""
+        self._store.listen(listener)
 
-    def listen(self, listener: Callable[[Key], None]) -> None:
-        """Call `listener` with namespace and name of each session that changes or goes."""
-        for each in self._sessions():
-            each.listen(listener)
-
-    def ignore(self, listener: Callable[[Key], None]) -> None:
+    def ignore(self, listener: Callable[[Change], None]) -> None:
         """Call it no more."""
-        for each in self._sessions():
-            each.ignore(listener)
+        self._store.ignore(listener)
 
     # Requests. Each raises a ``ClientError``.
 
@@ -161,7 +149,7 @@ class HubSessions:
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         # Server-side apply: one request whether there is one or not, and it takes away what we no longer say.
         path = _secret(ref.namespace, name)
-        await self._api.call(Request("PATCH", path, query, body, content_type="application/apply-patch+yaml"))
+        await self._api.call(Request("PATCH", path, query, body, APPLY_PATCH))
 
     async def token(self, ref: Ref) -> str | None:
         """Return the token with which the session's running server speaks to the Hub; None if it has none."""
@@ -206,30 +194,27 @@ class HubSessions:
 
     def lost(self, ref: Ref) -> None:
         """Take note that a request has found the session gone."""
-        body = self._of(ref.namespace).objects.get(ref.key)
-        if body and body["metadata"]["uid"] == ref.uid:
-            self._of(ref.namespace).forget(body)
+        body = self._store.get(ref.key)
+        if body is not None and self._store.uid(ref.key) == ref.uid:
+            self._store.forget(body)
 
     async def close(self) -> None:
         """Stop watching."""
-        for each in (*self._sessions(), self.profiles):
+        for each in (self._sessions, self.profiles):
             await each.close()
 
     async def _patch(self, ref: Ref, patch: list[dict[str, Any]]) -> Session:
-        request = Request(
-            "PATCH", _path(ref), {"fieldManager": FIELD_MANAGER}, patch, content_type="application/json-patch+json"
-        )
+        request = Request("PATCH", _path(ref), {"fieldManager": FIELD_MANAGER}, patch, JSON_PATCH)
         return self._learn(await self._api.call(request))
 
     def _learn(self, body: Body) -> Session:
-        self._of(body["metadata"]["namespace"]).learn(body)
+        self._store.put(body)
         return Session.parse(body)
 
-    def _sessions(self) -> list[Reflector]:
-        return [self._everywhere] if self._everywhere else list(self._by_namespace.values())
 
-    def _of(self, namespace: str) -> Reflector:
-        return self._everywhere or self._by_namespace[namespace]
+def _user(body: Body) -> str | None:
+    user: str | None = (body.get("spec") or {}).get("user")
+    return user
 
 
 def _age(session: Session) -> tuple[bool, str, str, str]:

@@ -125,7 +125,7 @@ class Start:
                     raise  # the namespace is missing
                 self._sessions.lost(Ref.of(session.body))  # deleted a moment ago
             except NotSuspended:
-                await self._sessions.changed(self._known(), 1)
+                await self._sessions.changed(1)
             except SeenLate:
                 LOG.info("%s:%s has a session that the watch had not told of", self._order.user, self._order.server)
             else:
@@ -148,7 +148,7 @@ class Start:
                     reason="no-session",
                     status_code=409,
                 )
-            await self._sessions.news(left)
+            await self._sessions.changed(left)
 
     def _check_name(self) -> None:
         name = self._order.server
@@ -229,7 +229,7 @@ class Start:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise self._late(session)
-            await self._sessions.changed(ref, min(left, LOOK_SECONDS))
+            await self._sessions.changed(min(left, LOOK_SECONDS))
 
     async def _raise_if_over(self, session: Session, ref: Ref) -> None:
         accepted = session.condition("Accepted")

@@ -23,6 +23,7 @@ from af_client.hub_start import Order, Start
 from af_client.model import Session
 from af_client.offers import Offer
 from af_client.options_form import BadOption
+from af_kube.store import Change
 
 OPERATOR_SECONDS = 10.0
 """So long an operator that runs may take to look at a session."""
@@ -123,7 +124,7 @@ class AnalysisSessionSpawner(Spawner):
         profiles = self.sessions.profiles
         if not await profiles.ready() and not profiles.objects:
             raise from_client(profiles.failure or ClientError("no answer within 5 s"), "")
-        found = [Offer.parse(body) for body in profiles.objects.values()]
+        found = [Offer.parse(body) for body in profiles.objects]
         found = [offer for offer in found if not self.profiles or offer.profile in self.profiles]
         return sorted(found, key=lambda offer: (offer.profile != self.default_profile, offer.profile))
 
@@ -292,8 +293,8 @@ class AnalysisSessionSpawner(Spawner):
         super().stop_polling()
         self.sessions.ignore(self._changed)
 
-    def _changed(self, key: tuple[str, str]) -> None:
-        if self._ref is not None and key == self._ref.key:
+    def _changed(self, change: Change) -> None:
+        if self._ref is not None and change.key == self._ref.key:
             task = asyncio.get_running_loop().create_task(self.poll_and_notify())
             _TASKS.add(task)
             task.add_done_callback(_TASKS.discard)
@@ -323,7 +324,7 @@ class AnalysisSessionSpawner(Spawner):
                     told.add(line)
                     yield {"progress": done, "message": line}
             if session is not None:
-                await self.sessions.changed(Ref.of(session.body), 1.0)
+                await self.sessions.changed(1.0)
             else:
                 await asyncio.sleep(0.2)
 

@@ -14,7 +14,7 @@ from af_client.async_transport import AsyncCluster
 from af_client.errors import Invalid, NameTaken, NotFound
 from af_client.hub_sessions import HubSessions, NotSuspended, Ref
 from af_client.model import Session
-from af_client.transport import Request
+from af_kube.request import Request
 from tests.support.fake_api import FakeApi
 from tests.support.spawner_bench import until
 

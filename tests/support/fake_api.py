@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from copy import deepcopy
 from typing import Any
 
-from af_client.errors import Expired, Unreachable, from_response
-from af_client.transport import Request
+from af_client.errors import Unreachable, from_response
+from af_kube.request import Request
 
 BASE = "/apis/analysisfacility.io/v1alpha1"
 APPLY = "application/apply-patch+yaml"
@@ -20,16 +21,13 @@ def refusal(code: int, reason: str, message: str, **details: Any) -> Exception:
 
 
 class FakeApi:
-    """`away`: nothing answers; `blind`: watches tell nothing; `expire`: their version is too old, once.
-
-    `refuse`: what a verb's next requests raise.
-    """
+    """`away`: nothing answers; `blind`: watches tell nothing; `refuse`: what a verb's next requests raise."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.requests: list[Request] = []
         self.refuse: dict[str, list[Exception]] = {}
-        self.away = self.blind = self.expire = False
+        self.away = self.blind = False
         self.version = 1
         self._events: list[tuple[int, str, str, dict[str, Any]]] = []
         self._news = asyncio.Condition()
@@ -76,6 +74,9 @@ class FakeApi:
             self._news.notify_all()
         return deepcopy(body)
 
+    async def read(self, request: Request) -> bytes:
+        return json.dumps(await self.call(request)).encode()
+
     async def call(self, request: Request) -> dict[str, Any]:
         self.requests.append(request)
         await asyncio.sleep(0)
@@ -92,7 +93,8 @@ class FakeApi:
             return await self.put(path, request.body)
         if parent in (BASE, f"{BASE}/namespaces/{parent.rsplit('/', 1)[1]}"):
             items = [deepcopy(b) for p, b in self.objects.items() if f"/{name}/" in p]
-            return {"metadata": {"resourceVersion": str(self.version)}, "items": items}
+            metadata = {"resourceVersion": str(self.version)}
+            return {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "List", "metadata": metadata, "items": items}
         if path not in self.objects:
             raise refusal(404, "NotFound", "not found", name=name, kind=parent.rsplit("/", 1)[1])
         if request.verb == "DELETE":
@@ -110,13 +112,16 @@ class FakeApi:
             body[part][field] = step["value"]
         return await self.put(path, body)
 
-    async def lines(self, request: Request) -> AsyncGenerator[bytes]:
+    @asynccontextmanager
+    async def lines(self, request: Request) -> AsyncGenerator[AsyncIterator[bytes]]:
         self.requests.append(request)
+        if self.away:
+            raise Unreachable("connection refused")
+        yield self._told(request)
+
+    async def _told(self, request: Request) -> AsyncIterator[bytes]:
         seen, name = int(request.query["resourceVersion"]), request.path.rsplit("/", 1)[1]
         while not self.away:
-            if self.expire:
-                self.expire = False
-                raise Expired("too old")
             for version, kind, path, body in [] if self.blind else list(self._events):
                 if version > seen and f"/{name}/" in path:
                     seen = version

@@ -64,7 +64,7 @@ async def test_the_page_tells_each_thing_once_and_never_goes_back() -> None:
         await bench.operate(PATH, "Starting", condition("Accepted", True), WAITING)
         seen = session(bench.api.objects[PATH]["status"])
         await until(lambda: server._start.session and server._start.session.phase == seen.phase)
-        await asyncio.wait_for(server.sessions.changed(server._start.ref, 0.3), 1)
+        await asyncio.wait_for(server.sessions.changed(0.3), 1)
         await bench.operate(PATH)
         await start
         messages = [event["message"] for event in await told]
