@@ -219,7 +219,6 @@ class Reflector:
     async def _list(self) -> None:
         listed: set[Key] = set()
         following = ""
-        self._store.unsettle(self.source.namespace)
         while True:
             metadata = await self._page(following, listed)
             following = metadata.get("continue", "")

@@ -155,12 +155,11 @@ class Store(Generic[V]):
         if known is not None and known.uid == body["metadata"]["uid"]:
             self.drop(key_of(body), known.uid, known.version)
 
-    def unsettle(self, namespace: str) -> None:
-        """Take note that a list of a namespace (or of all, if it is empty) begins to be put in."""
-        self._whole.pop(namespace, None)
-
     def settle(self, namespace: str, listed: Collection[Key], version: int) -> None:
-        """Take note that the list has been put in as it was at `version`: what is older and not in it has gone."""
+        """Take note that a list of a namespace (of all, if it is empty) has been put in as it was at `version`.
+
+        What is older and not in it has gone.
+        """
         for key, known in list(self._entries.items()):
             if key not in listed and namespace in ("", key.namespace):
                 # It leaves what is newer than the list: a request of ours has put that in since.

@@ -202,6 +202,28 @@ class TestSources:
         await watch.close()
 
 
+class TestSizes:
+    async def test_pages_are_of_few_where_objects_are_large(
+        self, server: ListWatchServer, watch: Reflector, store: Store[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reflector_module, "PAGE_BYTES", 60_000)
+        for n in range(100):
+            server.put(f"w{n}", text="x" * 4000)
+        assert await watch.ready()
+        assert len(store) == 100
+        assert [int(query["limit"]) for query in server.lists] == [50, 14, 14, 14, 14]
+
+    async def test_and_grow_where_they_are_small(
+        self, server: ListWatchServer, watch: Reflector, store: Store[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reflector_module, "PAGE", 150)
+        for n in range(500):
+            server.put(f"w{n}")
+        assert await watch.ready()
+        assert len(store) == 500
+        assert [int(query["limit"]) for query in server.lists] == [50, 100, 150, 150, 150]
+
+
 class TestStates:
     """What it says of itself."""
 
@@ -275,9 +297,9 @@ class TestStates:
         assert "metadata" in str(watch.failure)
         assert "has failed" in caplog.text
         assert "has ended" in str(watch.trouble)
-        for _ in range(20):
-            await watch.ready(0)
-        assert len(server.lists) == 1  # whoever asks: it begins anew in its own time
+        ended = watch._task
+        await watch.ready(0)
+        assert watch._task is ended  # whoever asks: it begins anew in its own time
         await until(lambda: watch.fresh)
         assert watch.trouble is None
 

@@ -153,28 +153,6 @@ class TestPages:
         assert [query.get("continue") for query in server.lists[ATTEMPTS:]] == ["page-1", None, *again]
 
 
-class TestSizes:
-    async def test_pages_are_of_few_where_objects_are_large(
-        self, server: ListWatchServer, watch: Reflector, store: Store[Any], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(reflector_module, "PAGE_BYTES", 60_000)
-        for n in range(100):
-            server.put(f"w{n}", text="x" * 4000)
-        assert await watch.ready()
-        assert len(store) == 100
-        assert [int(query["limit"]) for query in server.lists] == [50, 14, 14, 14, 14]
-
-    async def test_and_grow_where_they_are_small(
-        self, server: ListWatchServer, watch: Reflector, store: Store[Any], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(reflector_module, "PAGE", 150)
-        for n in range(500):
-            server.put(f"w{n}")
-        assert await watch.ready()
-        assert len(store) == 500
-        assert [int(query["limit"]) for query in server.lists] == [50, 100, 150, 150, 150]
-
-
 @pytest.mark.usefixtures("full")
 class TestGaps:
     """What has happened while nothing was seen."""
@@ -374,8 +352,15 @@ class TestWatches:
         server.next["watch"].extend([refusing(410)] * 5)
         await server.cut()
         await until(lambda: len(server.watches) == 7)
-        # The cut, and then all but the first of those: for that one a list is all that is needed.
         assert pauses == [1, 2, 3, 4, 5, 6]
+
+    async def test_too_old_once_is_listed_anew_at_once(
+        self, server: ListWatchServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reflector_module, "_pause", lambda _, failures: pytest.fail("waits"))
+        server.error(status(410))
+        await until(lambda: len(server.watches) == 2)
+        assert len(server.lists) == 2
 
     async def test_one_that_held_for_a_while_forgives_what_was_before(
         self, server: ListWatchServer, monkeypatch: pytest.MonkeyPatch
