@@ -17,6 +17,7 @@ from local_cluster.progress import Progress
 from local_cluster.settings import CHECKOUT
 
 ALL = sorted(path.parent.name for path in CHECKOUT.glob("images/*/Containerfile"))
+RECIPES = [*sorted(CHECKOUT.glob("images/*/Containerfile")), CHECKOUT / "examples/z2jh/Containerfile"]
 LOCKS = sorted([*CHECKOUT.glob("images/*/requirements.lock"), CHECKOUT / "requirements/operator.lock"])
 DIGEST = "sha256:" + "0" * 64
 
@@ -256,6 +257,14 @@ def test_image_runs_under_an_init_and_not_as_root(name: str) -> None:
 def test_an_edit_of_our_source_keeps_the_layer_of_dependencies(name: str) -> None:
     recipe = Image(name).containerfile.read_text()
     assert recipe.index("--require-hashes") < recipe.index("COPY pyproject.toml")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.parent.relative_to(CHECKOUT)))
+def test_what_a_package_of_ours_imports_is_copied_with_it(recipe: Path) -> None:
+    copied = set(re.findall(r"^COPY (af_\w+) ", recipe.read_text(), re.MULTILINE))
+    texts = [file.read_text() for package in copied for file in (CHECKOUT / package).rglob("*.py")]
+    imported = {name for text in texts for name in re.findall(r"^\s*(?:from|import) (af_\w+)", text, re.MULTILINE)}
+    assert imported <= copied
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(CHECKOUT)))
