@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -96,6 +97,17 @@ class TestCall:
         assert headers["Authorization"] == "Bearer secret"
         assert headers["Content-Type"] == APPLY_PATCH
         assert (headers["Accept"], headers["Accept-Encoding"]) == ("application/json", "identity")
+
+    async def test_the_way_may_lead_through_a_proxy(self, server: Server, token: Path) -> None:
+        server.answer = saying(b'{"kind": "Pod"}')
+
+        async def behind() -> ServiceAccount:
+            return ServiceAccount("http://api.invalid:6443", True, token, proxy=server.url)
+
+        api = Connection(behind)
+        assert await call(api, GET) == {"kind": "Pod"}
+        assert server.seen.headers["Host"] == "api.invalid:6443"
+        await api.close()
 
     async def test_a_request_without_a_body_has_none(self, server: Server, api: Connection) -> None:
         server.answer = saying(b"text of a log")
@@ -198,6 +210,22 @@ class TestNoAnswer:
                 await said(api)  # whose own time-out is for what comes after
             over.set()
             await api.close()
+
+    async def test_a_peer_that_is_gone_without_a_word_is_asked_for(
+        self, server: Server, api: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[socket.socket] = []
+        kept_alive = connection_module._kept_alive
+        monkeypatch.setattr(
+            connection_module, "_kept_alive", lambda address: made.append(kept_alive(address)) or made[-1]
+        )
+        server.answer = saying(b"{}")
+        await call(api, GET)
+        assert made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        options = connection_module.KEEPALIVE
+        assert {option: made[0].getsockopt(socket.IPPROTO_TCP, option) for option in options} == options
+        # Noticed well before the watch itself would have to end.
+        assert sum((options[socket.TCP_KEEPIDLE], options[socket.TCP_KEEPINTVL] * options[socket.TCP_KEEPCNT])) <= 60
 
     async def test_without_credentials_nothing_is_sent(self) -> None:
         async def none() -> KubeConfig:
@@ -317,13 +345,14 @@ class TestTls:
     async def test_a_certificate_for_another_name(self, secured: tuple[Server, Path], token: Path) -> None:
         server, directory = secured
         trusted = ssl.create_default_context(cafile=str(directory / "ca.crt"))
-        api = connection(server.url.replace("127.0.0.1", "localhost"), token, trusted)
+        url = server.url.replace("127.0.0.1", "localhost")
+        api = connection(url, token, trusted)
         with pytest.raises(Unreachable, match="certificate verify failed"):
             await call(api, GET)
         await api.close()
 
         async def named() -> ServiceAccount:
-            return ServiceAccount(server.url, trusted, token, "kubernetes")
+            return ServiceAccount(url, trusted, token, "kubernetes")
 
         api = Connection(named)
         assert await call(api, GET) == {}
