@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from af_operator.api.profile import NodePool, ProfileSpec
-from af_operator.components._pods import parse_quantity
+from af_operator.components._pods import extended
 from af_operator.model import Body
 
 OVER = ("Succeeded", "Failed")
@@ -67,7 +67,7 @@ def parse_node(body: Body) -> Node:
     return Node(
         name=body["metadata"]["name"],
         labels=dict(body["metadata"].get("labels", {})),
-        extended=_extended(status.get("allocatable", {})),
+        extended=extended(status.get("allocatable", {})),
         usable=ready and not spec.get("unschedulable", False),
     )
 
@@ -76,19 +76,19 @@ def extended_of(pod: Body) -> dict[str, int]:
     """Return the extended resources that a pod asks for: of these, a limit is also the request."""
     found: dict[str, int] = {}
     for container in pod.get("spec", {}).get("containers", ()):
-        for name, count in _extended(container.get("resources", {}).get("limits", {})).items():
+        for name, count in extended(container.get("resources", {}).get("limits", {})).items():
             found[name] = found.get(name, 0) + count
     return found
 
 
 def parse_pod(body: Body) -> PodRequest | None:
     """Return what a pod asks for; None where that is no extended resource, or the pod is over."""
-    extended, spec = extended_of(body), body.get("spec", {})
-    if not extended or body.get("status", {}).get("phase") in OVER:
+    asked, spec = extended_of(body), body.get("spec", {})
+    if not asked or body.get("status", {}).get("phase") in OVER:
         return None
     node = spec.get("nodeName")
     waits = not node and "deletionTimestamp" not in body["metadata"]
-    return PodRequest(extended, node, spec.get("nodeSelector", {}), waits)
+    return PodRequest(asked, node, spec.get("nodeSelector", {}), waits)
 
 
 def status(spec: ProfileSpec, nodes: Iterable[Node], requests: Iterable[PodRequest]) -> dict[str, Any]:
@@ -145,7 +145,3 @@ def _pool(pool: NodePool, resource: str, nodes: Iterable[Node], demand: _Demand)
 
 def _labels(selector: Mapping[str, str]) -> _Labels:
     return frozenset(selector.items())
-
-
-def _extended(resources: Mapping[str, str]) -> dict[str, int]:
-    return {name: int(parse_quantity(amount)) for name, amount in resources.items() if "/" in name}

@@ -73,7 +73,8 @@ class Session:
     created: datetime
     spec: SessionSpec
     status: Body = field(default_factory=dict)
-    """The last written status; read only for transition times and to write nothing when nothing changed."""
+    """The last written status. Read for transition times, to write nothing when nothing changed, and for what was told
+    for good: that a run is complete, that a scheduler was lost."""
     deleting: bool = False
     trimmed: bool = False
     """The text of ``spec.run.source.files`` is not at hand: only the names of the files are."""

@@ -16,6 +16,7 @@ BROKEN = "InternalError"
 """Condition: the operator itself fails at the session. It is there only as long as that is so."""
 
 MAX_MESSAGE = 1000
+MAX_REASON = 100
 
 
 def compute(session: Session, plan: Plan, refusals: Sequence[Refusal], now: datetime) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _timed(before: Iterable[Body], generation: int, said: tuple[str, bool, str, 
     return {
         "type": kind,
         "status": value,
-        "reason": reason,
+        "reason": reason[:MAX_REASON],
         "message": message[:MAX_MESSAGE],
         "lastTransitionTime": stamp(now) if last is None or last["status"] != value else last["lastTransitionTime"],
         "observedGeneration": generation,

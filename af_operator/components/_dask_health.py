@@ -129,7 +129,7 @@ def _worst(observed: Observed, pool: DaskPool) -> Reason | None:
 
 
 def _no_gpu(observed: Observed, stuck: Sequence[Body], pool: DaskPool, trouble: Reason) -> Reason:
-    resource = next(iter(gpus_of(stuck[0]["spec"])), "GPU")
+    resource = next(iter(gpus_of(stuck[0].get("spec", {}))), "GPU")
     free = observed.gpus_free.get(pool.node_pool)
     there = "" if free is None else f", {free} free"
     asked = f"asks for {len(stuck) * pool.gpus_per_worker} more {resource}{there}"

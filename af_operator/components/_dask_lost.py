@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from af_operator import names
+from af_operator.components import _untrusted
 from af_operator.components._dask_pools import DEPLOYMENT, GROUP
 from af_operator.model import POD, Body, Condition, Kind, Observed, Session
 
@@ -59,7 +60,8 @@ def _evidence(observed: Observed) -> str | None:
     for pod in (p for p in observed.of(POD) if is_scheduler(p)):
         if any(s.get("restartCount") for s in pod.get("status", {}).get("containerStatuses", ())):
             return "Restarted"
-        if since and datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) > since:
+        created = _untrusted.time_of(pod["metadata"].get("creationTimestamp"))
+        if since and created and created > since:
             return "Replaced"
     return None
 
@@ -68,6 +70,6 @@ def _first_up(observed: Observed) -> datetime | None:
     """Return when the scheduler's Deployment was first complete: a pod that is younger replaces another."""
     for deployment in (d for d in observed.of(DEPLOYMENT) if is_scheduler(d)):
         for condition in deployment.get("status", {}).get("conditions", ()):
-            if condition["type"] == "Progressing" and condition.get("reason") == "NewReplicaSetAvailable":
-                return datetime.fromisoformat(condition["lastUpdateTime"])
+            if condition.get("type") == "Progressing" and condition.get("reason") == "NewReplicaSetAvailable":
+                return _untrusted.time_of(condition.get("lastUpdateTime"))
     return None

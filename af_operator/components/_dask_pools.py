@@ -8,14 +8,13 @@ scheduler, who knows what each of them holds; then their Deployments are deleted
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from af_operator import names
 from af_operator.api.session import DaskPool
-from af_operator.components import _choices, _pod_reasons, _pods
+from af_operator.components import _choices, _pod_reasons, _pods, _untrusted
 from af_operator.model import POD, Body, Children, Kind, ObjectRef, Observed, Profile, Session, grouped, label_of
 from af_operator.views import PoolView, Question
 
@@ -24,6 +23,8 @@ DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 WORKER_GROUP = "dask.org/workergroup-name"
 HANDLED = "kopf.zalando.org/last-handled-configuration"
 """Annotation in which kopf, and so the Dask operator, keeps what of an object it has acted upon."""
+MAX_HANDLED = 262_144
+"""All annotations of an object together have no more characters."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def size(pool: DaskPool, group: str, observed: Observed) -> int:
     said = _said(group, observed)
     live = _live(group, observed)
     # An operator that has just started knows no demand yet: then things stay as they are.
-    wanted = said.wanted if said else live["spec"]["worker"]["replicas"] if live else least
+    wanted = said.wanted if said else replicas_of(live) if live else least
     return max(least, min(most, wanted))
 
 
@@ -135,7 +136,7 @@ def _group(name: str, pool: DaskPool | None, target: int, observed: Observed) ->
     going = _going(name, workers, len(workers) - target, observed)
     making = missing = False
     if pool and live:
-        asked, handled = live["spec"]["worker"]["replicas"], _handled(live)
+        asked, handled = replicas_of(live), _handled(live)
         making = len(workers) < asked if handled is None else handled != asked
         missing = handled == asked == target and len(_deployments(name, observed)) < target
     # Only what this very group has made, and nobody in whose place the Dask operator is about to make another.
@@ -169,7 +170,7 @@ def _allowed(pools: Mapping[str, DaskPool], profile: Profile, observed: Observed
     limits, there = profile.spec.limits, {name: _count(name, observed) for name in pools}
     live = {g["metadata"]["name"]: g for g in _pool_groups(observed)}
     free = limits.workers - sum(_count(name, observed) for name in live)
-    each = {name: sum(gpus_of(group["spec"]["worker"]["spec"]).values()) for name, group in live.items()}
+    each = {name: sum(gpus_of(pod_of(group) or {}).values()) for name, group in live.items()}
     gpus = limits.gpus - sum(_count(name, observed) * number for name, number in each.items())
     found = {}
     for name, pool in pools.items():
@@ -196,22 +197,37 @@ def _left(live: Body, heir: Group | None, observed: Observed) -> int:
 def _count(name: str, observed: Observed) -> int:
     """Return the workers of a group, with those that the Dask operator has not made yet."""
     live = _live(name, observed)
-    return max(len(workers_of(name, observed)), live["spec"]["worker"]["replicas"] if live else 0)
+    return max(len(workers_of(name, observed)), replicas_of(live) if live else 0)
+
+
+def replicas_of(group: Body) -> int:
+    """Return the number that a group asks the Dask operator for."""
+    number: int = _worker_of(group).get("replicas", 1)  # the CRD's default
+    return number
+
+
+def pod_of(group: Body) -> Body | None:
+    """Return the pod spec of a group's workers; None where somebody has removed it, which the CRD lets them."""
+    return _worker_of(group).get("spec")
+
+
+def _worker_of(group: Body) -> Body:
+    found: Body = group.get("spec", {}).get("worker", {})
+    return found
 
 
 def gpus_of(pod: Body) -> dict[str, int]:
-    """Return the GPUs of a worker's pod spec: of all resources only extended ones have a slash in their name."""
-    limits = pod["containers"][0].get("resources", {}).get("limits", {}) if pod["containers"] else {}
-    return {name: int(count) for name, count in limits.items() if "/" in name}
+    """Return the GPUs of a worker's pod spec."""
+    first: Body = next(iter(pod.get("containers", ())), {})
+    return _pods.extended(first.get("resources", {}).get("limits", {}))
 
 
 def _handled(live: Body) -> int | None:
     """Return the number that the Dask operator acted upon last; None when it says none."""
-    said = live["metadata"].get("annotations", {}).get(HANDLED, "null")
-    try:
-        return int(json.loads(said)["spec"]["worker"]["replicas"])
-    except (ValueError, TypeError, LookupError):
-        return None
+    found = _untrusted.json_of(live["metadata"].get("annotations", {}).get(HANDLED), MAX_HANDLED)
+    for key in ("spec", "worker", "replicas"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int) else None
 
 
 def _pool_groups(observed: Observed) -> list[Body]:

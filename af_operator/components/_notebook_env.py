@@ -33,7 +33,7 @@ def kept_token(session: Session, observed: Observed) -> str:
     if live is None or names.controller(live).get("uid") != session.uid:
         return ""
     try:
-        return base64.b64decode((live.get("data") or {}).get(TOKEN, "")).decode()
+        return base64.b64decode((live.get("data") or {}).get(TOKEN) or "").decode()
     except (binascii.Error, UnicodeDecodeError):
         return ""
 

@@ -33,7 +33,7 @@ def _ready(pod: Body, session: Session) -> str:
 
 def _no_pod(session: Session, observed: Observed) -> Reason:
     name, live = names.notebook(session), _set(session, observed)
-    if live is None or not live["spec"].get("replicas"):
+    if live is None or not live.get("spec", {}).get("replicas"):
         return Reason(STARTING, "the notebook is starting")
     hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe statefulset {name}`"
     return Reason("PodMissing", f"the notebook has no pod yet; {hint}")
@@ -61,7 +61,7 @@ def _home_trouble(pod: Body, observed: Observed) -> Reason | None:
     """Return what is wrong with the volume that the pod waits for; its provisioner says more, but only in Events."""
     name = _home_claim(pod)
     claim = next((b for b in observed.shared if b["metadata"]["name"] == name), None)
-    if claim is None or pod["spec"].get("nodeName"):
+    if claim is None or pod.get("spec", {}).get("nodeName"):
         return None
     hint = f"`kubectl describe pvc {name}` says why"
     if "deletionTimestamp" in claim["metadata"]:
@@ -75,5 +75,7 @@ def _home_trouble(pod: Body, observed: Observed) -> Reason | None:
 
 
 def _home_claim(pod: Body) -> str | None:
-    claims = (v["persistentVolumeClaim"] for v in pod["spec"].get("volumes", ()) if "persistentVolumeClaim" in v)
+    claims = (
+        v["persistentVolumeClaim"] for v in pod.get("spec", {}).get("volumes", ()) if "persistentVolumeClaim" in v
+    )
     return next((str(claim["claimName"]) for claim in claims), None)

@@ -55,10 +55,10 @@ def affinity_without_gpus(nodes: NodePool, profile: Profile) -> dict[str, Any]:
 
 def kept_off(pod: Body) -> list[str]:
     """Return the labels of nodes that `affinity_without_gpus` keeps this pod from, as ``key=value``."""
-    required = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    required = pod.get("spec", {}).get("affinity", {}).get("nodeAffinity", {})
     terms = required.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
     found = (e for term in terms for e in term.get("matchExpressions", ()) if e["operator"] == "NotIn")
-    return sorted({f"{e['key']}={value}" for e in found for value in e["values"]})
+    return sorted({f"{e['key']}={value}" for e in found for value in e.get("values", ())})
 
 
 def _closed(profile: Profile) -> list[NodePool]:

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from af_operator.components._untrusted import time_of
 from af_operator.model import Body
 
 MAX_LINE = 300
+MAX_WORDS = 4096
+"""A registry says in as many words as it likes why it gives no image."""
 
 
 class Reason(NamedTuple):
@@ -46,10 +49,10 @@ def silent_since(pod: Body) -> datetime | None:
     ready, statuses = _condition(pod, "Ready"), pod.get("status", {}).get("containerStatuses", ())
     if "deletionTimestamp" in pod["metadata"] or ready.get("status") != "False" or "lastTransitionTime" not in ready:
         return None
-    started = [s["state"]["running"]["startedAt"] for s in statuses if "running" in s.get("state", {})]
-    since = datetime.fromisoformat(ready["lastTransitionTime"])
+    started = [time_of(s["state"]["running"].get("startedAt")) for s in statuses if "running" in s.get("state", {})]
+    times, since = [time for time in started if time], time_of(ready["lastTransitionTime"])
     # One that starts is not ready since before its containers ran.
-    was_ready = len(started) == len(statuses) and since > max(map(datetime.fromisoformat, started), default=since)
+    was_ready = len(times) == len(statuses) and since is not None and since > max(times, default=since)
     return since if was_ready else None
 
 
@@ -62,7 +65,7 @@ def worst(pods: Iterable[Body]) -> Reason | None:
 def deployment_refused(deployment: Body) -> Reason | None:
     """Return why a Deployment's pods do not even exist: quota, or an admission policy."""
     for condition in deployment.get("status", {}).get("conditions", ()):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
             # Without the name of the pod that does not exist: it is another one in each try.
             message = re.sub(r'^pods "[^"]*" is forbidden: ', "", condition.get("message", "pods are refused"))
             reason = "QuotaExceeded" if "exceeded quota" in message else condition.get("reason", "FailedCreate")
@@ -122,7 +125,7 @@ def _troubles(pod: Body) -> Iterator[Reason]:
 
 
 def _waiting(name: str, status: Body, waiting: Body) -> Reason | None:
-    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")[:MAX_WORDS]
     if reason in _QUIET:
         return None
     if reason in _IMAGE:
@@ -154,7 +157,7 @@ def _fine(pod: Body, name: str, terminated: Body) -> bool:
     # The phase is Running until the last sidecar is gone, so the other containers are asked.
     statuses = pod.get("status", {}).get("containerStatuses", ())
     over = bool(statuses) and all("terminated" in s.get("state", {}) for s in statuses)
-    return over and name in {c["name"] for c in pod["spec"].get("initContainers", ()) if c.get("restartPolicy")}
+    return over and name in {c["name"] for c in pod.get("spec", {}).get("initContainers", ()) if c.get("restartPolicy")}
 
 
 def _condition(pod: Body, kind: str) -> Body:

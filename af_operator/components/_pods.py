@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -17,6 +19,12 @@ from af_operator.model import Body, PodPatch, Session
 
 _DECIMAL = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5}
+_SMALL_AND_LARGE = {"n": -9, "u": -6, "m": -3, "E": 18}
+# As the API server takes them, but no longer than anybody needs: in objects of the Dask operator they are any text.
+_QUANTITY = re.compile(
+    r"(?P<number>[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}))"
+    r"(?:(?P<decimal>[numkMGTPE]?)|(?P<binary>[KMGTPE])i|[eE](?P<exponent>[+-]?[0-9]{1,2}))"
+)
 
 POD_SECURITY: Body = {
     "runAsNonRoot": True,
@@ -28,14 +36,31 @@ CONTAINER_SECURITY: Body = {"allowPrivilegeEscalation": False, "capabilities": {
 
 
 def parse_quantity(text: str) -> Decimal:
-    """Return the value of a Kubernetes quantity: ``500m`` is 0.5, ``1Ki`` is 1024."""
-    number = text.rstrip("kmKMGTPi")
-    suffix = text[len(number) :]
-    if suffix == "m":
-        return Decimal(number) / 1000
-    if suffix in _BINARY:
-        return Decimal(number) * int(1024 ** _BINARY[suffix])
-    return Decimal(number).scaleb(_DECIMAL[suffix])
+    """Return the value of a Kubernetes quantity: ``500m`` is 0.5, ``1Ki`` is 1024.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    found = _QUANTITY.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is no quantity")
+    number = Decimal(found["number"])
+    if found["binary"]:
+        return number * int(1024 ** (1 + "KMGTPE".index(found["binary"])))
+    power = int(found["exponent"]) if found["exponent"] else (_DECIMAL | _SMALL_AND_LARGE)[found["decimal"] or ""]
+    return number.scaleb(power)
+
+
+def extended(resources: Mapping[str, str]) -> dict[str, int]:
+    """Return the extended resources among these, such as GPUs: they alone have a slash in their name."""
+    found = {}
+    for name, amount in resources.items():
+        with suppress(ValueError):  # what is no quantity asks for nothing
+            if "/" in name:
+                found[name] = int(parse_quantity(amount))
+    return found
 
 
 def quantity(text: str) -> str:

@@ -1,7 +1,7 @@
 """What is known of a run: how it goes, how it ended, and what is kept of it when its pods are gone.
 
 The sources are the Job's conditions, the pod's container status with the runner's report in the
-termination message, and the ConfigMap in which all that was kept. A user can write anything into the
+termination message, and what was kept (``_run_kept``). A user can write anything into the
 termination message, so it is parsed with bounds, and what does not fit is left out.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -18,8 +16,9 @@ from pydantic.alias_generators import to_camel
 
 from af_operator import names
 from af_operator.api.session import Run
-from af_operator.api.status import EXACT, ResultsStatus, RunStatus
+from af_operator.api.status import EXACT
 from af_operator.components import _pod_reasons
+from af_operator.components._run_kept import Kept, end_time, recorded, run_of, told
 from af_operator.model import Body, Finish, Health, LogRequest, ObjectRef, Observed, Session
 
 LOG_LINES = 200
@@ -61,14 +60,6 @@ class RunnerReport(_Lenient):
     error: str | None = Field(default=None, max_length=4096)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The ConfigMap that outlives the run's pods."""
-
-    log: str
-    record: Mapping[str, Any] = field(default_factory=dict)
-
-
 def spec(session: Session) -> Run:
     """Return the run's spec."""
     if session.spec.run is None:
@@ -83,14 +74,15 @@ def job_end(job: Body) -> Body | None:
 
 
 def finish(session: Session, observed: Observed) -> Finish | None:
-    """Return how and when the run ended, from the Job or, when that is gone, from what was kept."""
+    """Return how and when the run ended, from the Job or, when that is gone, from what was told or kept."""
     job = _job(session, observed)
-    end = job_end(job) if job else None
-    if end is None:
+    if job is None:
         kept = recorded(session, observed)
-        found = kept.record.get("finish") if kept else None
-        return Finish(found["reason"], found["message"], datetime.fromisoformat(found["time"])) if found else None
-    time = datetime.fromisoformat(end["lastTransitionTime"])
+        return told(session) or (kept.finish if kept else None)
+    end = job_end(job)
+    if end is None:
+        return None  # it goes on, whatever is written elsewhere
+    time = end_time(session, end)
     if end["type"] == "Complete":
         return Finish("Succeeded", "the run ended with exit code 0", time)
     return Finish(*_failure(session, observed, end), time)
@@ -105,18 +97,31 @@ def report(session: Session, observed: Observed) -> Mapping[str, Any]:
 def run_status(session: Session, observed: Observed) -> dict[str, Any] | None:
     """Return what is known of the run, as status writes it; None before it has a Job."""
     job, pod = _job(session, observed), _latest_pod(observed)
-    kept = recorded(session, observed)
-    if pod is None and kept and "run" in kept.record:
-        return {**kept.record["run"], **_end_of(session, observed)}
+    before = _known_before(session, observed) if pod is None else {}
+    if before:
+        return {**before, **_end_of(session, observed)}
     if job is None:
         return None
     counts = job.get("status", {})
-    status = RunStatus(
-        attempts=min(sum(counts.get(k) or 0 for k in ("active", "failed", "succeeded")), 100),
-        reason=_word(session, observed, job, pod),
-        **_of_pod(pod),
-    )
-    return status.model_dump(by_alias=True, exclude_none=True, mode="json")
+    attempts = sum(counts.get(k) or 0 for k in ("active", "failed", "succeeded"))
+    reason = _word(session, observed, job, pod)
+    return run_of({"attempts": min(max(0, attempts), 100), "reason": reason, **_of_pod(pod)})
+
+
+def _known_before(session: Session, observed: Observed) -> Mapping[str, Any]:
+    """Return what was known of the run when it had a pod; nobody but the operator has written what the status says."""
+    kept = recorded(session, observed)
+    of_status = run_of(session.status.get("run")) if told(session) and finish(session, observed) else {}
+    return of_status or (kept.run if kept else {})
+
+
+def outdated(session: Session, observed: Observed, kept: Kept) -> bool:
+    """Return whether the record lacks how the run ended, or says so of another end than its Job's."""
+    end = finish(session, observed)
+    if end is None:
+        return False
+    job = _job(session, observed)
+    return kept.finish is None or (job is not None and kept.finish.time != end.time)
 
 
 def log_wanted(session: Session, observed: Observed) -> LogRequest | None:
@@ -130,15 +135,6 @@ def log_wanted(session: Session, observed: Observed) -> LogRequest | None:
     if not ("running" in state or "terminated" in state):
         return None  # it never ran: the API server would answer with an error
     return LogRequest(pod["metadata"]["name"], names.RUN_CONTAINER, LOG_LINES)
-
-
-def recorded(session: Session, observed: Observed) -> Kept | None:
-    """Return what was kept of the run, or None."""
-    body = observed.get(ObjectRef("v1", "ConfigMap", names.run_log(session)))
-    if body is None:
-        return None
-    data = body.get("data") or {}
-    return Kept(data.get("log", ""), json.loads(data.get("record") or "{}"))
 
 
 def record(session: Session, observed: Observed) -> str:
@@ -158,7 +154,7 @@ def run_health(session: Session, observed: Observed) -> Health:
     if session.spec.suspend:
         return Health(False, "Suspended", "the run starts again when the session is resumed")
     job, pod = _job(session, observed), _latest_pod(observed)
-    if job is None or job["spec"].get("suspend"):
+    if job is None or job.get("spec", {}).get("suspend"):
         return Health(False, "WaitingForOthers", "the run starts when everything that it needs is ready")
     if pod is None:
         hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe job {names.run_job(session)}`"
@@ -198,12 +194,12 @@ def _failure(session: Session, observed: Observed, end: Body) -> tuple[str, str]
 
 
 def _last_words(session: Session, observed: Observed, pod: Body) -> str:
-    told = _report_of(pod)
+    report = _report_of(pod)
     kept = recorded(session, observed)
     log = kept.log if kept else observed.log_tail
     own = "\n".join(line for line in (log or "").splitlines() if not line.startswith(RUNNER_SAYS))
-    words = (told.error if told else None) or _pod_reasons.last_line(own)
-    if not words and told is None:
+    words = (report.error if report else None) or _pod_reasons.last_line(own)
+    if not words and report is None:
         words = _pod_reasons.last_line(_terminated(pod).get("message"))
     return f": {words}" if words else ""
 
@@ -212,7 +208,7 @@ def _word(session: Session, observed: Observed, job: Body, pod: Body | None) -> 
     end = observed.finished or finish(session, observed)
     if end:
         return end.reason
-    if job["spec"].get("suspend"):
+    if job.get("spec", {}).get("suspend"):
         return "Suspended" if session.spec.suspend else "Waiting"
     return "Running" if pod and _pod_reasons.is_ready(pod) else "Starting"
 
@@ -224,20 +220,19 @@ def _end_of(session: Session, observed: Observed) -> dict[str, Any]:
 
 
 def _of_pod(pod: Body | None) -> dict[str, Any]:
-    """Return the part of RunStatus that the latest pod knows."""
+    """Return the part of ``status.run`` that the latest pod knows."""
     if pod is None:
         return {}
-    terminated, told = _terminated(pod), _report_of(pod)
+    terminated, report = _terminated(pod), _report_of(pod)
     started = terminated.get("startedAt") or _container(pod).get("state", {}).get("running", {}).get("startedAt")
-    results = told.results.model_dump() if told and told.results else None
     return {
         "pod": pod["metadata"]["name"],
-        "exit_code": terminated.get("exitCode"),
-        "start_time": started,
-        "completion_time": terminated.get("finishedAt"),
-        "wall_seconds": told.wall_seconds if told else None,
-        "peak_memory_bytes": told.peak_memory_bytes if told else None,
-        "results": ResultsStatus.model_validate(results) if results else None,
+        "exitCode": terminated.get("exitCode"),
+        "startTime": started,
+        "completionTime": terminated.get("finishedAt"),
+        "wallSeconds": report.wall_seconds if report else None,
+        "peakMemoryBytes": report.peak_memory_bytes if report else None,
+        "results": report.results.model_dump() if report and report.results else None,
     }
 
 

@@ -35,6 +35,7 @@ from af_operator.model import (
     PodPatch,
     Profile,
     Session,
+    ref_of,
 )
 from af_operator.render import render
 
@@ -189,9 +190,13 @@ def _group(session: Session, profile: Profile, group: _dask_pools.Group, patch: 
         return
     if group.pool is None and not group.workers:
         return  # its last worker is gone: not planned any more, it goes too
-    number = group.replicas(group.live["spec"]["worker"]["replicas"])
-    pool = group.live["metadata"]["labels"][names.POOL]
-    yield _render_group(session, group, pool, number, group.live["spec"]["worker"]["spec"])
+    pod = _dask_pools.pod_of(group.live)
+    if pod is None:  # somebody has removed it: it is made anew where the pool that it was for is still there
+        yield Keep(ref_of(group.live)) if group.pool is None else _new_group(session, profile, group, patch)
+        return
+    number = group.replicas(_dask_pools.replicas_of(group.live))
+    pool = group.pool.name if group.pool else group.live["metadata"]["labels"][names.POOL]
+    yield _render_group(session, group, pool, number, pod)
 
 
 def _new_group(session: Session, profile: Profile, group: _dask_pools.Group, patch: PodPatch) -> Manifest:

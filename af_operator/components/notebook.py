@@ -74,10 +74,11 @@ def registration(session: Session, observed: Observed) -> HubServer | None:
 
 
 def _stopped(session: Session, observed: Observed) -> Iterator[Manifest]:
-    live = observed.get(_ref(session))
-    if live is not None:
+    live = observed.get(_ref(session)) or {}
+    pod = live.get("spec", {}).get("template", {}).get("spec")
+    if pod:
         # From what runs, not from the catalogue: that may be gone, or not fit any more, and still it has to stop.
-        yield _stateful_set(session, live["spec"]["template"]["spec"], replicas=0)
+        yield _stateful_set(session, pod, replicas=0)
 
 
 def _running(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Iterator[Manifest | Keep]:

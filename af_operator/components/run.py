@@ -14,7 +14,17 @@ from af_operator.api import GROUP
 from af_operator.api.session import Run
 from af_operator.components import _choices, _pods
 from af_operator.components._defaults import deadline, question, registration
-from af_operator.components._run_record import finish, job_end, log_wanted, record, recorded, report, run_health, spec
+from af_operator.components._run_kept import recorded
+from af_operator.components._run_record import (
+    finish,
+    job_end,
+    log_wanted,
+    outdated,
+    record,
+    report,
+    run_health,
+    spec,
+)
 from af_operator.model import POD, Body, Health, Keep, Kind, Manifest, ObjectRef, Observed, PodPatch, Profile, Session
 from af_operator.render import render
 
@@ -75,7 +85,7 @@ def _job(session: Session, profile: Profile, observed: Observed, patch: PodPatch
     if live is None and over:
         return  # it has run: making it anew would run it again
     stop = session.spec.suspend or over
-    released = live is not None and live["spec"].get("suspend") is False
+    released = live is not None and live.get("spec", {}).get("suspend") is False
     labels, pod = names.labels(session, NAME), _pod(session, profile, patch)
     template_hash = _pods.digest([labels, pod])
     if live is not None and live["metadata"].get("annotations", {}).get(TEMPLATE_HASH) != template_hash:
@@ -165,7 +175,7 @@ def _record(session: Session, observed: Observed) -> Iterator[Manifest | Keep]:
     ref = ObjectRef(CONFIG_MAP.api_version, CONFIG_MAP.kind, names.run_log(session))
     end = finish(session, observed)
     kept = recorded(session, observed)
-    if kept is not None and ("finish" in kept.record or end is None):
+    if kept is not None and not outdated(session, observed, kept):
         yield Keep(ref)
     elif kept is not None or observed.log_tail is not None or (end and not log_wanted(session, observed)):
         log = kept.log if kept else observed.log_tail or ""

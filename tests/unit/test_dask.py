@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from af_operator import names
 from af_operator.api.session import DaskPool
 from af_operator.components import _placement, dask
 from af_operator.components._dask_pools import HANDLED, WORKER_GROUP, group_name
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Keep, Manifest, Observed, PodPatch
+from af_operator.model import Body, Keep, Manifest, Observed, PodPatch, ref_of
 from af_operator.views import PoolView, SchedulerView
 from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
@@ -104,6 +105,24 @@ def test_the_dask_operator_looks_again_where_workers_are_missing() -> None:
     two["metadata"]["annotations"] = {HANDLED: "null"}
     [group] = bodies(made(world(cluster, two), pool()))
     assert "annotations" not in group["metadata"], "once"
+
+
+def test_a_group_whose_content_somebody_removed_is_made_anew_and_what_leaves_stays_until_its_workers_are_gone() -> None:
+    [cluster, group], _ = running(pool())
+    emptied = {key: value for key, value in group.items() if key != "spec"}
+    assert bodies(made(world(cluster, emptied), pool())) == bodies(made(world(cluster), pool()))
+    left = as_live({**emptied, "metadata": {"name": "zmumu-old-1", "labels": {names.POOL: "old"}}})
+    worker = live("apps/v1", "Deployment", "w", of_component("dask", "old", **{WORKER_GROUP: "zmumu-old-1"}))
+    assert Keep(ref_of(left)) in made(world(cluster, group, left, worker), pool())
+    assert left["metadata"]["name"] not in str(made(world(cluster, group, left), pool())), "and then it goes"
+
+
+def test_a_group_without_its_label_is_still_its_pools() -> None:
+    [cluster, group], _ = running(pool())
+    del group["metadata"]["labels"][names.POOL]
+    [found] = bodies(made(world(cluster, group), pool()))
+    assert found["metadata"]["labels"] == {names.POOL: "cpu"}
+    assert found["spec"] == group["spec"]
 
 
 def test_workers_without_gpus_keep_off_nodes_with_gpus_and_a_pool_is_no_other_for_that() -> None:

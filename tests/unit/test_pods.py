@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -50,6 +51,40 @@ def test_quantity(text: str, expected: str) -> None:
 )
 def test_binary_quantity(count: int, expected: str) -> None:
     assert _pods.binary_quantity(count) == expected
+
+
+# Left: what the API server takes in an object that others write.
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e3", "1000"),
+        ("1E3", "1000"),
+        ("15e-1", "1.5"),
+        ("1E", "1e18"),
+        ("1Ei", str(2**60)),
+        ("100n", "1e-7"),
+        ("2u", "2e-6"),
+        ("-5m", "-0.005"),
+        ("+.5", "0.5"),
+        ("1.", "1"),
+    ],
+)
+def test_every_form_of_a_quantity_is_read(text: str, value: str) -> None:
+    assert _pods.parse_quantity(text) == Decimal(value)
+
+
+NO_QUANTITIES = ["", "k", "1kk", "1 ", "x", "1e999999999", "1e", "NaN", "Infinity", "1_0", "\u0663", "9" * 99]
+
+
+@pytest.mark.parametrize("text", NO_QUANTITIES)
+def test_what_is_no_quantity_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match="no quantity"):
+        _pods.parse_quantity(text)
+
+
+def test_extended_resources_are_those_with_a_slash_and_a_quantity() -> None:
+    asked = {"nvidia.com/gpu": "2", "amd.com/gpu": "1k", "memory": "1Gi", "x/y": "many", "z/z": "1e999999999"}
+    assert _pods.extended(asked) == {"nvidia.com/gpu": 2, "amd.com/gpu": 1000}
 
 
 def test_resources_give_extended_resources_as_request_and_limit() -> None:
