@@ -11,6 +11,9 @@ from af_client.errors import ClientError, from_kube
 from af_kube.reflector import AT_ONCE, Reflector, Source
 from af_kube.store import Body, Index, Store, without_managed_fields
 
+WATCH_SECONDS = 45.0, 60.0
+"""Short: somebody who starts a server waits before the page that shows what this knows. They are two or three watches."""
+
 
 class Watched:
     """What is at several sources, such as namespaces.
@@ -24,7 +27,7 @@ class Watched:
     def __init__(self, api: AsyncTransport, sources: Iterable[Source], indexes: Mapping[str, Index] = {}) -> None:
         self.store: Store[Body] = Store(_kept, indexes=indexes)
         pages = asyncio.Semaphore(AT_ONCE)
-        self._reflectors = [Reflector(api, source, self.store, pages) for source in sources]
+        self._reflectors = [Reflector(api, source, self.store, pages, WATCH_SECONDS) for source in sources]
 
     async def ready(self, seconds: float = 5.0) -> bool:
         """Start watching if need be, wait until everything is there, and return whether it is fresh."""
