@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from af_client import hub_progress, spawner
+from af_client import hub_progress, reflector, spawner
 from af_client.model import Session
 from tests.support.fake_transport import condition, status
 from tests.support.spawner_bench import GOOD, Bench, session_path, until
@@ -93,6 +93,8 @@ async def test_an_operator_that_is_away_is_said_and_the_start_comes_good(monkeyp
 
 async def test_an_api_server_that_is_away_is_not_taken_for_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawner, "OPERATOR_SECONDS", 0.0)
+    for name in ("GRACE_SECONDS", "LONGEST_PAUSE"):
+        monkeypatch.setattr(reflector, name, 0.2)
     async with Bench.opened() as bench:
         server = bench.spawner("z")
         start = asyncio.create_task(server.start())

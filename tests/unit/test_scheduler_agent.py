@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import logging
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -21,6 +22,10 @@ AGENT = Path(__file__).parents[2] / "af_operator" / "templates" / "dask" / "sche
 CPU, GPU = "zmumu-cpu-1a2b3c", "zmumu-gpu-4d5e6f"
 
 
+SEEN_ENOUGH = threading.Event()
+"""What is slow ends early by it: the workers are threads of this process."""
+
+
 def load() -> Any:
     """Return the module as Dask's preload would import it."""
     spec = importlib.util.spec_from_file_location("scheduler_agent", AGENT)
@@ -29,6 +34,7 @@ def load() -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
+    module.STUCK_PAUSE = 0.5
     return module
 
 
@@ -94,6 +100,7 @@ async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
         "distributed.admin.tick.interval": "500ms",
         "distributed.scheduler.allowed-failures": 0,
     }
+    SEEN_ENOUGH.clear()
     with dask.config.set(settings):
         async with AsyncExitStack() as stack:
             logging.getLogger("distributed").setLevel(logging.ERROR)
@@ -107,7 +114,7 @@ def number(index: int) -> int:
 
 
 def slow(index: int, seconds: float) -> int:
-    time.sleep(seconds)
+    SEEN_ENOUGH.wait(seconds)
     return index
 
 
@@ -150,6 +157,7 @@ async def test_the_idle_go_first_and_who_is_busy_finishes_its_task(cluster: Clus
     await cluster.until(lambda a: a["cpu"]["wanted"] > 0, cpu={})
     gone = await cluster.shrink(1)
     assert f"{CPU}-worker-{0:010x}" not in gone
+    SEEN_ENOUGH.set()
     assert await busy == 7
 
 
@@ -168,16 +176,16 @@ async def test_tasks_of_one_who_goes_run_to_their_end(cluster: Cluster) -> None:
 async def test_a_task_that_does_not_end_runs_elsewhere_and_has_not_failed(cluster: Cluster) -> None:
     await cluster.worker(CPU, 0)
     client = await cluster.client()
-    task = client.submit(slow, 1, 4.0, pure=False)
+    task = client.submit(slow, 1, 60.0, pure=False)
     await cluster.until(lambda a: a["cpu"]["wanted"] > 0, cpu={})
     await cluster.worker(GPU, 0)
-    begin = time.monotonic()
     asked = {"cpu": {"keep": 0, "drain": 0.5}}
     await cluster.until(lambda a: bool(a["cpu"]["retired"]), **asked)
-    assert time.monotonic() - begin < 3, "its task was not waited for"
+    assert task.status == "pending", "it was not waited for"
     taken = cluster.scheduler.tasks[task.key]
     assert taken.processing_on
     assert taken.processing_on.name == f"{GPU}-worker-{0:010x}"
+    SEEN_ENOUGH.set()
     await cluster.workers.pop(f"{CPU}-worker-{0:010x}").close()
     assert await task == 1
     assert taken.suspicious == 0, "it was a planned end"
@@ -204,6 +212,7 @@ async def test_a_task_on_its_way_to_one_who_goes_is_waited_for(
     cluster.scheduler.extensions["stealing"].move_task_request(moved, here, there)
     gone = await cluster.until(lambda a: bool(a["gpu"]["retired"]), cpu={}, gpu={"keep": 0})
     assert moved.processing_on is here, gone
+    SEEN_ENOUGH.set()
     await cluster.workers.pop(str(there.name)).close()
     assert await client.gather(tasks) == [0, 1, 2, 3]
     assert moved.suspicious == 0
@@ -225,12 +234,13 @@ async def test_tasks_that_wait_at_one_who_goes_are_given_to_others(cluster: Clus
     for index in range(2):
         await cluster.worker(CPU, index)
     client = await cluster.client()
-    tasks = client.map(slow, range(100), seconds=0.1, pure=False)
+    tasks = client.map(slow, range(100), seconds=0.5, pure=False)
     await cluster.until(lambda a: a["cpu"]["wanted"] > 0, cpu={})
     assert min(len(ws.processing) for ws in cluster.scheduler.workers.values()) > 20, "all were sent to workers at once"
-    begin = time.monotonic()
-    assert len(await cluster.shrink(1)) == 1
-    assert time.monotonic() - begin < 3, "it did not run all that waited at it"
+    workers = dict(cluster.workers)
+    [gone] = await cluster.shrink(1)
+    assert workers[gone].state.executed_count < 20, "it did not run all that waited at it"
+    SEEN_ENOUGH.set()
     assert await client.gather(tasks) == list(range(100))
     assert {_times_computed(cluster, task.key) for task in tasks} == {1}
 
@@ -250,10 +260,11 @@ async def test_who_was_to_go_stays_when_more_may_stay_again(cluster: Cluster) ->
     for index in range(2):
         await cluster.worker(CPU, index)
     client = await cluster.client()
-    tasks = client.map(slow, range(2), seconds=2.0, pure=False)
+    tasks = client.map(slow, range(2), seconds=60.0, pure=False)
     await cluster.until(lambda a: a["cpu"]["wanted"] == 2, cpu={})
     await cluster.until(lambda a: len(a["cpu"]["retiring"]) == 1, cpu={"keep": 1})
     await cluster.until(lambda a: not a["cpu"]["retiring"], cpu={"keep": 2})
+    SEEN_ENOUGH.set()
     assert await client.gather(tasks) == [0, 1]
     end = time.monotonic() + 10
     while len(cluster.scheduler.running) < 2:
@@ -281,6 +292,7 @@ async def test_an_elastic_pool_grows_where_one_before_it_cannot(cluster: Cluster
     waiting = client.map(slow, range(40), seconds=0.2, pure=False)
     await cluster.until(lambda a: a["gpu"]["wanted"] > 0, cpu={}, gpu={"pool": "gpu", "most": 9})
     await cluster.until(lambda a: a["gpu"]["wanted"] == 0, cpu={"quiet": 0.0}, gpu={"quiet": 0.0})
+    SEEN_ENOUGH.set()
     await client.gather(waiting)
 
 
@@ -304,6 +316,7 @@ async def test_many_short_tasks_want_few_workers(cluster: Cluster) -> None:
     await client.gather(client.map(slow, range(5), seconds=0.01, pure=False))  # now it is known how long they take
     many = client.map(slow, range(400), seconds=0.01, pure=False)
     await cluster.until(lambda a: 0 < a["cpu"]["wanted"] <= 3, cpu={"quiet": 0.0})
+    SEEN_ENOUGH.set()
     await client.gather(many)
 
 

@@ -9,6 +9,7 @@ import pytest
 from jupyterhub import orm
 from traitlets import TraitError
 
+from af_client import reflector
 from af_client.hub_errors import NotStarted
 from tests.support.fake_api import refusal
 from tests.support.fake_transport import condition
@@ -53,7 +54,10 @@ async def test_a_start_that_cannot_write_its_secret_leaves_no_session(bench: Ben
     assert PATH not in bench.api.objects
 
 
-async def test_an_api_server_that_is_away_is_said_and_no_server_is_stopped(bench: Bench) -> None:
+async def test_an_api_server_that_is_away_is_said_and_no_server_is_stopped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "GRACE_SECONDS", 0.2)
     spawner = await bench.started(PATH, "z")
     await bench.api.go_away()
     await until(lambda: not spawner.sessions.fresh, 10)
