@@ -43,6 +43,8 @@ class QuietHub(JupyterHub):
 class HubInProcess:
     """`operator` tells what the operator says of each session that is not suspended; None: it is away."""
 
+    UNTIL_SECONDS = 15
+
     def __init__(self, api: FakeApi, folder: Path) -> None:
         self.api, self.folder = api, folder
         self.operator: tuple[Any, ...] | None = ("Ready", *GOOD)
@@ -120,7 +122,7 @@ class HubInProcess:
         return dict(json.loads(text).get("servers", {}).get(name, {}))
 
     async def until(self, user: str, name: str, **wanted: Any) -> dict[str, Any]:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(self.UNTIL_SECONDS):
             while True:
                 found = await self.server(user, name)
                 if all(found.get(k) == v for k, v in wanted.items()):

@@ -249,9 +249,7 @@ async def test_a_hub_that_goes_away_is_told_and_asked_nothing(tested: AnyHub, be
         view = await poll.until(lambda v: v.servers is None)
         assert view.trouble == f"JupyterHub's API at {tested.url} does not answer"
         assert poll.told == [None], "everybody is concerned, once"
-        began = time.monotonic()
-        poll.hub.start(HubServer("bob", "zmumu"))
-        assert time.monotonic() - began < 0.1, "no pass waits for it"
+        assert poll.hub.start(HubServer("bob", "zmumu")) is None, "no pass waits for it"
     finally:
         await tested.come_back()
     await poll.shows(ZMUMU, HubServer("bob", "zmumu"))

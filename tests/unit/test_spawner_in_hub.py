@@ -98,16 +98,15 @@ async def test_who_stops_a_server_that_is_still_starting_has_it_stopped(hub: Hub
     assert hub.api.objects[PATH]["spec"]["suspend"] is False
 
 
-async def test_what_kubectl_does_under_the_hub_is_seen_within_a_second(hub: HubInProcess) -> None:
+async def test_what_kubectl_does_under_the_hub_is_seen_at_once(hub: HubInProcess) -> None:
+    assert hub.hub.spawner_class.poll_interval.default_value > hub.UNTIL_SECONDS, "it is not JupyterHub that looks"
     for server in ("z", "y"):
         assert (await hub.ask("POST", f"/users/alice/servers/{server}", {}))[0] == 201
-    began = time.monotonic()
     await hub.api.drop(PATH)
     other = hub.api.objects[session_path("alice-y", "physics")]
     await hub.api.put(session_path("alice-y", "physics"), {**other, "spec": {**other["spec"], "suspend": True}})
     for server in ("z", "y"):
         await hub.until("alice", server, ready=False, pending=None)
-    assert time.monotonic() - began < 1
     assert (await hub.ask("POST", SERVER, {}))[0] == 201  # and can be started again
 
 
@@ -153,18 +152,17 @@ async def test_a_hub_that_lost_its_database_adopts_what_runs(hub: HubInProcess) 
 async def test_twenty_starts_at_once_cost_sixty_writes_and_the_hub_answers(hub: HubInProcess) -> None:
     await hub.ask("POST", "/users/alice/servers/first", {})
     hub.api.requests.clear()
-    slowest, done = 0.0, asyncio.Event()
+    waits, done = [0.0], asyncio.Event()
 
     async def health() -> None:
-        nonlocal slowest
         while not done.is_set():
             began = time.monotonic()
             async with hub.http.get(f"{hub.url}/hub/health") as answer:
                 assert answer.status == 200
-            slowest = max(slowest, time.monotonic() - began)
+            waits.append(time.monotonic() - began)
             await asyncio.sleep(0.05)
 
-    watching = asyncio.create_task(health())
+    watching, first = asyncio.create_task(health()), time.monotonic()
     await asyncio.gather(*(hub.ask("POST", f"/users/alice/servers/s{n}", {}) for n in range(20)))
     for n in range(20):
         await hub.until("alice", f"s{n}", ready=True)
@@ -172,7 +170,7 @@ async def test_twenty_starts_at_once_cost_sixty_writes_and_the_hub_answers(hub: 
     await watching
     assert len(hub.api.writes) == 60
     assert [r for r in hub.api.requests if r.verb == "GET" and "watch" not in r.query] == []
-    assert slowest < 1
+    assert max(waits) < (time.monotonic() - first) / 3, "nobody else is served while servers start"
 
 
 class Browser:
