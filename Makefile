@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/.local/bin:$(PATH)
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
+# Where it is set, as in many containers, every process of a test run compiles Python's libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster tests/contract
 
@@ -44,9 +46,10 @@ lint: venv ## ruff, mypy --strict, import contracts
 	@$(BIN)/mypy
 	@said=$$($(BIN)/lint-imports --no-cache) || { echo "$$said"; exit 1; }
 
-check: lint ## Everything that needs no cluster (about three minutes)
+check: lint ## Everything that needs no cluster (about a minute)
 	@$(BIN)/python -m af_operator.crdgen --check
-	@ulimit -v 8388608; $(BIN)/pytest -q $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"  # KiB: a test that runs away fails, and does not take the machine along
+	@# More workers than cores, for tests wait a lot. In KiB, for each: a test that runs away fails, and does not take the machine along.
+	@ulimit -v 8388608; $(BIN)/pytest -q -n 3 --dist loadfile $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"
 
 e2e: cluster ## End-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
 	@$(BIN)/pytest -m cluster $(ARGS)

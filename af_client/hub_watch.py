@@ -12,7 +12,7 @@ from af_kube.reflector import AT_ONCE, Reflector, Source
 from af_kube.store import Body, Index, Store, without_managed_fields
 
 WATCH_SECONDS = 45.0, 60.0
-"""Short: somebody who starts a server waits before the page that shows what this knows. They are two or three watches."""
+"""Short: somebody who starts a server waits before the page that shows what this knows. They are few watches."""
 
 
 class Watched:
