@@ -3,13 +3,16 @@
 import base64
 import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from local_cluster import locks
 from local_cluster.api import Kubectl
 from local_cluster.errors import ClusterError
 from local_cluster.images import REFERENCES
@@ -26,6 +29,7 @@ USER = "alice"
 ORIGIN_NODE_PORT = 31094
 HUB_NODE_PORT = 31080
 ROLLOUT_SECONDS = 180
+LOCK = Path(tempfile.gettempdir()) / f"af-facility-{os.getuid()}.lock"
 TOKEN_LIFETIME = "24h"  # noqa: S105 (a duration)
 
 Document = dict[str, Any]
@@ -101,6 +105,18 @@ def node_address(kubectl: Kubectl) -> str:
 
 def install_chart(progress: Progress, kubectl: Kubectl, images: Mapping[str, str]) -> None:
     """Install or upgrade the release; does not wait for it."""
+    with alone(progress):
+        _install_chart(progress, kubectl, images)
+
+
+@contextmanager
+def alone(progress: Progress) -> Iterator[None]:
+    """Let only one process at a time use helm, which refuses to work on a release that another helm works on."""
+    with locks.held(LOCK, lambda: progress.note("another command is installing the chart: waiting for it")):
+        yield
+
+
+def _install_chart(progress: Progress, kubectl: Kubectl, images: Mapping[str, str]) -> None:
     with progress.step("applying the definitions of the kinds"):
         # helm leaves crds/ alone on an upgrade.
         kubectl.apply("\n---\n".join(file.read_text() for file in sorted((CHART / "crds").glob("*.yaml"))))
@@ -163,9 +179,7 @@ def write_user_kubeconfig(kubectl: Kubectl, path: Path, namespace: str = TENANT,
         "contexts": [{"name": user, "context": {"cluster": name, "user": user, "namespace": namespace}}],
         "current-context": user,
     }
-    partial = path.with_name(f".{path.name}")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600, exist_ok=False)
-    partial.write_text(yaml.safe_dump(config))
-    partial.replace(path)
-    return path
+    # A file of mode 0600, with a name that nobody else has.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
+        yaml.safe_dump(config, partial)
+    return Path(partial.name).replace(path)

@@ -32,7 +32,8 @@ UNSEEN = {
     "kubernetes.dask.org daskworkergroups delete",
 }
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+# It restarts the Dask operator, and looks at all that this asks for.
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

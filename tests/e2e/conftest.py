@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from kubernetes import config
-from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from local_cluster import facility as demo
 from local_cluster.progress import Progress
@@ -28,18 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def facility() -> demo.Facility:
-    """Chart, tenant `physics`, origin and catalogue; idempotent, shared by all tests."""
-    return install()
-
-
-# helm refuses to work on a release that another helm works on: another test run on the same cluster.
-@retry(
-    retry=retry_if_exception_message(match=r"(?s).*another operation .* is in progress"),
-    stop=stop_after_delay(60),
-    wait=wait_fixed(0.5),
-    reraise=True,
-)
-def install() -> demo.Facility:
+    """Chart, tenant `physics`, origin and catalogue; idempotent, shared by all tests of all workers."""
     return demo.install(Progress())
 
 

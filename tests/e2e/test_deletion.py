@@ -51,7 +51,10 @@ def test_a_session_deleted_while_it_is_created_leaves_nothing(tenant: Tenant, ch
         print(f"{len(audit.created(OPERATOR, namespace=tenant.namespace))} children were created")
 
 
-@pytest.fixture(params=[1, 0], ids=["with-the-operator", "without-the-operator"])
+WITHOUT = pytest.param(0, id="without-the-operator", marks=pytest.mark.alone)
+
+
+@pytest.fixture(params=[pytest.param(1, id="with-the-operator"), WITHOUT])
 def replicas(request: pytest.FixtureRequest) -> Iterator[int]:
     """How many operators there are when the namespace goes; one afterwards."""
     yield request.param

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from local_cluster import facility as demo
 from tests.support import catalogue
+from tests.support.pools import sizes, start
 from tests.support.tenant import HEADLESS, Body, Tenant, condition, kubectl, poll
 
 PROGRAM = """
@@ -19,8 +21,22 @@ with Client() as client:
     print("used by", client.submit(lambda: __import__("socket").gethostname(), resources=names).result(60))
     print("resources", [w["resources"] for w in client.scheduler_info(n_workers=-1)["workers"].values()])
 """
-
-
+ELASTIC = """
+import time
+from dask.distributed import Client
+with Client() as client:
+    begin = time.time()
+    first = client.submit(lambda: time.time(), resources={"GPU": 1}, pure=False)
+    more = client.map(lambda index: time.sleep(1) or index, range(8), resources={"GPU": 1}, pure=False)
+    print(f"first GPU task after {first.result(180) - begin:.1f} s", flush=True)
+    assert sorted(client.gather(more)) == list(range(8))
+    print("workers", len(client.nthreads()), flush=True)
+    del more
+    end = time.time() + 150
+    while len(client.nthreads()) > 1 and time.time() < end:
+        time.sleep(0.5)
+    print("workers at the end", len(client.nthreads()), flush=True)
+"""
 MORE = "from af_client.here import session; session.scale('gpu', 3); __import__('time').sleep(600)"
 INTERACTIVE = {"user": "admin", "mode": "Interactive"}
 KEEP_OFF = (
@@ -141,6 +157,19 @@ def test_the_profile_says_how_many_are_free(shared_tenant: Tenant) -> None:
     assert "gpu 1 of 2 free" in kubectl("get", "analysisprofiles", "--output=wide")
     shared_tenant.kubectl("delete", "analysissession", "one")
     poll(lambda: free() == (2, 2), "the GPU is free again")
+
+
+@pytest.mark.timeout(400)
+def test_an_elastic_pool_comes_for_its_tasks_and_goes_after_them(shared_tenant: Tenant) -> None:
+    cpu = {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 1}}
+    start(shared_tenant, "elastic", ELASTIC, {"pools": [cpu, gpu_pool("gpu", 0, 2)]})
+    shared_tenant.wait(
+        "elastic", lambda body: sizes(body).get("gpu", (0, 0))[1] == 2, 120, "two GPU workers are wanted"
+    )
+    shared_tenant.wait_condition("elastic", "RunComplete", reason="Succeeded", seconds=240)
+    log = json.loads(shared_tenant.kubectl("get", "configmap", "elastic-run-log", "-o", "json"))["data"]["log"]
+    assert "workers at the end 1" in log
+    print(re.findall(r"first GPU task after .*", log))
 
 
 def missing_one(body: Body) -> bool:

@@ -15,6 +15,8 @@ from tests.support.tenant import HEADLESS, Tenant, poll
 
 LEASE_SECONDS = 15
 
+pytestmark = pytest.mark.alone  # they stop operators
+
 
 @pytest.fixture(scope="module")
 def two_replicas() -> Iterator[None]:

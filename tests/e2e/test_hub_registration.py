@@ -87,6 +87,7 @@ def test_stopped_in_the_hub_is_suspended_and_resumed_by_kubectl_is_shown_again(
     registered(tenant, name)
 
 
+@pytest.mark.alone  # it takes the Hub away
 def test_without_the_hub_a_session_is_ready_and_is_registered_when_it_is_back(
     tenant: Tenant, alice: HubUser, name: str
 ) -> None:

@@ -61,6 +61,7 @@ def two(hub: Hub, physics: Tenant) -> Iterator[list[Running]]:
         yield list(pool.map(lambda user: Running.begin(user, physics), people))
 
 
+@pytest.mark.alone  # they stop the Hub, the next one loses its database
 @pytest.mark.parametrize("end", [replace_hub, kill_hub])
 def test_the_hub_dies(two: list[Running], hub: Hub, physics: Tenant, end: Callable[[], None]) -> None:
     end()
@@ -69,6 +70,7 @@ def test_the_hub_dies(two: list[Running], hub: Hub, physics: Tenant, end: Callab
         running.lives_on(physics)
 
 
+@pytest.mark.alone
 def test_the_database_is_lost(two: list[Running], hub: Hub, physics: Tenant) -> None:
     kill_hub(DATABASE)
     poll(hub.answers, "JupyterHub answers again")
@@ -97,6 +99,7 @@ def operator_away() -> Iterator[None]:
         operator_pod.scale(1)
 
 
+@pytest.mark.alone  # it takes the operator away
 def test_the_operator_is_away_while_somebody_launches(eve: HubUser, hub: Hub) -> None:
     with operator_away():
         eve.launch(SERVER, {"size": "small"})

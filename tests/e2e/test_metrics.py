@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from local_cluster.facility import SYSTEM_NAMESPACE
 from tests.support.tenant import HEADLESS, Tenant, kubectl
 
@@ -16,6 +18,7 @@ def scrape() -> dict[str, float]:
     return {m[1]: float(m[2]) for m in found if m}
 
 
+@pytest.mark.alone  # it counts what the operator does for whomever
 def test_the_metrics_tell_of_sessions_passes_and_requests(tenant: Tenant) -> None:
     assert kubectl("get", "--raw", f"{PROXY}/healthz") == "ok"
     assert kubectl("get", "--raw", f"{PROXY}/readyz") == "ok"

@@ -25,6 +25,7 @@ from af_client.errors import Forbidden
 from af_client.sessions import Sessions
 from local_cluster.settings import CHECKOUT
 from tests.support.catalogue import profile
+from tests.support.hubs import free_port
 from tests.support.people import Person
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
 
@@ -135,8 +136,8 @@ async def test_it_goes_on_when_the_pod_starts_again(alice: Person, lab: str, sha
 
 
 def test_the_port_of_ones_choice(alice: Person, lab: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         done = alice.af("open", lab, "--port", str(port))
         assert (done.returncode, done.stderr) == (
             2,

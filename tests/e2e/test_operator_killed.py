@@ -26,6 +26,8 @@ pathlib.Path(os.environ["AF_RESULTS"], "sum.txt").write_text("42")
 RUN = {"command": ["python", "main.py"], "source": {"files": {"main.py": PROGRAM}}}
 SPEC = {**HEADLESS, "run": RUN, "dask": DASK}
 
+pytestmark = pytest.mark.alone  # they kill the operator
+
 Moment = Callable[[Tenant, Audit], object]
 
 

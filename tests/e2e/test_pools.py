@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from signal import Signals
 
-import pytest
-
 from tests.support import signals
 from tests.support.audit import OPERATOR, Audit, all_told
-from tests.support.pools import deployments, pools, settled, sizes, start, start_holding, stop
+from tests.support.pools import deployments, pools, settled, start_holding, stop
 from tests.support.tenant import Tenant, condition, kubectl, poll
-
-GPU_PROGRAM = """
-import time
-from dask.distributed import Client
-with Client() as client:
-    begin = time.time()
-    first = client.submit(lambda: time.time(), resources={"GPU": 1}, pure=False)
-    more = client.map(lambda index: time.sleep(1) or index, range(8), resources={"GPU": 1}, pure=False)
-    print(f"first GPU task after {first.result(180) - begin:.1f} s", flush=True)
-    assert sorted(client.gather(more)) == list(range(8))
-    print("workers", len(client.nthreads()), flush=True)
-    del more
-    end = time.time() + 150
-    while len(client.nthreads()) > 1 and time.time() < end:
-        time.sleep(0.5)
-    print("workers at the end", len(client.nthreads()), flush=True)
-"""
-
-
-@pytest.mark.timeout(400)
-def test_an_elastic_gpu_pool_comes_for_its_tasks_and_goes_after_them(tenant: Tenant) -> None:
-    cpu = {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 1}}
-    gpu = {"name": "gpu", "nodePool": "gpu", "size": "gpu", "gpusPerWorker": 1, "workers": {"min": 0, "max": 2}}
-    start(tenant, "elastic", GPU_PROGRAM, {"pools": [cpu, gpu]})
-    tenant.wait("elastic", lambda body: sizes(body).get("gpu", (0, 0))[1] == 2, 120, "two GPU workers are wanted")
-    tenant.wait_condition("elastic", "RunComplete", reason="Succeeded", seconds=240)
-    log = json.loads(tenant.kubectl("get", "configmap", "elastic-run-log", "-o", "json"))["data"]["log"]
-    assert "workers at the end 1" in log
-    print(re.findall(r"first GPU task after .*", log))
 
 
 def test_an_elastic_pool_costs_nothing_while_nothing_changes(tenant: Tenant) -> None:

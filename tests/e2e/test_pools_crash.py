@@ -36,6 +36,7 @@ def quiet(tenant: Tenant) -> bool:
     return there == FEW and asked == str(FEW["cpu"]) and sizes(tenant.session(NAME)) == wanted
 
 
+@pytest.mark.alone  # it kills an operator of its own, and there can be one only
 @pytest.mark.timeout(900)
 def test_a_shrink_survives_a_death_at_each_write(tenant: Tenant, operator: Operator) -> None:
     proxy, process = operator

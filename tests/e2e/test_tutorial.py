@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_cluster import facility as demo
+from local_cluster.progress import Progress
 from tests.support import attended
 from tests.support.tenant import ENVIRONMENT, kubectl
 
@@ -53,7 +54,8 @@ def report(done: subprocess.CompletedProcess[str]) -> str:
 def test_every_command_of_the_first_run_works() -> None:
     tutorial = TUTORIALS / "first-run.md"
     assert len(blocks(tutorial, "bash")) >= 7
-    done = follow(tutorial)
+    with demo.alone(Progress()):  # its reader types `helm upgrade`
+        done = follow(tutorial)
     assert done.returncode == 0, report(done)
     assert "as it should be" in done.stdout, report(done)
     assert (demo.CHECKOUT / "out/by-hand/zmumu.png").read_bytes().startswith(b"\x89PNG"), report(done)

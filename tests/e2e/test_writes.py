@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from tests.support import operator_pod
 from tests.support.audit import OPERATOR, Audit, Call, all_told
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
@@ -22,6 +24,7 @@ FULL = {
 }
 
 
+@pytest.mark.alone  # it replaces the operator
 def test_a_restart_writes_nothing(tenant: Tenant) -> None:
     """Sessions that run, have finished and are suspended are all as they should be: there is nothing to write."""
     waits = {"command": ["sleep", "300"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -156,7 +157,7 @@ def dump(tenant: Tenant) -> str:
 def audit_log() -> Path:
     """Return the API server's audit log."""
     done = subprocess.run(
-        [".venv/bin/python", "-m", "local_cluster", "audit-log"],
+        [sys.executable, "-m", "local_cluster", "audit-log"],
         cwd=demo.CHECKOUT,
         capture_output=True,
         text=True,

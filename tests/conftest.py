@@ -1,0 +1,33 @@
+"""Which tests go to the same one of the workers that run beside each other (`--dist loadfile`): those of a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = {
+    # There are two GPUs, and these tests know how many are free.
+    "tests/e2e/test_gpu_pool.py": "gpus",
+    "tests/e2e/test_hyperscan.py": "gpus",
+    "tests/e2e/test_writes.py": "gpus",
+    # Both make the demo, whose results have one place.
+    "tests/e2e/test_tutorial.py": "demo",
+    "tests/e2e/test_zmumu.py": "demo",
+}
+"""Files that use one thing, and so do not run beside each other."""
+
+
+class ByFile(LoadScopeScheduling):
+    """Gives the tests of a file, or of those that go together, to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return TOGETHER.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Schedule so in place of pytest-xdist's own `loadfile`."""
+    assert all((config.rootpath / file).exists() for file in TOGETHER)
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
