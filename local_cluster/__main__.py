@@ -1,7 +1,6 @@
 """``python -m local_cluster``: start, stop and look at the local cluster."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from local_cluster import locks
 from local_cluster.embedded import EmbeddedCluster
 from local_cluster.errors import ClusterError
 from local_cluster.kind import KindCluster
@@ -120,13 +120,8 @@ def docker_answers() -> bool:
 
 @contextlib.contextmanager
 def locked(progress: Progress) -> Iterator[None]:
-    """Let only one command at a time change the cluster. The kernel drops the lock of a process that dies."""
-    with open(os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as file:  # noqa: PTH123 (a descriptor)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note("another command is changing the local cluster: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Let only one command at a time change the cluster."""
+    with locks.held(LOCK, lambda: progress.note("another command is changing the local cluster: waiting for it")):
         yield
 
 

