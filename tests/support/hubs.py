@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
@@ -93,10 +96,25 @@ def path_of(server: HubServer) -> str:
     return f"/users/{user}/servers/{name}" if name else f"/users/{user}/server"
 
 
+PORTS = range(10_000, 30_000)
+"""Below those that the kernel gives to whoever connects: what is free now is so still when its server starts."""
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """Return ports in an order of our own, apart from those of the workers beside us."""
+    worker, workers = (os.environ.get(f"PYTEST_XDIST_WORKER{name}", "") for name in ("", "_COUNT"))
+    mine = PORTS[int(worker.removeprefix("gw") or 0) :: int(workers or 1)]
+    return iter(random.sample(mine, len(mine)))
+
+
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a port that nobody listens at, and that is given to nobody else."""
+    for port in _ports():
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class RealHub:
