@@ -36,6 +36,7 @@ class Bed:
     namespace: str
     store: Callable[[dict[str, Any]], dict[str, Any]]
     get: Callable[[str, str], dict[str, Any] | None]
+    put: Callable[[Mapping[str, Any]], object]
 
     def session(self, name: str = "s") -> SessionRef:
         body = {**SESSION, "metadata": {"name": name, "namespace": self.namespace}, "spec": SPEC}
@@ -55,7 +56,8 @@ class Bed:
 
 def fake_bed() -> Bed:
     fake = FakeCluster()
-    return Bed(fake, "contract", fake.store, lambda kind, name: fake.objects.get((kind, "contract", name)))
+    get = lambda kind, name: fake.objects.get((kind, "contract", name))  # noqa: E731
+    return Bed(fake, "contract", fake.store, get, lambda body: fake._put("MODIFIED", dict(body)))
 
 
 @asynccontextmanager
@@ -77,8 +79,11 @@ async def real_bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
         except dynamic.exceptions.NotFoundError:
             return None
 
+    def put(body: Mapping[str, Any]) -> object:
+        return resource(body["kind"]).replace(dict(body), namespace=namespace)
+
     async with connected(kubeconfig) as api:
-        yield Bed(KubernetesCluster(api), namespace, store, get)
+        yield Bed(KubernetesCluster(api), namespace, store, get, put)
     core.delete_namespace(namespace)
 
 
@@ -156,6 +161,14 @@ async def test_a_change_is_of_this_very_object(bed: Bed, verb: str) -> None:
     other = {"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}
     await fails(Unavailable, getattr(bed.cluster, verb)(at(other, body, a="2")))
     assert (await getattr(bed.cluster, verb)(at(made, body, a="2")))["data"] == {"a": "2"}
+
+
+async def test_overwrite_takes_away_what_is_null(bed: Bed) -> None:
+    body = bed.config_map(bed.session(), "c", a="1")
+    made = await bed.cluster.create(body)
+    bed.put({**made, "data": {"a": "1", "added": "by hand"}})
+    wanted = at(made, body, a="1")
+    assert (await bed.cluster.overwrite({**wanted, "data": {"a": "1", "added": None}}))["data"] == {"a": "1"}
 
 
 async def test_an_apply_to_what_is_gone_makes_nothing(bed: Bed) -> None:

@@ -123,10 +123,7 @@ def _managed(body: Body, operation: str) -> dict[str, Any]:
 
 
 def _merge(live: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **live,
-        **{
-            k: _merge(live[k], v) if isinstance(v, dict) and isinstance(live.get(k), dict) else v
-            for k, v in want.items()
-        },
-    }
+    """A merge patch: what is null goes."""
+    both = {k: isinstance(v, dict) and isinstance(live.get(k), dict) for k, v in want.items()}
+    merged = {k: _merge(live[k], v) if both[k] else v for k, v in want.items()}
+    return {k: v for k, v in {**live, **merged}.items() if v is not None}
