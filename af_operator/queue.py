@@ -71,6 +71,7 @@ class WorkQueue:
         self._active: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
+        self._faults: dict[Key, int] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
@@ -113,21 +114,26 @@ class WorkQueue:
             self._again.discard(key)
             self._make_ready(key)
 
-    def failed(self, key: Key, at_least: float = 0.0) -> float:
-        """Schedule a key again after a failure and return the delay: exponential, with jitter."""
-        failures = self._failures[key] = self.failures(key) + 1
+    def failed(self, key: Key, at_least: float = 0.0, *, fault: bool = False) -> float:
+        """Schedule a key again after a failure and return the delay: exponential, with jitter.
+
+        `fault`: it was none of the API server's, so it is counted beside the others.
+        """
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        self._faults[key] = self.faults(key) + fault
         ceiling = min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 16))
         delay = max(at_least, ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         self.add(key, delay)
         return delay
 
-    def failures(self, key: Key) -> int:
-        """Return how often in a row the passes over `key` have failed."""
-        return self._failures.get(key, 0)
+    def faults(self, key: Key) -> int:
+        """Return how many faults the passes over `key` have met since one succeeded."""
+        return self._faults.get(key, 0)
 
     def succeeded(self, key: Key) -> None:
         """Forget the failures of `key`."""
         self._failures.pop(key, None)
+        self._faults.pop(key, None)
 
     def _make_ready(self, key: Key, *, later: bool = False) -> None:
         if key in self._active:

@@ -15,11 +15,9 @@ from af_operator.queue import WorkQueue
 
 PASSES = Histogram("af_operator_pass_seconds", "Duration of a pass over one session or profile")
 FAILURES = Counter("af_operator_pass_failures", "Passes that ended with an error", ["error"])
-BROKEN = Gauge(
-    "af_operator_broken", "Sessions and profiles whose passes fail again and again, by a fault of the operator"
-)
+BROKEN = Gauge("af_operator_broken", "Sessions and profiles at which the operator fails again and again")
 TOLD_AFTER = 3
-"""Failures in a row after which people are told: one or two may come of a moment."""
+"""Faults in a row after which people are told: one or two may come of a moment."""
 AT_LEAST = 5.0
 """Seconds until a pass is tried again that has met a fault of ours."""
 
@@ -60,11 +58,12 @@ async def _one(queue: WorkQueue, passes: Passes, clock: Clock, key: Key) -> None
         log.warning("the API server is unavailable", error=str(error), retry_seconds=round(delay, 1))
     except Exception as error:
         FAILURES.labels(type(error).__name__).inc()
-        delay = queue.failed(key, at_least=AT_LEAST)
+        delay = queue.failed(key, at_least=AT_LEAST, fault=True)
         log.exception("a pass failed", retry_seconds=round(delay, 1))
         await _tell(queue, passes, key, error)
     else:
-        if queue.failures(key) >= TOLD_AFTER:
+        if queue.faults(key) >= TOLD_AFTER:
+            BROKEN.dec()
             log.info("passes succeed again")
         queue.succeeded(key)
         if again is not None:
@@ -72,8 +71,10 @@ async def _one(queue: WorkQueue, passes: Passes, clock: Clock, key: Key) -> None
 
 
 async def _tell(queue: WorkQueue, passes: Passes, key: Key, error: Exception) -> None:
-    if queue.failures(key) < TOLD_AFTER:
+    if queue.faults(key) < TOLD_AFTER:
         return
+    if queue.faults(key) == TOLD_AFTER:
+        BROKEN.inc()
     try:
         await passes.tell_broken(key, error)
     except Exception as again:  # noqa: BLE001 - the first error is logged, and the next pass tries to tell again

@@ -13,7 +13,7 @@ from af_operator.errors import Unavailable
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import BLIND_RETRY
-from af_operator.worker import TOLD_AFTER, _one
+from af_operator.worker import BROKEN, TOLD_AFTER, _one
 from tests.support.bench import SPEC, Bench
 
 
@@ -52,7 +52,7 @@ async def failing(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int, que
 
 
 async def test_a_pass_that_fails_again_and_again_is_told_to_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, queue = Bench(), WorkQueue()
+    bench, queue, counted = Bench(), WorkQueue(), BROKEN._value.get()
     await bench.settle()
     before = bench.status
     await failing(bench, monkeypatch, TOLD_AFTER - 1, queue)
@@ -68,6 +68,9 @@ async def test_a_pass_that_fails_again_and_again_is_told_to_its_user(monkeypatch
         "InternalError"
     }
     assert bench.status["phase"] == before["phase"]
+    assert BROKEN._value.get() == counted + 1
+    await _one(queue, bench.reconcile, lambda: bench.now, bench.key)
+    assert BROKEN._value.get() == counted
     await bench.settle()
     assert "InternalError" not in {c["type"] for c in bench.status["conditions"]}, "and it is over when it is over"
 
@@ -83,7 +86,7 @@ async def test_who_cannot_be_told_of_a_failure_takes_no_worker_along(monkeypatch
     bench, queue = Bench(), WorkQueue()
     bench.cluster.errors["status"] = Unavailable("503")
     await failing(bench, monkeypatch, TOLD_AFTER + 1, queue)
-    assert queue.failures(bench.key) == TOLD_AFTER + 1
+    assert queue.faults(bench.key) == TOLD_AFTER + 1
 
 
 async def test_a_source_is_read_again_only_where_its_text_is_needed_and_not_at_hand() -> None:

@@ -99,3 +99,24 @@ async def test_backoff_grows_to_its_bound_and_is_forgotten_on_success() -> None:
     assert queue.failed(key, at_least=7) == pytest.approx(7)
     queue.add(key)
     assert await drain(queue) == [key]
+
+
+async def test_what_has_changed_goes_before_what_is_only_looked_at_again() -> None:
+    queue = WorkQueue()
+    for number in range(3):
+        queue.add(Key("many", f"s{number}"), later=True)
+    queue.add(Key("other", "changed"))
+    queue.add(Key("many", "s2"))  # was to come last, and has changed now
+    queue.add(Key("many", "s2"), later=True)
+    assert len(queue) == 4
+    found = [await queue.get() for _ in range(4)]
+    assert [key.name for key in found] == ["changed", "s2", "s0", "s1"]
+
+
+async def test_faults_are_counted_beside_other_failures_until_a_pass_succeeds() -> None:
+    queue, key = WorkQueue(), Key("a", "x")
+    for fault, faults in ((True, 1), (False, 1), (True, 2)):
+        queue.failed(key, fault=fault)
+        assert queue.faults(key) == faults
+    queue.succeeded(key)
+    assert queue.faults(key) == 0
