@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,10 +144,14 @@ class Reflector:
     async def ready(self, seconds: float = 5.0) -> bool:
         """Start if need be, wait until the list is there, and return whether the store is fresh."""
         self.start()
-        deadline = time.monotonic() + seconds
-        while not self._listed and (left := deadline - time.monotonic()) > 0:
-            await self._store.changed(left)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.filled(), seconds)
         return self.fresh
+
+    async def filled(self) -> None:
+        """Wait until the whole list was read once."""
+        while not self._listed:
+            await self._store.changed(seconds=60)
 
     def start(self) -> None:
         """Begin, unless it runs, or is to begin anew in a moment."""

@@ -98,8 +98,7 @@ class Watches:
     async def filled(self) -> None:
         """Wait until every list was read once, and kopf has told of every session and profile."""
         for reflector in self._reflectors:
-            while not await reflector.ready(60):
-                pass
+            await reflector.filled()
         for witness, store in zip(self.witnesses.values(), (self._world.sessions, self._world.profiles), strict=True):
             while witness.awaited:
                 await store.changed(1)

@@ -113,6 +113,7 @@ async def test_nothing_is_filled_before_each_list_is_there_and_kopf_has_told_all
     world = World()
     found = Watches(NoServer(), world, ["a"])  # type: ignore[arg-type]
     waiting = asyncio.create_task(found.filled())
+    found._reflectors[0]._lose(ValueError("lost once it was listed"))
     for reflector in found._reflectors:
         assert str(reflector.source) in str(found.missing())
         await asyncio.sleep(0)
