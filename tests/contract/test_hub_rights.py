@@ -13,7 +13,7 @@ from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
 from local_cluster.settings import KUBECONFIG, LOCAL
 from tests.contract.on_cluster import account, answer, create, refused, until
-from tests.contract.test_chart_policies import can
+from tests.contract.test_chart_policies import allowed
 
 HUB = account(facility.SYSTEM_NAMESPACE, "hub")
 REFUSAL = "JupyterHub writes no Secret but those of type Opaque that an AnalysisSession owns"
@@ -54,7 +54,7 @@ def test_it_may_use_sessions_profiles_and_secrets_by_name(kubectl: Kubectl, name
         "serviceaccounts/token", "nodes", "namespaces",
     )  # fmt: skip
     verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate")
-    found = {(v, r) for r in resources for v in verbs if can(kubectl, HUB, namespace, v, r)}
+    found = allowed(kubectl, HUB, namespace, {(verb, resource) for verb in verbs for resource in resources})
     sessions = {(v, "analysissessions") for v in verbs if v not in ("update", "deletecollection")}
     profiles = {(v, "analysisprofiles") for v in ("get", "list", "watch")}
     assert found == sessions | profiles | {(v, "secrets") for v in ("get", "create", "patch")}
