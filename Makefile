@@ -11,6 +11,12 @@ export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster tests/contract
+# First those that share the cluster, side by side, then those that have it to themselves. 5: ARGS picks none of them.
+define CLUSTER_TESTS
+	@shared=0; $(BIN)/pytest -n 3 --dist loadfile -m "cluster and not alone" $(ARGS) || shared=$$?; \
+	alone=0; $(BIN)/pytest -m "cluster and alone" $(ARGS) || alone=$$?; \
+	case $$shared$$alone in 00|05|50) ;; *) exit 1 ;; esac
+endef
 
 .PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench clean
 
@@ -51,14 +57,16 @@ check: lint ## Everything that needs no cluster (about a minute)
 	@# More workers than cores, for tests wait a lot. In KiB, for each: a test that runs away fails, and does not take the machine along.
 	@ulimit -v 8388608; $(BIN)/pytest -q -n 3 --dist loadfile $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"
 
-e2e: cluster ## End-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
-	@$(BIN)/pytest -m cluster $(ARGS)
+e2e: cluster ## Contract and end-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
+	$(CLUSTER_TESTS)
 
-test: cluster check ## Everything: check, faults of the API server, the cluster's own life, contract and end-to-end tests
+test: venv ## Everything: check, faults of the API server, the cluster's own life, contract and end-to-end tests
+	@$(BIN)/python -m local_cluster up --no-images  # for helm; images would be lost when the cluster is killed, below
+	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest -q -m control_plane
 	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
 	@$(BIN)/python -m local_cluster up
-	@$(BIN)/pytest -m cluster $(ARGS)
+	$(CLUSTER_TESTS)
 
 proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about 25 minutes): no result is lost
 	@AF_SEEDS=$$(seq -s, 10) AF_RESIZES=30 AF_ELASTIC=10 $(BIN)/pytest -q -s -m cluster tests/e2e/test_pools_loss.py
