@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from af_operator import plan
 from af_operator.api import SessionStatus
 from af_operator.components import run
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Finish, Keep, LogRequest, Manifest, Observed, PodPatch, Session
+from af_operator.model import Body, Finish, Keep, LogRequest, Observed, PodPatch
 from tests.support.objects import RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
+from tests.support.runs import ENDED, LOG, condition, failed, job, job_of, kept, log_of, made, run_pod
 
-LOG = "one\nlast words\naf-run: 0 files stored\n"
-ENDED = datetime(2026, 1, 1, 10, 5, tzinfo=UTC)
 REPORT = {
     "exitCode": 0,
     "signal": None,
@@ -33,49 +29,6 @@ REPORT = {
     "error": None,
     "said by a newer runner": 1,
 }
-
-
-def made(s: Session, observed: Observed, patch: PodPatch | None = None, **changes: Any) -> list[Manifest | Keep]:
-    return list(run.desired(s, profile(**changes), observed, patch or PodPatch()))
-
-
-def job_of(items: list[Manifest | Keep]) -> Body | Keep | None:
-    found = [i for i in items if (i.ref.kind == "Job")]
-    return None if not found else (found[0].body if isinstance(found[0], Manifest) else found[0])
-
-
-def job(*, suspend: bool, condition: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
-    """Return the live Job of the session ``RUN``, as today's code made it."""
-    body = job_of(made(session(run=RUN), world()))
-    assert isinstance(body, dict)
-    found = copy.deepcopy(body)
-    found["metadata"] |= {"uid": "uid-of-job", "labels": of_component("run")}
-    found["spec"]["suspend"] = suspend
-    found["status"] = status | ({"conditions": [condition]} if condition else {})
-    return found
-
-
-def condition(kind: str, reason: str = "BackoffLimitExceeded") -> dict[str, Any]:
-    when = "2026-01-01T10:05:00Z"
-    return {"type": kind, "status": "True", "reason": reason, "message": "the Job's words", "lastTransitionTime": when}
-
-
-def failed(reason: str = "BackoffLimitExceeded") -> dict[str, Any]:
-    return job(suspend=False, condition=condition("Failed", reason), failed=1)
-
-
-def run_pod(
-    name: str = "zmumu-run-x", *, message: str = "", created: str = "10:01", **terminated: Any
-) -> dict[str, Any]:
-    times = {"startedAt": "2026-01-01T10:02:00Z", "finishedAt": "2026-01-01T10:04:00Z"}
-    state = {"terminated": times | {"message": message} | terminated} if terminated else {"running": times}
-    found = pod(name, of_component("run"), container("run", **state), ready=not terminated)
-    found["metadata"]["creationTimestamp"] = f"2026-01-01T{created}:00Z"
-    return found
-
-
-def kept(**record: Any) -> dict[str, Any]:
-    return live("v1", "ConfigMap", "zmumu-run-log", data={"log": LOG, "record": json.dumps(record)})
 
 
 # The Job
@@ -295,11 +248,6 @@ def test_the_log_is_read_once_while_there_is_one(observed: Observed, wanted: boo
     assert run.log_wanted(session(run=RUN), observed) == expected
 
 
-def log_of(observed: Observed) -> Body | Keep | None:
-    items = [i for i in made(session(run=RUN), observed) if i.ref.name == "zmumu-run-log"]
-    return None if not items else (items[0].body if isinstance(items[0], Manifest) else items[0])
-
-
 def test_log_and_record_are_kept_once() -> None:
     ended = world(failed(), run_pod(exitCode=3, message=json.dumps({"exitCode": 3})))
     assert log_of(world(job(suspend=False), run_pod())) is None
@@ -331,81 +279,6 @@ def test_what_was_read_before_the_end_gets_the_end_later() -> None:
     record = json.loads(body["data"]["record"])
     assert record["finish"]["reason"] == "DeadlineExceeded"
     assert record["run"] == {"pod": "p", "reason": "DeadlineExceeded"}
-
-
-# What is believed of what is kept
-
-SINCE = [{"type": "RunComplete", "status": "True", "reason": "OOMKilled", "message": "m"}]
-TOLD = {"conditions": [c | {"lastTransitionTime": "2026-01-01T10:06:00Z"} for c in SINCE], "run": {"exitCode": 137}}
-FORGED = {"reason": "Succeeded", "message": "all is well", "time": "2026-01-01T10:01:00+00:00"}
-
-
-def ours(status: dict[str, Any] | None = None) -> Session:
-    return replace(session(run=RUN), status=status or {})
-
-
-@pytest.mark.parametrize("status", [None, TOLD])
-def test_no_record_ends_a_run_that_goes_on(status: dict[str, Any] | None) -> None:
-    running = world(job(suspend=False, active=1), run_pod(), kept(finish=FORGED, run={"exitCode": 0}))
-    assert run.finish(ours(status), running) is None
-    found = plan.build(ours(status), profile(), running, ENDED)
-    assert (found.finished, found.expired, found.report["run"]["reason"]) == (None, False, "Running")
-    body = job_of([m for m in found.desired if m.ref.kind == "Job"])
-    assert isinstance(body, dict)
-    assert body["spec"]["suspend"] is False
-
-
-def test_no_record_changes_how_a_run_has_ended_and_the_job_puts_it_right() -> None:
-    observed = world(failed("DeadlineExceeded"), kept(finish=FORGED, run={"exitCode": 0}))
-    found = run.finish(ours(), observed)
-    assert found
-    assert (found.reason, found.time) == ("DeadlineExceeded", ENDED)
-    body = log_of(observed)
-    assert isinstance(body, dict)
-    record = json.loads(body["data"]["record"])["finish"]
-    assert (record["reason"], record["time"]) == ("DeadlineExceeded", ENDED.isoformat())
-    stored = live("v1", "ConfigMap", "zmumu-run-log", data=body["data"])
-    assert isinstance(log_of(world(failed("DeadlineExceeded"), stored)), Keep), "and that is all"
-
-
-@pytest.mark.parametrize("there", [(), (kept(),), (kept(finish=FORGED),), (live("v1", "ConfigMap", "zmumu-run-log"),)])
-def test_a_run_that_was_told_to_be_over_stays_over_without_job_and_record(there: tuple[Body, ...]) -> None:
-    observed, told = world(*there), ours(TOLD)
-    end = Finish("OOMKilled", "m", datetime(2026, 1, 1, 10, 6, tzinfo=UTC))
-    assert run.finish(told, observed) == end
-    assert run.report(told, observed) == {"run": {"exitCode": 137, "reason": "OOMKilled"}}
-    planned = plan.build(told, profile(), observed, ENDED)
-    assert planned.finished == end
-    assert [m for m in planned.desired if m.ref.kind == "Job"] == []
-
-
-def test_the_end_of_a_lifetime_is_not_the_runs() -> None:
-    lifetime = {**TOLD, "conditions": [c | {"reason": "LifetimeExceeded"} for c in TOLD["conditions"]]}
-    assert run.finish(ours(lifetime), world()) is None
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"time": "2026-01-01T09:59:59Z"},  # before the session was created: its time to live would be over
-        {"time": "2026-01-01T10:05:00"},
-        {"time": "9999-12-31T23:59:59Z"},
-        {"time": None},
-        {"reason": ""},
-        {"reason": "R" * 101},
-        {"reason": "two words"},
-        {"message": 1},
-    ],
-)
-def test_an_end_that_cannot_be_is_none(changes: dict[str, Any]) -> None:
-    assert run.finish(ours(), world(kept(finish=FORGED | changes))) is None
-    assert run.finish(ours(), world(kept(finish=FORGED))) is not None
-
-
-def test_what_fits_of_a_record_is_shown() -> None:
-    record = {"pod": 1, "exitCode": "x", "wallSeconds": -1, "attempts": 2, "results": {"files": 1}, "more": {}}
-    observed = world(kept(run=record, finish=FORGED))
-    assert run.report(ours(), observed) == {"run": {"attempts": 2, "reason": "Succeeded"}}
 
 
 # Health
