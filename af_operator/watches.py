@@ -23,6 +23,9 @@ LOST_SECONDS = 30.0
 DEAF_SECONDS = 120.0
 """For so long kopf may be behind what is known by name."""
 
+FOREVER = 2**63
+"""After every version: what kopf tells late of a session that has gone brings it back no more."""
+
 
 def watched_kinds() -> list[Kind]:
     """Return every kind that must exist before the operator starts: a watch on an unknown kind is silently deaf."""
@@ -60,7 +63,7 @@ class Witness:
     def _named(self, change: Change) -> None:
         if change.gone:
             self._awaited.pop(change.key, None)
-            self._told.drop(change.key, change.uid, self._told.version(change.key))
+            self._told.drop(change.key, change.uid, FOREVER)
         elif self._told.version(change.key) < self.names.version(change.key):
             self._awaited.setdefault(change.key, time.monotonic())
 

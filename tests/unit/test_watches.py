@@ -56,6 +56,15 @@ def test_what_went_in_a_gap_of_kopfs_watch_goes(bed: Bed) -> None:
     assert KEY not in bed.told
 
 
+def test_what_kopf_tells_late_brings_nothing_back(bed: Bed) -> None:
+    bed.told.put(named(3))
+    bed.names.put(named(3))
+    bed.names.drop(KEY, "u-1", 9)
+    bed.told.put(named(7))
+    assert KEY not in bed.told
+    assert bed.witness.awaited == []
+
+
 def test_another_of_its_name_stays(bed: Bed) -> None:
     bed.names.put(named(3))
     bed.told.put(named(3))
