@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -173,11 +173,13 @@ def _added(desired: Body, live: Body) -> set[str]:
 
 
 def _subset(want: Any, have: Any) -> bool:
-    if isinstance(want, Mapping):
-        return isinstance(have, Mapping) and all(k in have and _subset(v, have[k]) for k, v in want.items())
-    if isinstance(want, list):
-        return isinstance(have, list) and len(want) == len(have) and all(map(_subset, want, have))
-    return bool(want == have)
+    if want == have:
+        return True
+    if isinstance(want, dict) and isinstance(have, dict):
+        return all(k in have and _subset(v, have[k]) for k, v in want.items())
+    if isinstance(want, list) and isinstance(have, list):
+        return len(want) == len(have) and all(map(_subset, want, have))
+    return False
 
 
 def _to_apply(desired: Manifest, observed: Observed) -> bool:

@@ -121,11 +121,11 @@ def _filled(shape: Any, values: Mapping[str, Any]) -> Any:
 
 def plain(value: Any) -> Any:
     """Return a copy of a value in the types that JSON has: what was written and what was read then compare."""
-    if isinstance(value, str):
-        return str(value)
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, (str, int)):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # the first is what most are, and is found at once
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"a key of {list(value)!r} is not JSON")
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
