@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from af_client import hub_progress, reflector, spawner
+from af_client import hub_progress, spawner
 from af_client.model import Session
+from af_kube import reflector
 from tests.support.fake_transport import condition, status
 from tests.support.spawner_bench import GOOD, Bench, session_path, until
 

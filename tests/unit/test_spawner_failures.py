@@ -9,8 +9,8 @@ import pytest
 from jupyterhub import orm
 from traitlets import TraitError
 
-from af_client import reflector
 from af_client.hub_errors import NotStarted
+from af_kube import reflector
 from tests.support.fake_api import refusal
 from tests.support.fake_transport import condition
 from tests.support.spawner_bench import Bench, refused, session_path, until
