@@ -46,12 +46,13 @@ def kubectl(*args: str, stdin: str | None = None, check: bool = True) -> str:
 
 def poll(check: Callable[[], T], what: str, seconds: float = 60) -> T:
     """Return the first true value of `check`; for what cannot be watched."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    begin = time.monotonic()
+    while (spent := time.monotonic() - begin) < seconds:
         found = check()
         if found:
             return found
-        time.sleep(0.3)
+        # Ever more seldom: kubectl takes a core for a tenth of a second, from what is waited for.
+        time.sleep(min(1.0, 0.2 + spent / 20))
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
