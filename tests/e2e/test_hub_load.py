@@ -25,7 +25,8 @@ HUB = f"system:serviceaccount:{SYSTEM_NAMESPACE}:hub"
 PEOPLE = [f"load-{number:02}" for number in range(20)]
 SERVER = "load"
 EVERY_SECONDS = 0.5
-HEALTHY_SECONDS = 1.0
+HEALTHY_SHARE = 0.1
+"""Of the time that all starts take: a Hub that serves nobody meanwhile would take all of it."""
 READS_AT_MOST = 10
 """Of the Hub, however many start: it watches."""
 OUTPUT = CHECKOUT / "out" / "hub"
@@ -90,7 +91,7 @@ def test_twenty_sessions_at_once(hub: Hub, physics: Tenant, tiny: str) -> None:
     _record("twenty.json", found)
     assert len(sessions) == len(PEOPLE)
     assert not health.wrong
-    assert max(health.seconds) < HEALTHY_SECONDS
+    assert max(health.seconds) < HEALTHY_SHARE * max(times)
     writes = {kind: count for kind, count in calls.items() if kind[0] not in READS}
     assert writes == {
         ("create", "analysissessions"): len(PEOPLE),
