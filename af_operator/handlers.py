@@ -7,10 +7,13 @@ on each object (deletion then hangs without the operator) and keep its state in 
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import structlog
 
 from af_kube.store import Change, key_of, version_of
 from af_operator import names
@@ -41,8 +44,10 @@ with _without("kubernetes", "kubernetes_asyncio", "pykube"):
 
 COALESCE = 0.05
 """Seconds in which the events of many children become one pass."""
+ANEW_SECONDS = 2.0
 FREE_AFTER = 1.0
 """Seconds in which the comings and goings of GPU workers become one count of what is free."""
+log = structlog.get_logger()
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
@@ -71,7 +76,21 @@ class Transport:
         self._counted: dict[Key, Node | None] = {}
 
     async def run(self, namespaces: Collection[str]) -> None:
-        """Let kopf watch sessions and profiles until a signal; in all namespaces where none is named."""
+        """Let kopf watch sessions and profiles until a signal; in all namespaces where none is named.
+
+        kopf ends when a page of its list is too old, or the API server has failed for a minute: it begins anew. One
+        that does so again and again falls behind what is known by name, and the process is no longer alive.
+        """
+        while True:
+            try:
+                await self._kopf(namespaces)
+            except Exception as error:
+                log.exception("kopf has ended, and begins anew", error=type(error).__name__)
+                await asyncio.sleep(ANEW_SECONDS)
+            else:
+                return
+
+    async def _kopf(self, namespaces: Collection[str]) -> None:
         settings = kopf.OperatorSettings()
         configure(settings)
         await kopf.operator(

@@ -202,3 +202,19 @@ def test_what_kopf_gets_wrong_for_us_is_set() -> None:
     handlers.configure(options)
     assert options.posting.enabled is False
     assert options.queueing.worker_limit is None, "set alone it starves"
+
+
+async def test_a_kopf_that_ends_with_an_error_begins_anew(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "ANEW_SECONDS", 0.0)
+    outcomes: list[Exception | None] = [RuntimeError("410: the continue parameter is too old"), None]
+    asked: list[dict[str, Any]] = []
+
+    async def operator(**options: Any) -> None:
+        asked.append(options)
+        if error := outcomes.pop(0):
+            raise error
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    await bed.transport.run(["physics"])
+    assert [options["namespaces"] for options in asked] == [["physics"]] * 2
+    assert not asked[0]["clusterwide"]
