@@ -1,11 +1,13 @@
-"""An HTTP proxy between one client and the API server, that can act at the client's k-th write.
+"""An HTTP proxy between one client and the API server: it counts, acts at the client's k-th write, and goes wrong.
 
 >>> with ApiProxy(server, token, ca) as proxy:
 ...     process = start_operator(proxy.kubeconfig(path))
 ...     proxy.at(3, "after", process.kill)
+...     proxy.rule(Delay(3), Match("list", "/pods$"))
 
 "Before" is before the API server hears of the write, which it then never does; "after" is when it has carried the
 write out and the client has not heard of it. Those two are all that a crash between two writes can look like.
+What else can go wrong is in ``faults.py``.
 """
 
 from __future__ import annotations
@@ -13,45 +15,27 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import yaml
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
-from yarl import URL
 
-WRITES = ("POST", "PUT", "PATCH", "DELETE")
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length"}
-When = Literal["before", "after"]
+from tests.support.exchange import Call, Exchange, Upstream
+from tests.support.faults import WATCH_EXPIRED, Fault, Match, Rule, Trap, When
 
-
-@dataclass(frozen=True)
-class Write:
-    """One request that was meant to change something; `status` is None as long as it has no answer."""
-
-    verb: str
-    path: str
-    status: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.path} {self.status or '-'}"
+BACKLOG = 4096
+"""Connections that wait to be accepted: thousands of clients may come at once."""
+EVERYTHING, WATCHES = Match(), Match("watch")
 
 
-@dataclass(frozen=True)
-class Trap:
-    """What is to happen at one write."""
-
-    number: int
-    when: When
-    act: Callable[[], object]
-
-
-def counted(write: Write) -> bool:
+def counted(call: Call) -> bool:
     """Return whether a write belongs to the work: the Lease is renewed by the clock."""
-    return "/leases" not in write.path
+    return "/leases" not in call.path
 
 
 class ApiProxy:
@@ -70,13 +54,17 @@ class ApiProxy:
     """
 
     def __init__(
-        self, server: str, token: str, ca: Path | None = None, count: Callable[[Write], bool] = counted
+        self, server: str, token: str, ca: Path | None = None, count: Callable[[Call], bool] = counted
     ) -> None:
         self._server, self._token, self._count = server.rstrip("/"), token, count
         self._ssl = ssl.create_default_context(cafile=str(ca)) if ca else None
-        self._lock = threading.Lock()
-        self._writes: list[Write] = []
+        self._changed = threading.Condition()
+        self._calls: list[Call] = []
+        self._written = 0
         self._trap: Trap | None = None
+        self._rules: list[Rule] = []
+        self._open: dict[Exchange, None] = {}
+        self._away = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="api-proxy", daemon=True)
         self.sprung = threading.Event()
@@ -96,16 +84,63 @@ class ApiProxy:
         self._loop.close()
 
     @property
-    def writes(self) -> list[Write]:
+    def calls(self) -> list[Call]:
+        """Every request so far, in order."""
+        with self._changed:
+            return list(self._calls)
+
+    @property
+    def writes(self) -> list[Call]:
         """Every write that counts so far, in order."""
-        with self._lock:
-            return list(self._writes)
+        return [call for call in self.calls if call.kind == "write" and self._count(call)]
 
     def at(self, number: int, when: When, act: Callable[[], object]) -> None:
         """Call `act` once, in another thread's time, at the `number`-th write from the beginning."""
-        with self._lock:
+        with self._changed:
             self.sprung.clear()
-            self._trap = Trap(number, when, act)
+            self._trap = Trap(number, when, act, self.sprung)
+
+    def rule(
+        self, fault: Fault, match: Match = EVERYTHING, times: int | None = None, seconds: float | None = None
+    ) -> Rule:
+        """Have a fault strike the requests that match, so many of them at most, for so long at most."""
+        found = Rule(fault, match, times, seconds)
+        with self._changed:
+            self._rules.append(found)
+        return found
+
+    def cut(self, match: Match = WATCHES) -> int:
+        """Close the connections of answers that are open; return how many there were."""
+        return self._strike(match, Exchange.hang_up)
+
+    def silence(self, match: Match = WATCHES) -> int:
+        """Have open answers say nothing any more, and not end; return how many there were."""
+        return self._strike(match, lambda exchange: setattr(exchange, "silent", True))
+
+    def end(self, match: Match = WATCHES, words: bytes = WATCH_EXPIRED) -> int:
+        """Have open answers say one more line, and end; return how many there were."""
+        return self._strike(match, lambda exchange: exchange.end(words))
+
+    def go_away(self) -> None:
+        """Be an API server that is not there: close what is open, and refuse what comes."""
+        self._away = True
+        self.cut(EVERYTHING)
+
+    def come_back(self) -> None:
+        """Let requests through again."""
+        self._away = False
+
+    def watches(self, match: Match = WATCHES) -> int:
+        """Return how many answers are open."""
+        with self._changed:
+            return sum(match(exchange.call) for exchange in self._open)
+
+    def until(self, check: Callable[[], bool], what: str, seconds: float = 30) -> None:
+        """Wait until something is true of the requests; it is looked at when one comes, is answered or ends."""
+        with self._changed:
+            if not self._changed.wait_for(check, seconds):
+                last = "\n  ".join(map(str, self._calls[-15:]))
+                raise AssertionError(f"not within {seconds} s: {what}; the last requests:\n  {last}")
 
     def kubeconfig(self, path: Path) -> Path:
         """Write a kubeconfig that leads here, and return its path."""
@@ -122,76 +157,70 @@ class ApiProxy:
 
     async def _start(self) -> None:
         connector = TCPConnector(ssl=self._ssl if self._ssl else False, limit=0)
-        self._client = ClientSession(connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False)
+        client = ClientSession(connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False)
+        self._upstream = Upstream(client, self._server, self._token)
         app = web.Application(client_max_size=8 * 1024**2)
         app.router.add_route("*", "/{path:.*}", self._forward)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        # A client that has gone needs no watch any more, least of all a silent one.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=BACKLOG).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def _stop(self) -> None:
         await self._runner.cleanup()
-        await self._client.close()
+        await self._upstream.client.close()
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        number = self._note(request)
-        if self._springs(number, "before"):
-            return _hang_up(request)
+        with self._noted(request) as (exchange, faults):
+            if self._away:
+                return exchange.hang_up()
+            go_on = exchange.pass_on
+            for fault in reversed(faults):
+                go_on = partial(fault, exchange, go_on)
+            try:
+                return await go_on()
+            except (ClientError, ConnectionResetError):
+                return exchange.hang_up()
+
+    @contextmanager
+    def _noted(self, request: web.Request) -> Iterator[tuple[Exchange, list[Fault]]]:
+        call = Call(request.method, request.path, query=dict(request.query))
+        with self._changed:
+            number = len(self._calls)
+            exchange = Exchange(request, call, self._upstream, partial(self._answered, number))
+            self._calls.append(call)
+            self._open[exchange] = None
+            faults = [*self._springs(call), *(rule.fault for rule in self._rules if rule.strikes(call))]
+            self._changed.notify_all()
         try:
-            return await self._answer(request, number)
-        except (ClientError, ConnectionResetError):
-            return _hang_up(request)
+            yield exchange, faults
+        finally:
+            with self._changed:
+                del self._open[exchange]
+                self._changed.notify_all()
 
-    async def _answer(self, request: web.Request, number: int | None) -> web.StreamResponse:
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
-        headers["Authorization"] = f"Bearer {self._token}"
-        body = await request.read()
-        url = URL(self._server + request.raw_path, encoded=True)
-        async with self._client.request(request.method, url, headers=headers, data=body or None) as upstream:
-            self._answered(number, upstream.status)
-            if number is not None:
-                await upstream.read()
-            if self._springs(number, "after"):
-                return _hang_up(request)
-            kept = {k: v for k, v in upstream.headers.items() if k.lower() not in HOP_BY_HOP}
-            answer = web.StreamResponse(status=upstream.status, headers=kept)
-            await answer.prepare(request)
-            if number is not None:
-                await answer.write(await upstream.read())
-            else:
-                async for chunk in upstream.content.iter_any():  # a watch: as it comes
-                    await answer.write(chunk)
-            await answer.write_eof()
-            return answer
+    def _answered(self, number: int, status: int) -> None:
+        with self._changed:
+            self._calls[number] = replace(self._calls[number], status=status)
+            self._changed.notify_all()
 
-    def _note(self, request: web.Request) -> int | None:
-        write = Write(request.method, request.path)
-        if request.method not in WRITES or not self._count(write):
-            return None
-        with self._lock:
-            self._writes.append(write)
-            return len(self._writes)
+    def _springs(self, call: Call) -> list[Trap]:
+        """Return the trap if this is its write, which it is only once."""
+        if call.kind != "write" or not self._count(call):
+            return []
+        self._written += 1
+        if self._trap is None or self._trap.number != self._written:
+            return []
+        trap, self._trap = self._trap, None
+        return [trap]
 
-    def _answered(self, number: int | None, status: int) -> None:
-        if number is not None:
-            with self._lock:
-                self._writes[number - 1] = replace(self._writes[number - 1], status=status)
+    def _strike(self, match: Match, what: Callable[[Exchange], object]) -> int:
+        async def strike() -> int:
+            with self._changed:
+                struck = [exchange for exchange in self._open if match(exchange.call)]
+            for exchange in struck:
+                what(exchange)
+            return len(struck)
 
-    def _springs(self, number: int | None, when: When) -> bool:
-        with self._lock:
-            trap = self._trap
-            if trap is None or (trap.number, trap.when) != (number, when):
-                return False
-            self._trap = None
-        trap.act()
-        self.sprung.set()
-        return True
-
-
-def _hang_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection without an answer."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=499)
+        return asyncio.run_coroutine_threadsafe(strike(), self._loop).result(10)
