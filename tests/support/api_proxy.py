@@ -12,10 +12,9 @@ What else can go wrong is in ``faults.py``.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,9 +26,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 
 from tests.support.exchange import Call, Exchange, Upstream
 from tests.support.faults import WATCH_EXPIRED, Fault, Match, Rule, Trap, When
+from tests.support.web_server import WebServer
 
-BACKLOG = 4096
-"""Connections that wait to be accepted: thousands of clients may come at once."""
 EVERYTHING, WATCHES = Match(), Match("watch")
 
 
@@ -65,23 +63,26 @@ class ApiProxy:
         self._rules: list[Rule] = []
         self._open: dict[Exchange, None] = {}
         self._away = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="api-proxy", daemon=True)
+        app = web.Application(client_max_size=8 * 1024**2)
+        app.router.add_route("*", "/{path:.*}", self._forward)
+        app.cleanup_ctx.append(self._connected)
+        self._site = WebServer(app)
         self.sprung = threading.Event()
         """Set when what `at` asked for has happened."""
 
     def __enter__(self) -> ApiProxy:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        self._site.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._site.__exit__(kind, error, trace)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self._site.url
 
     @property
     def calls(self) -> list[Call]:
@@ -155,21 +156,12 @@ class ApiProxy:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    async def _start(self) -> None:
+    async def _connected(self, _: web.Application) -> AsyncIterator[None]:
         connector = TCPConnector(ssl=self._ssl if self._ssl else False, limit=0)
-        client = ClientSession(connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False)
-        self._upstream = Upstream(client, self._server, self._token)
-        app = web.Application(client_max_size=8 * 1024**2)
-        app.router.add_route("*", "/{path:.*}", self._forward)
-        # A client that has gone needs no watch any more, least of all a silent one.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=BACKLOG).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def _stop(self) -> None:
-        await self._runner.cleanup()
-        await self._upstream.client.close()
+        timeout = ClientTimeout(total=None)
+        async with ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as client:
+            self._upstream = Upstream(client, self._server, self._token)
+            yield
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         with self._noted(request) as (exchange, faults):
@@ -223,4 +215,4 @@ class ApiProxy:
                 what(exchange)
             return len(struck)
 
-        return asyncio.run_coroutine_threadsafe(strike(), self._loop).result(10)
+        return self._site.run(strike())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from tests.support.faults import (
     When,
     too_many,
 )
+from tests.support.web_server import WebServer
 
 PODS = "/api/v1/namespaces/physics/pods"
 WATCH = f"{PODS}?watch=true&resourceVersion=7"
@@ -43,40 +43,24 @@ LIST = {"items": ["x" * 100] * 100}
 GONE = (http.client.RemoteDisconnected, ConnectionResetError)
 
 
-class Server:
+class Server(WebServer):
     """An API server that remembers what it was asked, and whose watches say one event, and one more when told to."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, bytes, str]] = []
         self.watching = 0
-        self.again: asyncio.Event
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._again = asyncio.Event()
         app = web.Application()
         app.router.add_get("/{path:.*}", self._read)
         app.router.add_route("*", "/{path:.*}", self._write)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-
-    def __enter__(self) -> Server:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self.loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self.loop).result(10)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
-        self.loop.close()
+        super().__init__(app)
 
     def speak(self) -> None:
         """Have each watch say an event more."""
-        self.loop.call_soon_threadsafe(self.again.set)
+        self.run(self._speak())
 
-    async def _start(self) -> None:
-        self.again = asyncio.Event()
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=4096).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+    async def _speak(self) -> None:
+        self._again.set()
 
     async def _write(self, request: web.Request) -> web.Response:
         self.seen.append((request.method, request.raw_path, await request.read(), request.headers["Authorization"]))
@@ -90,7 +74,7 @@ class Server:
         await answer.prepare(request)
         self.watching += 1
         await answer.write(EVENT)
-        await self.again.wait()
+        await self._again.wait()
         await answer.write(EVENT)
         return answer
 

@@ -1,0 +1,50 @@
+"""An aiohttp application on a free port of loopback, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+T = TypeVar("T")
+SECONDS = 10
+BACKLOG = 4096
+"""Connections that wait to be accepted: thousands of clients may come at once."""
+
+
+class WebServer:
+    """Serves as long as its context lasts."""
+
+    url: str
+
+    def __init__(self, app: web.Application) -> None:
+        # A client that has gone needs no answer any more, least of all one that does not end.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="web-server", daemon=True)
+
+    def __enter__(self) -> WebServer:
+        self._thread.start()
+        self.run(self._start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run(self._runner.cleanup())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(SECONDS)
+        self._loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run something in the server's thread, and return what comes of it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(SECONDS)
+
+    async def _start(self) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=BACKLOG).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
