@@ -11,6 +11,7 @@ from typing import Any
 
 from local_cluster.facility import SYSTEM_NAMESPACE
 from tests.support import signals
+from tests.support.local_operator import samples
 from tests.support.tenant import ENVIRONMENT, Body, kubectl, poll
 
 NAME = "af-operator"
@@ -60,8 +61,7 @@ def replace() -> str:
 def metrics(pod: str) -> dict[str, float]:
     """Return the samples that a pod exports, by name with labels."""
     text = kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{pod}:8080/proxy/metrics")
-    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines}
+    return samples(text)
 
 
 @contextmanager

@@ -7,30 +7,26 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import yaml
 
 from local_cluster.facility import SYSTEM_NAMESPACE
-from local_cluster.settings import CHECKOUT, DNS_ADDRESS, KUBECONFIG
+from local_cluster.settings import DNS_ADDRESS, KUBECONFIG
 from tests.support import operator_pod
 from tests.support.api_proxy import ApiProxy
+from tests.support.local_operator import LocalOperator
 from tests.support.tenant import kubectl
 
 # In a mount namespace of its own, where another file lies over the machine's resolver configuration.
 SHELL = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
-class OperatorProcess:
-    """Starts, dies, and starts again.
+class OperatorProcess(LocalOperator):
+    """One that takes the place of the pods.
 
     Parameters
     ----------
@@ -41,46 +37,11 @@ class OperatorProcess:
     """
 
     def __init__(self, kubeconfig: Path, directory: Path) -> None:
-        self._kubeconfig = kubeconfig
-        self._resolver = directory / "resolv.conf"
-        self._resolver.write_text(f"nameserver {DNS_ADDRESS}\noptions ndots:1\n")
-        self.log = directory / "operator.log"
-        self._output: IO[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it; it takes up its own Lease at once."""
-        settings = {
-            "KUBECONFIG": str(self._kubeconfig),
-            "AF_OPERATOR_NAMESPACE": SYSTEM_NAMESPACE,
-            "AF_OPERATOR_IDENTITY": "operator-under-test",
-            "AF_OPERATOR_PORT": "0",
-        }
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AF_", "KUBE"))}
-        self._output = self.log.open("ab")
-        self._process = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", SHELL, str(self._resolver), sys.executable, "-m", "af_operator"],
-            cwd=CHECKOUT,
-            env=plain | settings,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-        )
-
-    def kill(self) -> None:
-        """Kill it: no word, no last write."""
-        if self._process:
-            self._process.send_signal(signal.SIGKILL)
-
-    def wait(self) -> None:
-        """Wait until it is dead."""
-        if self._process and self._output:
-            self._process.wait(20)
-            self._output.close()
-            self._process = None
-
-    def running(self) -> bool:
-        """Return whether it lives."""
-        return self._process is not None and self._process.poll() is None
+        resolver = directory / "resolv.conf"
+        resolver.write_text(f"nameserver {DNS_ADDRESS}\noptions ndots:1\n")
+        # One identity: it takes up its own Lease at once.
+        settings = {"NAMESPACE": SYSTEM_NAMESPACE, "IDENTITY": "operator-under-test"}
+        super().__init__(kubeconfig, directory, settings, ["unshare", "--mount", "sh", "-c", SHELL, str(resolver)])
 
 
 @contextmanager
