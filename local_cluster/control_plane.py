@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from local_cluster import api, binaries, pki, processes
@@ -35,6 +36,7 @@ ADMIN, OPERATOR, CLIENT = "admin", "af-operator", "bare-client"
 GROUPS = {ADMIN: ("system:masters",), OPERATOR: ("measured",), CLIENT: ("measured",)}
 START_SECONDS = 60.0
 REQUEST_SECONDS = 30.0
+IDLE_PERCENT = 10.0
 CRDS = CHECKOUT / "crds"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager")
 
@@ -113,6 +115,19 @@ class ControlPlane:
         """
         headers = {"Authorization": f"Bearer {self.token(user)}"}
         return _request(verb, self.server + path, body, headers, self._tls())
+
+    def calm(self, seconds: float = START_SECONDS) -> None:
+        """Wait until the API server has done what it does after its start, or for those who have gone.
+
+        Raises
+        ------
+        ClusterError
+            It goes on computing.
+        """
+        identity = self._daemon("kube-apiserver").identity()
+        process = psutil.Process(identity.pid if identity else None)
+        if not processes.poll(lambda: process.cpu_percent(interval=1.0) < IDLE_PERCENT, seconds):
+            raise ClusterError(f"the API server has computed for {seconds:.0f} s, and nobody has asked it to")
 
     def compact(self) -> None:
         """Have etcd forget everything but what is: what reads the past is too late."""

@@ -129,10 +129,10 @@ class Daemon:
             raise ClusterError(f"{what}: not within {timeout:.0f} s. The end of {self.log}:\n{tail(self.log)}")
 
 
-def poll(check: Callable[[], bool], timeout: float) -> bool:
+def poll(check: Callable[[], bool], timeout: float, pace: float = POLL_SECONDS) -> bool:
     """Return whether ``check()`` came true within ``timeout`` seconds."""
     retrying = Retrying(
-        stop=stop_after_delay(timeout), wait=wait_fixed(POLL_SECONDS), retry=retry_if_result(lambda done: not done)
+        stop=stop_after_delay(timeout), wait=wait_fixed(pace), retry=retry_if_result(lambda done: not done)
     )
     try:
         return retrying(check)

@@ -55,13 +55,13 @@ class Call:
 
 
 class Audit:
-    """The audit log from now on.
+    """The audit log from now on: that of the local cluster, or another's.
 
     The file stays open: when the server rotates it, the open one is read to its end and the new one from its start.
     """
 
-    def __init__(self) -> None:
-        self._path: Path = audit_log()
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or audit_log()
         self._file = self._path.open(encoding="utf-8")
         self._file.seek(0, 2)
         self._calls: list[Call] = []
@@ -80,8 +80,14 @@ class Audit:
 
     def calls(self, *users: str, namespace: str | None = None) -> list[Call]:
         """Return what these users asked, reads and watches that have ended included."""
-        self._calls += [c for line in self._lines() if (c := _call(json.loads(line)))]
+        self.news()
         return [c for c in self._calls if (not users or c.user in users) and namespace in (None, c.namespace)]
+
+    def news(self, *users: str) -> list[Call]:
+        """Return the part of that which nobody has heard of yet."""
+        found = [c for line in self._lines() if (c := _call(json.loads(line)))]
+        self._calls += found
+        return [c for c in found if not users or c.user in users]
 
     def created(self, *users: str, namespace: str) -> list[str]:
         """Return ``resource/name`` of each creation: an object that was created twice is there twice."""

@@ -42,7 +42,6 @@ class BareClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.close()
-        await asyncio.sleep(0.1)  # aiohttp ends its connections in the background, and tells nobody when
 
     async def create_all(self, bodies: Iterable[Body]) -> None:
         """Create objects; each must be new."""
@@ -56,9 +55,9 @@ class BareClient:
             for _ in range(self._at_once):
                 group.create_task(some())
 
-    async def list_all(self, paths: Iterable[str]) -> list[Body]:
-        """List collections, all at the same time, page by page; return their objects."""
-        return [body for found in await asyncio.gather(*map(self._pages, paths)) for body in found]
+    async def list_all(self, paths: Iterable[str]) -> list[list[Body]]:
+        """List collections, all at the same time, page by page; return the objects of each."""
+        return await asyncio.gather(*map(self._pages, paths))
 
     async def request(self, verb: str, path: str, body: Body | None = None) -> Body:
         """Return the answer; raises if it is no success."""

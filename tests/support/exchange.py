@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +27,8 @@ class Call:
     path: str
     status: int | None = None
     query: Mapping[str, str] = field(default_factory=dict, compare=False)
+    time: float = field(default_factory=time.monotonic, compare=False)
+    """When it came, by the monotonic clock."""
 
     def __str__(self) -> str:
         return f"{self.verb} {self.path} {self.status or '-'}"
@@ -88,12 +92,12 @@ class Exchange:
 
     async def carry_out(self) -> None:
         """Have the server answer, and keep that from the client."""
-        async with await self._ask() as answer:
+        async with self._asked() as answer:
             await answer.read()
 
     async def pass_on(self) -> web.StreamResponse:
         """Ask the server, and give the client its answer as it comes."""
-        async with await self._ask() as theirs:
+        async with self._asked() as theirs:
             kept = {k: v for k, v in theirs.headers.items() if k.lower() not in HOP_BY_HOP}
             answer = web.StreamResponse(status=theirs.status, headers=kept)
             await answer.prepare(self.request)
@@ -113,7 +117,8 @@ class Exchange:
             transport.abort()
         return web.Response(status=499)
 
-    async def _ask(self) -> ClientResponse:
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[ClientResponse]:
         headers = {k: v for k, v in self.request.headers.items() if k.lower() not in HOP_BY_HOP}
         headers["Authorization"] = f"Bearer {self._upstream.token}"
         body = await self.request.read()
@@ -121,7 +126,13 @@ class Exchange:
         url = url.update_query(self.query) if self.query else url
         answer = await self._upstream.client.request(self.request.method, url, headers=headers, data=body or None)
         self._answered(answer.status)
-        return answer
+        try:
+            yield answer
+        finally:
+            rest = answer.connection  # none when the answer was read to its end
+            if rest is not None and rest.transport is not None:
+                rest.transport.abort()  # a close would wait for the server to say goodbye
+            answer.close()
 
     async def _pour(self, content: StreamReader, answer: web.StreamResponse) -> None:
         while chunk := await self._next(content):

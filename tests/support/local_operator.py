@@ -20,9 +20,12 @@ from local_cluster.progress import tail
 from local_cluster.settings import CHECKOUT
 
 PREFIX = "AF_OPERATOR_"
+# With the last, which many containers set, each start would compile Python's libraries anew: most of its CPU.
+NOT_ITS_OWN = ("AF_", "KUBE", "PYTHONDONTWRITEBYTECODE")
 STOP_SECONDS = 30
 ANSWER_SECONDS = 10
 MIB = 2**20
+PACE = 0.3
 
 
 class LocalOperator:
@@ -61,7 +64,7 @@ class LocalOperator:
     def start(self) -> None:
         """Start it."""
         settings = {"PORT": "0", **self._settings}
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AF_", "KUBE"))}
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(NOT_ITS_OWN)}
         ours = {"KUBECONFIG": str(self._kubeconfig), **{PREFIX + name: value for name, value in settings.items()}}
         self._port = None
         self._output = self.log.open("ab")
@@ -110,10 +113,19 @@ class LocalOperator:
         """Return its samples, by name with labels."""
         return samples(self.get("metrics")[1])
 
+    def cpu_until_looked_at(self, keys: int, seconds: float) -> float:
+        """Wait until it has looked at so many sessions and profiles; return what it has computed until then."""
+        assert poll(lambda: self.looked_at(keys), seconds, PACE), f"{self.metrics()}\n{tail(self.log)}"
+        return self.cpu_seconds()
+
     def looked_at(self, keys: int) -> bool:
         """Return whether it has had so many passes, and none is waiting."""
         found = self.metrics()
-        return found.get("af_operator_pass_seconds_count", 0) >= keys and not found["af_operator_queue_depth"]
+        return found.get("af_operator_pass_seconds_count", 0) >= keys and not found.get("af_operator_queue_depth")
+
+    def sessions(self) -> int:
+        """Return how many sessions it knows, in whatever phase."""
+        return int(sum(n for name, n in self.metrics().items() if name.startswith("af_operator_sessions{")))
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and text of its own HTTP endpoints; (0, "") where it does not listen (yet)."""

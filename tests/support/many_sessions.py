@@ -57,7 +57,7 @@ def spread(number: int, namespaces: Iterable[str], spec: Body) -> list[Body]:
     return [session(f"s{n:05}", places[n % len(places)], spec, f"user{n:05}") for n in range(number)]
 
 
-def children(body: Body) -> list[Body]:
+def children_of(body: Body) -> list[Body]:
     """Return what the operator makes for a session, as it would if the session were there."""
     stored = json.loads(json.dumps(body))
     now = datetime.now(UTC)
