@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 from kubernetes import client as kube
 from kubernetes import config
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks import _tables
 from benchmarks._loss import DATA, HELD, Loss
 from benchmarks._requests import Requests
+from benchmarks._tables import HERE, Numbers, Row, ratio, seconds
 from local_cluster.settings import KUBECONFIG
 
-HERE = Path(__file__).parent
 BEGIN, END = "<!-- numbers: written by benchmarks.scaling -->", "<!-- end of the numbers -->"
 
 
@@ -54,7 +52,6 @@ class Found:
     loss: Loss
 
 
-Row = tuple[str, ...]
 STEP_HEAD = (
     *("step", "way", "scheduler is right", "pods are right", "workers that came"),
     *("reads", "writes", "reads + writes of af-operator", "of dask-operator"),
@@ -70,14 +67,14 @@ def step_rows(found: Sequence[Found]) -> Iterator[Row]:
         one, two = steps
         ratios = ((one.scheduler, two.scheduler), (one.cluster, two.cluster), (one.came, two.came))
         requests = ((one.requests.read, two.requests.read), (one.requests.written, two.requests.written))
-        yield name, "ratio", *(_ratio(*pair) for pair in (*ratios, *requests)), "", ""
+        yield name, "ratio", *(ratio(*pair) for pair in (*ratios, *requests)), "", ""
 
 
 def loss_rows(found: Sequence[Found]) -> Iterator[Row]:
     """Yield a row for each count of the loss test."""
     losses = [f.loss for f in found]
-    yield "the scheduler is right after", *(_seconds(each.settled.scheduler) for each in losses)
-    yield "pods are right after", *(_seconds(each.settled.cluster) for each in losses)
+    yield "the scheduler is right after", *(seconds(each.settled.scheduler) for each in losses)
+    yield "pods are right after", *(seconds(each.settled.cluster) for each in losses)
     counts = {
         f"of {HELD} results: recomputed": "recomputed",
         f"of {HELD} results: lost": "lost",
@@ -94,22 +91,17 @@ def loss_rows(found: Sequence[Found]) -> Iterator[Row]:
 
 def show(console: Console, found: Sequence[Found]) -> None:
     """Print both tables."""
-    for title, head, rows in _tables(found):
-        table = Table(*head, title=title)
-        for row in rows:
-            table.add_row(*row, style="dim" if "ratio" in row else None)
-        console.print(table)
+    _tables.show(console, _both(found))
 
 
 def write(found: Sequence[Found], load: float) -> None:
     """Write ``scaling.json`` and the numbers of the README."""
     about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "versions": versions(), "load_before": load}
     body = about | {"ways": [asdict(each) for each in found]}
-    (HERE / "scaling.json").write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n")
-    readme = HERE / "README.md"
-    head, _, rest = readme.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    readme.write_text(f"{head}{BEGIN}\n{_markdown(found, about)}{END}{tail}")
+    _tables.write_json(HERE / "scaling.json", body)
+    said = ", ".join(f"{name} {number}" for name, number in versions().items())
+    text = f"{about['date']}, {about['machine']}; {said}.\n"
+    _tables.put_between(BEGIN, END, text + _tables.markdown(_both(found)))
 
 
 def machine() -> str:
@@ -125,18 +117,11 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("dask-kubernetes", "distributed", "kopf")}
 
 
-def _tables(found: Sequence[Found]) -> Iterator[tuple[str, Row, Iterable[Row]]]:
-    yield "Scaling one group of workers", STEP_HEAD, step_rows(found)
-    yield "Loss test: one of two groups shrinks", LOSS_HEAD, loss_rows(found)
-
-
-def _markdown(found: Sequence[Found], about: Mapping[str, object]) -> str:
-    said = ", ".join(f"{name} {number}" for name, number in versions().items())
-    text = f"{about['date']}, {about['machine']}; {said}.\n"
-    for title, head, rows in _tables(found):
-        lines = [head, tuple("---" for _ in head), *rows]
-        text += f"\n**{title}**\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return text
+def _both(found: Sequence[Found]) -> tuple[Numbers, Numbers]:
+    return (
+        Numbers("Scaling one group of workers", STEP_HEAD, tuple(step_rows(found))),
+        Numbers("Loss test: one of two groups shrinks", LOSS_HEAD, tuple(loss_rows(found))),
+    )
 
 
 def _step_row(name: str, title: str, step: Step) -> Row:
@@ -144,13 +129,5 @@ def _step_row(name: str, title: str, step: Step) -> Row:
     ours, theirs = (
         f"{both.reads[who] + both.probes[who]} + {both.writes[who]}" for who in ("af-operator", "dask-operator")
     )
-    times = (_seconds(step.scheduler), _seconds(step.cluster))
+    times = (seconds(step.scheduler), seconds(step.cluster))
     return name, title, *times, str(step.came), str(both.read), str(both.written), ours, theirs
-
-
-def _seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f} s"
-
-
-def _ratio(one: float | None, two: float | None) -> str:
-    return f"{one / two:.2f}" if one is not None and two else "–"  # noqa: RUF001
