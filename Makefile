@@ -63,7 +63,7 @@ e2e: cluster ## Contract and end-to-end tests on the (warm) cluster; ARGS="-k zm
 test: venv ## Everything: check, faults of the API server, the cluster's own life, contract and end-to-end tests
 	@$(BIN)/python -m local_cluster up --no-images  # for helm; images would be lost when the cluster is killed, below
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -q -m control_plane
+	@$(BIN)/pytest -q -n 3 --dist loadfile -m control_plane
 	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
 	@$(BIN)/python -m local_cluster up
 	$(CLUSTER_TESTS)
