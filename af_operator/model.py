@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 
 from af_kube import store
 from af_operator.api import GROUP, ProfileSpec, SessionSpec
-from af_operator.views import HubServer, HubView, Question, SchedulerView
+from af_operator.views import HubView, Question, Registration, SchedulerView
 
 Body = Mapping[str, Any]
 """A Kubernetes object as the API server sends it."""
@@ -319,20 +319,6 @@ class Notice:
     kind: Literal["Normal", "Warning"]
     reason: str
     message: str
-
-
-@dataclass(frozen=True)
-class Registration:
-    """How a session stands with JupyterHub; becomes the condition ``HubRegistered``."""
-
-    server: HubServer
-    shown: bool
-    reason: str
-    message: str
-    wanted: bool = False
-    """JupyterHub is to be asked to start the server."""
-    outdated: bool = False
-    """JupyterHub showed a server that must be about to stop."""
 
 
 @dataclass(frozen=True)

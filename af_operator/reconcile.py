@@ -28,11 +28,11 @@ from af_operator.model import (
     Plan,
     Profile,
     Refusal,
-    Registration,
     Session,
     SessionRef,
 )
 from af_operator.schedulers import Schedulers
+from af_operator.views import Registration
 from af_operator.world import World, with_text
 
 REFUSED_RETRY = timedelta(seconds=30)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from af_operator.components import all_components
-from af_operator.model import Observed, Plan, Registration, Session
-from af_operator.views import HubServer, HubView
+from af_operator.model import Observed, Plan, Session
+from af_operator.views import HubServer, HubView, Registration
 
 
 def decide(session: Session, plan: Plan, observed: Observed) -> Registration | None:

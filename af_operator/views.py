@@ -51,6 +51,20 @@ class HubView:
 
 
 @dataclass(frozen=True)
+class Registration:
+    """How a session stands with JupyterHub; becomes the condition ``HubRegistered``."""
+
+    server: HubServer
+    shown: bool
+    reason: str
+    message: str
+    wanted: bool = False
+    """JupyterHub is to be asked to start the server."""
+    outdated: bool = False
+    """JupyterHub showed a server that must be about to stop."""
+
+
+@dataclass(frozen=True)
 class PoolView:
     """What a Dask scheduler says of one group of workers, all by name.
 

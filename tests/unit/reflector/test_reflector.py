@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from af_kube import connection as connection_module
 from af_kube import reflector as reflector_module
 from af_kube.connection import Connection
 from af_kube.errors import Expired, HttpError, KubeError, Unreachable
 from af_kube.reflector import Reflector, Source
 from af_kube.store import Change, Key, Store
-from tests.support.list_watch_server import PATH, ListWatchServer, connection, refusing, saying, status, until
+from tests.support.list_watch_server import PATH, ListWatchServer, refusing, saying, status, until
 
 ZOE, YVES = Key("a", "zoe"), Key("a", "yves")
 
@@ -31,32 +28,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> ListWatchServer:
 
 
 @pytest.fixture
-async def api(server: ListWatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
-    monkeypatch.setattr(connection_module, "CLOSING_SECONDS", 0.01)
-    (tmp_path / "token").write_text("secret")
-    async with server.served() as url:
-        api = connection(url, tmp_path / "token")
-        yield api
-        await api.close()
-
-
-@pytest.fixture
 def store() -> Store[Any]:
     return Store(indexes={"namespace": lambda body: body["metadata"]["namespace"]})
-
-
-@pytest.fixture
-async def watch(api: Connection, store: Store[Any]) -> AsyncIterator[Reflector]:
-    watch = Reflector(api, Source(PATH), store)
-    yield watch
-    await watch.close()
-
-
-@pytest.fixture
-def heard(store: Store[Any]) -> list[Change]:
-    heard: list[Change] = []
-    store.listen(heard.append)
-    return heard
 
 
 def gone(heard: list[Change]) -> list[str]:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from af_kube import connection as connection_module
 from af_kube import reflector as reflector_module
-from af_kube.connection import Connection
-from af_kube.reflector import ATTEMPTS, Reflector, Source
+from af_kube.reflector import ATTEMPTS, Reflector
 from af_kube.store import Change, Key, Store
 from tests.support.list_watch_server import (
-    PATH,
     Answer,
     ListWatchServer,
-    connection,
     event,
     refusing,
     reset,
@@ -36,35 +30,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> ListWatchServer:
     monkeypatch.setattr(reflector_module, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(reflector_module, "LONGEST_PAUSE", 0.02)
     return ListWatchServer()
-
-
-@pytest.fixture
-async def api(server: ListWatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
-    monkeypatch.setattr(connection_module, "CLOSING_SECONDS", 0.01)
-    (tmp_path / "token").write_text("secret")
-    async with server.served() as url:
-        api = connection(url, tmp_path / "token")
-        yield api
-        await api.close()
-
-
-@pytest.fixture
-def store() -> Store[Any]:
-    return Store()
-
-
-@pytest.fixture
-async def watch(api: Connection, store: Store[Any]) -> AsyncIterator[Reflector]:
-    watch = Reflector(api, Source(PATH), store)
-    yield watch
-    await watch.close()
-
-
-@pytest.fixture
-def heard(store: Store[Any]) -> list[Change]:
-    heard: list[Change] = []
-    store.listen(heard.append)
-    return heard
 
 
 @pytest.fixture
