@@ -174,7 +174,8 @@ class _Bench:
         begin, before = datetime.now(UTC), self._operator.cpu_seconds()
         with self._step("a minute in which nothing happens"):
             time.sleep(60)
-        return Idle(len(self._calls(begin)), round(self._operator.cpu_seconds() - before, 2))
+        cpu = self._operator.cpu_seconds() - before
+        return Idle(len(self._calls(begin)), round(cpu, 2), round(self._operator.memory_mib(), 1))
 
     def _calls(self, since: datetime) -> list[Call]:
         """Return what the operator has asked."""

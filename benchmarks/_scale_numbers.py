@@ -87,6 +87,7 @@ class Idle:
 
     requests: int
     cpu_seconds: float
+    memory_mib: float
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ GOALS = (
     Goal("restart: reads of single objects", lambda s: s.restart.reads, "", 0),
     Goal("restart: a session created meanwhile is served after", lambda s: s.restart.late_seconds, "s", 5),
     Goal("memory, highest", lambda s: s.highest_mib, "MiB", 512),
+    Goal("memory, idle", lambda s: s.idle.memory_mib, "MiB"),
     Goal("memory, idle without a session", lambda s: s.empty.memory_mib, "MiB", 110),
     Goal("idle minute: requests", lambda s: s.idle.requests, "", 0),
     Goal("idle minute: CPU", lambda s: s.idle.cpu_seconds, "s", 1),

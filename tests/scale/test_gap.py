@@ -90,7 +90,7 @@ class Gap:
         assert len(self._operator.lists(self._kind)) - self._listed <= LISTS * self._watches
 
     def _open(self) -> int:
-        return self._operator.proxy.watches(self._watch)
+        return self._operator.proxy.under_way(self._watch)
 
 
 @pytest.mark.parametrize("kind", MADE_BY_THE_OPERATOR, ids=lambda kind: kind.plural)

@@ -131,8 +131,8 @@ class ApiProxy:
         """Let requests through again."""
         self._away = False
 
-    def watches(self, match: Match = WATCHES) -> int:
-        """Return how many answers are open."""
+    def under_way(self, match: Match = WATCHES) -> int:
+        """Return how many requests have no answer yet, or one that has not ended."""
         with self._changed:
             return sum(match(exchange.call) for exchange in self._open)
 

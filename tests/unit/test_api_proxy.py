@@ -125,9 +125,9 @@ def watch(proxy: ApiProxy, server: Server) -> Iterator[http.client.HTTPResponse]
     with Asked(proxy, "GET", WATCH) as asked:
         answer = asked.answer()
         assert answer.readline() == EVENT
-        assert (proxy.watches(), server.watching) == (1, 1)
+        assert (proxy.under_way(), server.watching) == (1, 1)
         yield answer
-    proxy.until(lambda: proxy.watches() == 0, "the proxy has let go of the watch that its client has left")
+    proxy.until(lambda: proxy.under_way() == 0, "the proxy has let go of the watch that its client has left")
 
 
 def test_a_write_goes_through_with_the_token_and_its_query(proxy: ApiProxy, server: Server) -> None:
@@ -220,7 +220,7 @@ def test_a_request_is_held_until_it_is_released(proxy: ApiProxy, server: Server)
     with Asked(proxy, "GET", PODS) as one, Asked(proxy, "GET", PODS) as impatient, Asked(proxy, "GET", PODS) as two:
         proxy.until(lambda: len(proxy.calls) == 3, "three requests")
         impatient.connection.close()
-        proxy.until(lambda: proxy.watches(Match("list")) == 2, "one that gives up")
+        proxy.until(lambda: proxy.under_way(Match("list")) == 2, "one that gives up")
         assert create(proxy, "a")[0] == 201, "others go through"
         assert [verb for verb, *_ in server.seen] == ["PATCH"]
         hold.release()
@@ -306,8 +306,8 @@ def test_a_watch_that_falls_silent_can_still_be_ended(server: Server, proxy: Api
         assert proxy.silence() == 1
         server.speak()  # which ends the server's side, too
         assert silent(answer)
-        assert proxy.watches() == 1
-    proxy.until(lambda: proxy.watches() == 0, "it is over with its client")
+        assert proxy.under_way() == 1
+    proxy.until(lambda: proxy.under_way() == 0, "it is over with its client")
 
 
 def test_a_watch_that_was_silent_says_its_last_words(

@@ -15,7 +15,7 @@ SMALL = Size(
     empty=Empty(ready_seconds=1.0, memory_mib=90.0),
     creation=Creation(bare=40.0, operator=30.0, writes=11.0, reads=0.0),
     restart=Restart(1.0, 2.0, 3.0, 4.0, writes=0, reads=0, late_seconds=0.1),
-    idle=Idle(requests=0, cpu_seconds=0.1),
+    idle=Idle(requests=0, cpu_seconds=0.1, memory_mib=200.0),
     highest_mib=256.0,
 )
 LARGE = replace(SMALL, sessions=5000, restart=replace(SMALL.restart, cpu_seconds=24.0, writes=1), highest_mib=384.0)
