@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
@@ -40,6 +41,9 @@ Clock = Callable[[], datetime]
 async def work(queue: WorkQueue, passes: Passes, clock: Clock) -> None:
     """Run passes for ever."""
     while True:
+        # A pass over what is as it should be waits for nothing, and after a start there are thousands of them: Lease
+        # and probes must have their turn in between.
+        await asyncio.sleep(0)
         key = await queue.get()
         about = {"namespace": key.namespace, "session": key.name} if key.namespace else {"profile": key.name}
         with structlog.contextvars.bound_contextvars(**about), PASSES.time():

@@ -59,3 +59,19 @@ async def test_one_poisoned_session_takes_no_worker_away() -> None:
     passes = Passes(ValueError("poison"), None)
     await run(passes, WorkQueue(), KEY, other)
     assert passes.seen == [KEY, other]
+
+
+async def test_passes_that_wait_for_nothing_leave_others_their_turn() -> None:
+    passes = Passes(*[None] * 100)
+    turns = 0
+
+    async def lease() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(lease())
+    await run(passes, WorkQueue(), *(Key("physics", f"s{number}") for number in range(100)))
+    other.cancel()
+    assert turns >= 100
