@@ -55,7 +55,7 @@ lint: venv ## ruff, mypy --strict, import contracts
 check: lint ## Everything that needs no cluster (about a minute)
 	@$(BIN)/python -m af_operator.crdgen --check
 	@# More workers than cores, for tests wait a lot. In KiB, for each: a test that runs away fails, and does not take the machine along.
-	@ulimit -v 8388608; $(BIN)/pytest -q -n 3 --dist loadfile $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"
+	@ulimit -v 8388608; $(BIN)/pytest -q -n 4 --dist loadfile $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"
 
 e2e: cluster ## Contract and end-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
 	$(CLUSTER_TESTS)

@@ -205,7 +205,7 @@ class TestStates:
     ) -> None:
         server.next["list"].extend([refusing(503)] * 20)
         assert not await watch.ready(0.05)
-        assert "503" in str(watch.failure)
+        await until(lambda: "503" in str(watch.failure))
         assert watch.lost > 0
         assert await watch.ready(5)
         assert (watch.failure, watch.lost) == (None, 0)
