@@ -74,7 +74,7 @@ proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about
 bench: cluster ## Scale Dask workers side by side with dask-kubernetes' own way (8 minutes); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scaling $(ARGS)
 
-bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (45 minutes; no cluster); numbers into benchmarks/
+bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (17 minutes; no cluster); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 lock: venv ## Resolve the requirements again
