@@ -10,6 +10,7 @@ import pytest
 
 from af_operator.world import PROFILE, SESSION
 from local_cluster.control_plane import ControlPlane
+from local_cluster.processes import poll
 from tests.support.api_proxy import counted
 from tests.support.exchange import Call
 from tests.support.many_sessions import RUN, spread
@@ -45,7 +46,7 @@ def grown(plane: ControlPlane, site: Site, tmp_path_factory: pytest.TempPathFact
     sessions = spread(MANY, NAMESPACES, RUN)
     with proxied(plane, tmp_path_factory.mktemp("restart")) as operator:
         operator.process.start()
-        operator.process.wait_ready()
+        assert poll(lambda: operator.process.looked_at(1), 60), "the catalogue has its status, which is no session's"
         before = len(operator.proxy.calls)
         site.create(sessions[:FEW])
         operator.settle(1 + FEW)
