@@ -16,16 +16,17 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from af_kube.connection import Connection
 from af_kube.errors import NoCredentials
 from af_operator import handlers, serving, settings
+from af_operator.agents import AskedByHttp
 from af_operator.catalogue import Catalogue
 from af_operator.cluster import KubernetesCluster
+from af_operator.components import Components, shipped
 from af_operator.errors import Unavailable
 from af_operator.hub import Hub, JupyterHub, NoHub
 from af_operator.lease import Lease
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
-from af_operator.reconcile import Reconciler
-from af_operator.schedulers import AskedByHttp
-from af_operator.watches import Watches, watched_kinds
+from af_operator.reconcile import Ports, Reconciler
+from af_operator.watches import Watches
 from af_operator.worker import Passes, work
 from af_operator.world import World
 
@@ -72,13 +73,14 @@ class EitherPass:
 class Operator:
     """The process: any replica watches, passes run in the one that holds the Lease."""
 
-    def __init__(self, config: settings.Settings, api: Connection) -> None:
+    def __init__(self, config: settings.Settings, api: Connection, components: Components) -> None:
         self._config = config
+        self._components = components
         self._queue = WorkQueue()
-        self._world = World()
+        self._world = World(components)
         self._watches = Watches(api, self._world, config.watch_namespaces)
         self._lease = Lease(api, config)
-        self._cluster = KubernetesCluster(api, self._lease.fence)
+        self._cluster = KubernetesCluster(api, self._world.kinds, self._lease.fence)
         self._transport = handlers.Transport(self._queue, self._world)
         self._workers: list[asyncio.Task[None]] = []
         self._reachable = False
@@ -116,7 +118,7 @@ class Operator:
         said = ""
         while True:
             try:
-                missing = await self._cluster.missing(watched_kinds())
+                missing = await self._cluster.missing(self._world.kinds)
             except Unavailable as error:
                 if str(error) != said:
                     log.warning("the API server is not there yet", error=str(error))
@@ -133,9 +135,9 @@ class Operator:
         await self._lease.lead(self._start_workers)
 
     async def _start_workers(self) -> None:
-        schedulers = AskedByHttp(lambda ref: self._queue.add(Key(ref.namespace, ref.name)), _now)
-        hub = await self._hub()
-        sessions = Reconciler(self._world, self._cluster, hub, schedulers, _now)
+        agents = AskedByHttp(lambda ref: self._queue.add(Key(ref.namespace, ref.name)), _now)
+        ports = Ports(self._cluster, await self._hub(), agents)
+        sessions = Reconciler(self._components, self._world, ports, _now)
         passes = EitherPass(sessions, Catalogue(self._world, self._cluster, _now))
         self._workers += [asyncio.create_task(work(self._queue, passes, _now)) for _ in range(self._config.workers)]
 
@@ -193,7 +195,7 @@ async def main() -> int:
     _log_to_stderr(config)
     api = Connection()
     try:
-        return await Operator(config, api).run()
+        return await Operator(config, api, shipped()).run()
     except NoCredentials as error:
         log.error("there is no API server to serve", error=str(error))  # noqa: TRY400 - no trace says more
         return 1

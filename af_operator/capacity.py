@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from af_operator.api.profile import NodePool, ProfileSpec
-from af_operator.components._pods import extended
+from af_operator.components._shared.pod_spec import extended
 from af_operator.model import Body
 
 OVER = ("Succeeded", "Failed")

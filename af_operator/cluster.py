@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -13,9 +13,8 @@ from prometheus_client import Counter
 from af_kube.connection import Transport
 from af_kube.errors import Expired, HttpError, KubeError
 from af_kube.request import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Request
-from af_operator import names
+from af_operator import names, ownership
 from af_operator.api import GROUP, VERSION
-from af_operator.components import all_components
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused, Unavailable
 from af_operator.model import Body, Kind, LogRequest, Notice, SessionRef
 
@@ -73,15 +72,17 @@ class KubernetesCluster:
     ----------
     api
         A connection to it.
+    kinds
+        Those of which it may make objects.
     fence
         Returns the seconds in which this process may write; raises when it must not (the Lease was lost).
     """
 
-    def __init__(self, api: Transport, fence: Callable[[], float] = lambda: TIMEOUT) -> None:
+    def __init__(self, api: Transport, kinds: Iterable[Kind], fence: Callable[[], float] = lambda: TIMEOUT) -> None:
         self._api = api
         self._fence = fence
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._plurals = {k.kind: k for c in all_components() for k in (*c.KINDS, *c.SHARED)}
+        self._plurals = {kind.kind: kind for kind in kinds}
 
     async def create(self, body: Body) -> Body:
         """See ``Cluster.create``."""
@@ -89,7 +90,7 @@ class KubernetesCluster:
             return await self._json("POST", self._collection(body), STRICT, body)
         except _NameTaken:
             found = await self._there(body)
-        if names.same_owner(found, body):
+        if ownership.same_owner(found, body):
             return found
         raise NameConflict(_conflict(body))
 
@@ -274,7 +275,7 @@ def _field(data: bytes, name: str) -> str:
 
 def _conflict(body: Body) -> str:
     kind, name = body["kind"], body["metadata"]["name"]
-    if names.controller(body):
+    if ownership.controller(body):
         return f"{kind} {name!r} exists and is not this session's: rename the session or delete it"
     user = body["metadata"]["annotations"][names.USER]
     return f"{kind} {name!r} exists, and this operator has not made it for user {user!r}: rename it or delete it"

@@ -20,7 +20,7 @@ import yaml
 
 from af_operator.api import GROUP, VERSION, ApiModel, ProfileSpec, ProfileStatus, SessionSpec, SessionStatus
 from af_operator.api.common import NAME, VALIDATIONS, rule
-from af_operator.components import all_components
+from af_operator.components import shipped
 from af_operator.model import Kind
 
 Schema = dict[str, Any]
@@ -282,8 +282,8 @@ def generated() -> dict[Path, str]:
     """Return every generated file: path from the repository's root, and text."""
     ours = {f"{GROUP}_{kind.plural}.yaml": _yaml(custom_resource_definition(kind)) for kind in KINDS}
     vendor = vendor_crds()
-    kinds = (kind for component in all_components() for kind in component.KINDS)
-    shared = (kind for component in all_components() for kind in component.SHARED)
+    kinds = (kind for component in shipped() for kind in component.KINDS)
+    shared = (kind for component in shipped() for kind in component.SHARED)
     return {
         **{CRDS / name: text for name, text in ours.items()},
         **{CRDS / "vendor" / name: text for name, text in vendor.items()},

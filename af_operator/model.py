@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from af_kube import store
-from af_operator.api import GROUP, ProfileSpec, SessionSpec
-from af_operator.views import HubView, Question, Registration, SchedulerView
+from af_operator.api import ProfileSpec, SessionSpec
+from af_operator.views import HubServer, Question, Registration
 
 Body = Mapping[str, Any]
 """A Kubernetes object as the API server sends it."""
@@ -43,6 +43,9 @@ class ObjectRef(NamedTuple):
     name: str
 
 
+POD = Kind("v1", "Pod", "pods")
+
+
 def ref_of(body: Body) -> ObjectRef:
     """Return the identity of an object within its namespace."""
     return ObjectRef(body["apiVersion"], body["kind"], body["metadata"]["name"])
@@ -54,12 +57,12 @@ def label_of(body: Body, key: str) -> str | None:
     return found
 
 
-def grouped(bodies: Iterable[Body], key: Callable[[Body], K]) -> dict[K, list[Body]]:
-    """Return the bodies by what `key` says of each; their order is kept."""
-    found: dict[K, list[Body]] = {}
-    for body in bodies:
-        found.setdefault(key(body), []).append(body)
-    return found
+def grouped(values: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return the values by what `key` says of each; their order is kept."""
+    groups: dict[K, list[T]] = {}
+    for value in values:
+        groups.setdefault(key(value), []).append(value)
+    return groups
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,14 @@ class Manifest:
     """One object that should exist, without the stamps that ``plan`` adds (namespace, labels, owner, hash).
 
     A `shared` one is the user's, not the session's: made once, owned by nobody, never changed and never deleted.
-    One that is `from_source` has the text of the session's files in it.
+    One that is `from_source` has the text of the session's files in it. Those of one `batch` are alike: a few are made
+    at a time, and none any more once the API server has refused one of them.
     """
 
     body: Body
     shared: bool = False
     from_source: bool = False
+    batch: str = ""
 
     @property
     def ref(self) -> ObjectRef:
@@ -128,6 +133,12 @@ class Discard:
     """An object that others made for the session, and that is to go now."""
 
     body: Body
+
+
+Audience = Literal["user", "worker"]
+"""Whose pods a patch is for: those where the user's own program starts (run, notebook), or those that compute for it.
+
+What only the first may have, such as a token, is never given to the second: a worker runs what anybody sends it."""
 
 
 @dataclass(frozen=True)
@@ -170,113 +181,6 @@ class Finish:
     time: datetime
 
 
-class Children(tuple[Body, ...]):
-    """The children of one session, and what was looked up in them.
-
-    A session may have a thousand workers, and each is asked for by name, by kind, by group: whoever went through all
-    children for each of them would need a second for one pass.
-    """
-
-    _made: dict[Callable[[Children], Any], Any]
-
-    def __new__(cls, bodies: Iterable[Body] = ()) -> Self:
-        """Take the bodies as they are; nothing is looked up yet."""
-        self = super().__new__(cls, bodies)
-        self._made = {}
-        return self
-
-    def once(self, make: Callable[[Children], T]) -> T:
-        """Return what a pure function makes of the children: called once, however often it is asked for.
-
-        It must be a function of a module. The answer is kept under it, and one that is defined anew has none.
-        """
-        if make not in self._made:
-            self._made[make] = make(self)
-        return cast(T, self._made[make])
-
-    def of(self, kind: Kind) -> Sequence[Body]:
-        """Return the children of one kind."""
-        return self.once(_by_kind).get((kind.api_version, kind.kind), ())
-
-
-@dataclass(frozen=True)
-class Observed:
-    """The world as the indexes know it, for one session. No API read is behind any of this.
-
-    Attributes
-    ----------
-    children
-        Objects that carry the session's uid label: ours, and those that others made for them (pods).
-    log_tail
-        Last lines of the finished run's log, once the pass has read them.
-    waiting_for
-        Names of the components that the run must wait for; filled in by ``plan``.
-    finished
-        Set by ``plan`` when the run has ended or the lifetime is over: the compute goes.
-    shared
-        Objects of the session's user in its namespace that outlive sessions: the home volume.
-    hub
-        JupyterHub, or None where the facility has none that the operator knows.
-    namesake
-        An older session that JupyterHub shows as the same server of the same user.
-    scheduler
-        The session's Dask scheduler, where something was asked of it.
-    gpus_free
-        Node pool to the GPUs that nobody has, as the profile's status said last.
-    nonce
-        64 random hex digits, others in each pass: for what must be secret when it is created.
-    """
-
-    children: tuple[Body, ...] = ()
-    log_tail: str | None = None
-    waiting_for: tuple[str, ...] = ()
-    finished: Finish | None = None
-    shared: tuple[Body, ...] = ()
-    hub: HubView | None = None
-    namesake: Key | None = None
-    scheduler: SchedulerView | None = None
-    gpus_free: Mapping[str, int] = field(default_factory=dict)
-    nonce: str = field(default="", repr=False)
-
-    def __post_init__(self) -> None:
-        # One index for all that `replace` makes of this: the children stay the same.
-        if not isinstance(self.children, Children):
-            object.__setattr__(self, "children", Children(self.children))
-
-    def once(self, make: Callable[[Children], T]) -> T:
-        """See ``Children.once``."""
-        return cast(Children, self.children).once(make)
-
-    def of(self, kind: Kind) -> Sequence[Body]:
-        """Return the children of one kind."""
-        return cast(Children, self.children).of(kind)
-
-    def get(self, ref: ObjectRef) -> Body | None:
-        """Return one child, or None."""
-        return self.once(_by_ref).get(ref)
-
-    def pods(self, component: str | None = None) -> Sequence[Body]:
-        """Return the pods, of all components or of one, by name."""
-        return self.once(pods_by_name) if component is None else self.once(_pods_by_component).get(component, ())
-
-
-def _by_kind(children: Children) -> dict[tuple[str, str], list[Body]]:
-    return grouped(children, lambda body: (body["apiVersion"], body["kind"]))
-
-
-def _by_ref(children: Children) -> dict[ObjectRef, Body]:
-    return {ref_of(body): body for body in children}
-
-
-def pods_by_name(children: Children) -> list[Body]:
-    """Return the pods in the order of their names; for ``Children.once``."""
-    return sorted(children.of(POD), key=lambda pod: str(pod["metadata"]["name"]))
-
-
-def _pods_by_component(children: Children) -> dict[str | None, list[Body]]:
-    return grouped(children.once(pods_by_name), lambda pod: label_of(pod, f"{GROUP}/component"))
-
-
 class Condition(NamedTuple):
     """One statement in the status."""
 
@@ -298,9 +202,6 @@ class Health:
     """The component's part of ``status.components``."""
     more: Condition | None = None
     """A condition beside ``<Component>Ready``; it has no say in whether the session is ready."""
-
-
-POD = Kind("v1", "Pod", "pods")
 
 
 @dataclass(frozen=True)
@@ -350,8 +251,12 @@ class Plan:
         Live objects of ours that nobody plans any more.
     active
         Names of the components whose objects are planned.
+    titles
+        By component name, how conditions spell it; for every enabled component.
     health
         By component name, for every enabled component.
+    server
+        The component that JupyterHub is to show, and its server; None where there is none.
     registration
         How the session stands with JupyterHub; None where there is nothing to show, or no JupyterHub.
     report
@@ -360,8 +265,10 @@ class Plan:
         A log whose tail the pass must read before it can plan to the end.
     source_wanted
         Something is to be made of the text of the session's files.
-    question
-        What to ask of the session's Dask scheduler until the next pass, or None.
+    questions
+        By component, what to ask of its agent until the next pass.
+    last_activity
+        When the session was last used, as far as its components know; None where none of them can tell.
     expired
         The session has outlived its TTL and is to be deleted.
     look_again
@@ -374,13 +281,16 @@ class Plan:
     discard: tuple[Body, ...] = ()
     delete: tuple[Body, ...] = ()
     active: frozenset[str] = frozenset()
+    titles: Mapping[str, str] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
+    server: tuple[str, HubServer] | None = None
     registration: Registration | None = None
     report: Body = field(default_factory=dict)
     finished: Finish | None = None
     log_wanted: LogRequest | None = None
     source_wanted: bool = False
-    question: Question | None = None
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    last_activity: datetime | None = None
     expired: bool = False
     look_again: datetime | None = None
 

@@ -1,6 +1,6 @@
 """Every child name, label, selector and address. Nobody else formats a name.
 
-Names are at most 63 characters (40 for a DaskWorkerGroup's, whose operator appends to it), valid DNS
+Names are at most 63 characters (45 for a group of workers, to whose name a worker's is appended), valid DNS
 labels, and collision-safe: what does not fit is cut and gets eight hex digits of its full text.
 """
 
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
 from af_operator.api import GROUP
@@ -22,6 +20,11 @@ SESSION_UID = f"{GROUP}/session-uid"
 SESSION_NAME = f"{GROUP}/session"
 COMPONENT = f"{GROUP}/component"
 POOL = f"{GROUP}/pool"
+WORKER_GROUP = f"{GROUP}/worker-group"
+"""The workers of one shape of a pool: what replaces them has another group."""
+NODE_POOL = f"{GROUP}/node-pool"
+ROLE = f"{GROUP}/role"
+"""What a pod is in its engine: ``scheduler`` or ``worker``."""
 USER = f"{GROUP}/user"
 """Label of what belongs to a user and outlives their sessions: the home volume. Also the annotation with the name as
 it is: two users may have the same label value."""
@@ -32,7 +35,7 @@ APPLIED_HASH = f"{GROUP}/applied-hash"
 SAFE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 MAX_NAME = 63
 MAX_GROUP = 45
-"""dask-kubernetes names a worker's Deployment <group>-worker-<10 hex>: 45 + 8 + 10 = 63."""
+"""A worker is <group>-worker-<10 hex>, by dask-kubernetes as by us: 45 + 8 + 10 = 63."""
 
 
 def fit(text: str, limit: int = MAX_NAME) -> str:
@@ -66,77 +69,46 @@ def shared_labels(session: Session, component: str) -> dict[str, str]:
     return {USER: label_value(session.spec.user), COMPONENT: component, MANAGED_BY: MANAGER}
 
 
-def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the controller ownerReference of an object, or an empty mapping."""
-    owners = body["metadata"].get("ownerReferences", ())
-    return next((o for o in owners if o.get("controller")), {})
-
-
-def our_entries(body: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the entries of managedFields by which the operator has made or changed an object, without the fields."""
-    entries = body["metadata"].get("managedFields", ())
-    ours = (e for e in entries if e.get("manager") == MANAGER and not e.get("subresource"))
-    return [{"manager": MANAGER, "operation": str(e.get("operation"))} for e in ours]
-
-
-def made_by_us(body: Mapping[str, Any]) -> bool:
-    """Return whether the operator has made this object, and not one that copies its labels, as the Dask operator does.
-
-    Anybody may call themselves so. It counts only beside a label that the chart's admission policy lets the operators
-    alone set or take away: what has no such label is never asked about.
-    """
-    return bool(our_entries(body))
-
-
-def is_shared(body: Mapping[str, Any], user: str) -> bool:
-    """Return whether the operator has made this object for a user, to outlive their sessions."""
-    labels, annotations = (body["metadata"].get(part, {}) for part in ("labels", "annotations"))
-    return USER in labels and made_by_us(body) and bool(annotations.get(USER) == user)
-
-
-def same_owner(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether the operator has made an object for whom we want it: a session, or a user."""
-    if controller(wanted):
-        same = controller(found).get("uid") == controller(wanted)["uid"] and _session_of(found) == _session_of(wanted)
-        return bool(same and made_by_us(found))
-    user = wanted["metadata"].get("annotations", {}).get(USER)
-    return user is not None and is_shared(found, user)
-
-
-def _session_of(body: Mapping[str, Any]) -> str | None:
-    found: str | None = body["metadata"].get("labels", {}).get(SESSION_UID)
-    return found
-
-
 def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
     """Return the name of a child object: <session>-<suffix>."""
     return fit(f"{session.name}-{suffix}", limit)
 
 
-# Dask. A DaskCluster has the session's own name (<= 40); its Service is <name>-scheduler.
+# Dask. The same names and addresses whatever engine makes the objects: they are in the environment of running pods.
+# A DaskCluster has the session's own name (<= 40); its scheduler's Deployment and Service are <name>-scheduler.
 def dask_cluster(session: Session) -> str:
     """Return the name of the DaskCluster."""
     return fit(session.name, 40)
 
 
+def dask_scheduler(session: Session) -> str:
+    """Return the name of the scheduler's Deployment and Service."""
+    return f"{dask_cluster(session)}-scheduler"
+
+
 def dask_group(session: Session, pool: str, shape: str) -> str:
-    """Return the name of a pool's DaskWorkerGroup; `shape` hashes what cannot be edited in place."""
+    """Return the name of a pool's group of workers; `shape` hashes what cannot be edited in place."""
     return fit(f"{session.name}-{pool}-{shape[:6]}", MAX_GROUP)
+
+
+def worker(group: str, token: str) -> str:
+    """Return the name of a worker's pod, which is also its name in the engine; `token` is 10 hex digits."""
+    return f"{group}-worker-{token}"
 
 
 def dask_scheduler_address(session: Session) -> str:
     """Return the address that `Client()` finds in DASK_SCHEDULER_ADDRESS."""
-    return f"tcp://{dask_cluster(session)}-scheduler.{session.namespace}.svc.cluster.local:8786"
+    return f"tcp://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:8786"
 
 
 def dask_dashboard_url(session: Session) -> str:
     """Return the URL of the Dask dashboard inside the cluster."""
-    return f"http://{dask_cluster(session)}-scheduler.{session.namespace}.svc.cluster.local:8787/status"
+    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:8787/status"
 
 
 def dask_agent_url(session: Session) -> str:
     """Return where the agent in the scheduler is asked about pools."""
-    return f"http://{dask_cluster(session)}-scheduler.{session.namespace}.svc.cluster.local:8787/af/v1/pools"
+    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:8787/af/v1/pools"
 
 
 def dask_agent(session: Session) -> str:

@@ -4,104 +4,160 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
-from af_operator import names
-from af_operator.api import API_VERSION, ProfileSpec
+from af_operator import drift, names, ownership
+from af_operator.api import ProfileSpec
 from af_operator.api.profile import Image, Size
-from af_operator.components import Component, Item, _choices, all_components
+from af_operator.components import Component, Components, Item
+from af_operator.components._shared import budget, choices, untrusted
 from af_operator.errors import InvalidSession
 from af_operator.model import (
+    Audience,
     Body,
-    Children,
     Discard,
     Finish,
     Keep,
     Manifest,
     ObjectRef,
-    Observed,
     Plan,
     PodPatch,
     Profile,
     Session,
-    grouped,
     ref_of,
 )
+from af_operator.observed import Observed, Settled, Terms
+from af_operator.views import Question
 
 NOTHING = ProfileSpec(images=[Image(name="none", image="none")], sizes=[Size(name="none", cpu="1", memory="1Mi")])
 """Stands for the catalogue when it is gone."""
+Enabled = Sequence[Component]
 
 
-def build(session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
+def build(components: Components, session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
     """Return the plan for one session."""
     # Anybody can put a label on an object: one that is not ours is nothing that a component may use.
-    observed = replace(observed, shared=tuple(b for b in observed.shared if names.is_shared(b, session.spec.user)))
-    enabled = [c for c in all_components() if c.enabled(session)]
+    observed = replace(observed, shared=tuple(b for b in observed.shared if ownership.of_user(b, session.spec.user)))
+    enabled = [c for c in components if c.enabled(session)]
     try:
         return _plan(session, check(session, profile, enabled), observed, enabled, now)
     except InvalidSession as error:
-        stays = _rejected(session, observed, enabled, error)
-        profile = profile or Profile(session.spec.profile, NOTHING)
-        end = _finish(session, profile, observed, enabled, now)
-        if not stays.health or not (end or session.spec.suspend):
+        catalogue = profile or Profile(session.spec.profile, NOTHING)
+        settled = _settled(session, catalogue, observed, enabled, now)
+        stays = _rejected(session, settled, enabled, error)
+        if not stays.health or not (settled.finished or session.spec.suspend):
             return stays
     # What has to stop needs no catalogue for that, and nothing is made from it. An end stays what it was.
     with suppress(InvalidSession):
-        stops = _plan(session, profile, observed, enabled, now)
-        return stops if end else replace(stops, rejected=stays.rejected)
+        stops = _plan(session, catalogue, observed, enabled, now)
+        return stops if settled.finished else replace(stops, rejected=stays.rejected)
     return stays
 
 
-def _plan(session: Session, profile: Profile, observed: Observed, enabled: list[Component], now: datetime) -> Plan:
-    end = _finish(session, profile, observed, enabled, now)
-    observed = replace(observed, finished=end)
-    active = [c for c in enabled if _lives(c, session, end)]
-    health = {c.NAME: c.health(session, observed) for c in enabled}
-    waiting = tuple(c.NAME for c in active if c.LIFETIME != "record" and not health[c.NAME].ready)
-    observed = replace(observed, waiting_for=waiting)
-    planned = list(_desired(session, profile, observed, active))
-    desired = tuple(stamp(session, c.NAME, m, observed) for c, m in planned if isinstance(m, Manifest))
+def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabled, now: datetime) -> Plan:
+    settled = _settled(session, profile, observed, enabled, now)
+    end, active = settled.finished, [c for c in enabled if _lives(c, session, settled.finished)]
+    known = _known(session, settled, enabled)
+    terms = _terms(session, profile, settled, active, _waiting(active, known))
+    planned = list(_desired(session, profile, settled, active, terms))
+    desired = tuple(stamp(session, c.NAME, m, settled) for c, m in planned if isinstance(m, Manifest))
     wanted = {m.ref for m in desired} | {k.ref for _, k in planned if isinstance(k, Keep)}
     ttl = session.spec.ttl_seconds_after_finished
     ttl = profile.spec.defaults.ttl_seconds_after_finished if ttl is None else ttl
     gone_at = end.time + timedelta(seconds=ttl) if end else None
-    return Plan(
+    deadlines = (c.deadline(session, settled) for c in active)
+    return replace(
+        known,
         desired=desired,
-        apply=tuple(m for m in desired if _to_apply(m, observed)),
+        apply=tuple(m for m in desired if _to_apply(m, settled)),
         discard=tuple(d.body for _, d in planned if isinstance(d, Discard)),
-        delete=tuple(_surplus(session, observed, wanted)),
+        delete=tuple(_surplus(session, settled, wanted)),
         active=frozenset(c.NAME for c in active),
-        health=health,
-        report=_report(session, observed, enabled),
         finished=end,
         source_wanted=any(m.from_source for m in desired),
-        log_wanted=next((w for c in active if (w := c.log_wanted(session, observed))), None),
-        question=next((q for c in active if (q := c.question(session, profile, observed))), None),
+        log_wanted=next((w for c in active if (w := c.log_wanted(session, settled))), None),
+        questions=_questions(session, profile, settled, active, terms),
         expired=gone_at is not None and now >= gone_at,
-        look_again=_earliest(
-            now, gone_at, _lifetime_end(session, profile), *(c.deadline(session, observed) for c in active)
-        ),
+        look_again=_earliest(now, gone_at, _lifetime_end(session, profile), *deadlines),
     )
 
 
-def _rejected(session: Session, observed: Observed, enabled: list[Component], error: InvalidSession) -> Plan:
+def _settled(session: Session, profile: Profile, observed: Observed, enabled: Enabled, now: datetime) -> Settled:
+    return Settled.at(now, observed, _finish(session, profile, observed, enabled, now))
+
+
+def _known(session: Session, observed: Settled, enabled: Enabled) -> Plan:
+    """Return the part of a plan that only tells how things are."""
+    report: dict[str, Any] = {}
+    for component in enabled:
+        report |= component.report(session, observed)
+    servers = ((c.NAME, c.registration(session, observed)) for c in enabled)
+    return Plan(
+        titles={c.NAME: c.TITLE for c in enabled},
+        health={c.NAME: c.health(session, observed) for c in enabled},
+        report=report,
+        server=next(((name, server) for name, server in servers if server), None),
+        last_activity=_last_activity(session, observed, enabled),
+    )
+
+
+def _rejected(session: Session, observed: Settled, enabled: Enabled, error: InvalidSession) -> Plan:
     # Nothing is created, and nothing that runs is taken away: a profile edited by mistake stops no session.
     rejected = (error.reason, error.message)
-    if not any(ours(session, child, observed) for child in observed.children):
+    if not any(ownership.of_session(session, child, observed) for child in observed.children):
         return Plan(rejected=rejected)
-    return Plan(
-        rejected=rejected,
-        active=frozenset(c.NAME for c in enabled),
-        health={c.NAME: c.health(session, observed) for c in enabled},
-        report=_report(session, observed, enabled),
-    )
+    active = frozenset(c.NAME for c in enabled)
+    return replace(_known(session, observed, enabled), rejected=rejected, active=active)
 
 
-def check(session: Session, profile: Profile | None, enabled: Iterable[Component]) -> Profile:
+def _waiting(active: Enabled, known: Plan) -> tuple[str, ...]:
+    return tuple(c.NAME for c in active if c.LIFETIME != "record" and not known.health[c.NAME].ready)
+
+
+def _terms(
+    session: Session, profile: Profile, observed: Settled, active: Enabled, waiting: tuple[str, ...]
+) -> Mapping[str, Terms]:
+    """Return what each component may build on: the patches of the others, and its share of the budget."""
+    fitting = [c for c in active if _fits(c, session, profile)]
+    shares = budget.shares(profile, {c.NAME: c.demands(session, profile, observed) for c in fitting})
+    patches = {
+        audience: {c.NAME: c.pod_patch(session, profile, audience) for c in fitting} for audience in get_args(Audience)
+    }
+    return {
+        c.NAME: Terms(
+            waiting,
+            {who: sum((p for name, p in each.items() if name != c.NAME), PodPatch()) for who, each in patches.items()},
+            shares.get(c.NAME, {}),
+        )
+        for c in active
+        if c in fitting or c.LIFETIME == "record"
+    }
+
+
+def _questions(
+    session: Session, profile: Profile, observed: Settled, active: Enabled, terms: Mapping[str, Terms]
+) -> dict[str, Question]:
+    asking = [c for c in active if c.NAME in terms]
+    asked = {c.NAME: c.question(session, profile, observed, terms[c.NAME]) for c in asking}
+    return {name: question for name, question in asked.items() if question}
+
+
+def _last_activity(session: Session, observed: Settled, enabled: Enabled) -> datetime | None:
+    """Return when the session was last used: the newest that any component knows, or that the status says already.
+
+    What was seen once stays seen, also while JupyterHub or an agent is away. Those that tell of it are the user's own
+    programs: none of them tells of a time to come.
+    """
+    told = untrusted.time_of(session.status.get("lastActivity"))
+    seen = [told, *(c.activity(session, observed) for c in enabled)]
+    return max((time for time in seen if time and session.created <= time <= observed.now), default=None)
+
+
+def check(session: Session, profile: Profile | None, enabled: Enabled) -> Profile:
     """Return the profile if the spec fits it.
 
     Raises
@@ -115,7 +171,7 @@ def check(session: Session, profile: Profile | None, enabled: Iterable[Component
             f"there is no AnalysisProfile {session.spec.profile!r}: "
             "`kubectl get analysisprofiles` lists those that there are",
         )
-    _choices.image(session, profile)
+    choices.image(session, profile)
     longest, asked = profile.spec.limits.lifetime_seconds, session.spec.lifetime_seconds
     if longest is not None and asked is not None and asked > longest:
         raise InvalidSession(
@@ -123,6 +179,7 @@ def check(session: Session, profile: Profile | None, enabled: Iterable[Component
         )
     for component in enabled:
         component.check(session, profile)
+    budget.check(profile, {component.NAME: component.pools(session) for component in enabled})
     return profile
 
 
@@ -137,85 +194,22 @@ def stamp(session: Session, component: str, manifest: Manifest, observed: Observ
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
     annotations = {names.USER: session.spec.user} if manifest.shared else {}
     if not manifest.shared:
-        metadata["ownerReferences"] = [_owner(session, observed.get(manifest.ref), observed)]
+        metadata["ownerReferences"] = [ownership.reference(session, observed.get(manifest.ref), observed)]
     metadata["annotations"] = metadata.get("annotations", {}) | annotations | {names.APPLIED_HASH: digest}
     return replace(manifest, body=body)
-
-
-def needs_apply(desired: Body, live: Body | None) -> bool:
-    """Return whether an apply would change anything: we want something else than last time, or it has drifted."""
-    if live is None:
-        return True
-    if "deletionTimestamp" in live["metadata"]:
-        return False  # its end brings us back, and then it is created anew
-    return not _subset(desired, live) or bool(_added(desired, live))
-
-
-def overwriting(desired: Body, live: Body) -> Body:
-    """Return what sets this very object right by a merge patch, where an apply did not: lists as a whole."""
-    wanted = {**desired, "metadata": desired["metadata"] | {"uid": live["metadata"]["uid"]}}
-    added = _added(desired, live)
-    return wanted | ({"data": desired["data"] | dict.fromkeys(added)} if added else {})
-
-
-def ours(session: Session, body: Body, observed: Observed) -> bool:
-    """Return whether we made this object, for this session, whose label it carries.
-
-    Its owner is the session, or a child of the session: dask-kubernetes makes its DaskCluster the owner
-    of worker groups. Annotations prove nothing: anybody can write them, and others copy ours.
-    """
-    return names.made_by_us(body) and _in_family(names.controller(body).get("uid"), session, observed)
-
-
-def _added(desired: Body, live: Body) -> set[str]:
-    """Return the keys that somebody has added to the data of a ConfigMap or Secret: it is a file more in a pod."""
-    return set(live.get("data") or ()) - set(desired["data"]) if "data" in desired else set()
-
-
-def _subset(want: Any, have: Any) -> bool:
-    if want == have:
-        return True
-    if isinstance(want, dict) and isinstance(have, dict):
-        return all(k in have and _subset(v, have[k]) for k, v in want.items())
-    if isinstance(want, list) and isinstance(have, list):
-        return len(want) == len(have) and all(map(_subset, want, have))
-    return False
 
 
 def _to_apply(desired: Manifest, observed: Observed) -> bool:
     if desired.shared:  # made once: a volume cannot be changed, and is not lost for an edit of the catalogue
         return not any(ref_of(body) == desired.ref for body in observed.shared)
-    return needs_apply(desired.body, observed.get(desired.ref))
-
-
-def _owner(session: Session, live: Body | None, observed: Observed) -> Body:
-    owner = dict(names.controller(live)) if live else {}
-    if owner.get("uid") != session.uid and _in_family(owner.get("uid"), session, observed):
-        return owner
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "AnalysisSession",
-        "name": session.name,
-        "uid": session.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
-def _in_family(uid: str | None, session: Session, observed: Observed) -> bool:
-    return uid == session.uid or uid in observed.once(_uids_by_owner).get(session.uid, ())
-
-
-def _uids_by_owner(children: Children) -> dict[str | None, frozenset[str]]:
-    found = grouped(children, lambda child: names.controller(child).get("uid"))
-    return {owner: frozenset(child["metadata"]["uid"] for child in theirs) for owner, theirs in found.items()}
+    return drift.needs_apply(desired.body, observed.get(desired.ref))
 
 
 def _surplus(session: Session, observed: Observed, wanted: set[ObjectRef]) -> Iterable[Body]:
     for child in observed.children:
         if ref_of(child) in wanted or "deletionTimestamp" in child["metadata"]:
             continue
-        if ours(session, child, observed):
+        if ownership.of_session(session, child, observed):
             yield child
 
 
@@ -226,14 +220,11 @@ def _lives(component: Component, session: Session, end: Finish | None) -> bool:
 
 
 def _desired(
-    session: Session, profile: Profile, observed: Observed, active: list[Component]
+    session: Session, profile: Profile, observed: Settled, active: Enabled, terms: Mapping[str, Terms]
 ) -> Iterable[tuple[Component, Item]]:
-    fitting = [c for c in active if _fits(c, session, profile)]
-    patches = {c.NAME: c.pod_patch(session, profile) for c in fitting}
     for component in active:
-        if component in fitting or component.LIFETIME == "record":
-            others = sum((p for name, p in patches.items() if name != component.NAME), PodPatch())
-            for item in component.desired(session, profile, observed, others):
+        if component.NAME in terms:
+            for item in component.desired(session, profile, observed, terms[component.NAME]):
                 yield component, item
         else:  # the session stops, and its cache is to stay
             mine = (c for c in observed.children if c["metadata"]["labels"].get(names.COMPONENT) == component.NAME)
@@ -248,9 +239,7 @@ def _fits(component: Component, session: Session, profile: Profile) -> bool:
     return True
 
 
-def _finish(
-    session: Session, profile: Profile, observed: Observed, enabled: list[Component], now: datetime
-) -> Finish | None:
+def _finish(session: Session, profile: Profile, observed: Observed, enabled: Enabled, now: datetime) -> Finish | None:
     for component in enabled:
         end = component.finish(session, observed)
         if end:
@@ -265,13 +254,6 @@ def _finish(
 def _lifetime_end(session: Session, profile: Profile) -> datetime | None:
     seconds = session.spec.lifetime_seconds or profile.spec.limits.lifetime_seconds
     return session.created + timedelta(seconds=seconds) if seconds else None
-
-
-def _report(session: Session, observed: Observed, enabled: list[Component]) -> Body:
-    found: dict[str, Any] = {}
-    for component in enabled:
-        found |= component.report(session, observed)
-    return found
 
 
 def _earliest(now: datetime, *times: datetime | None) -> datetime | None:

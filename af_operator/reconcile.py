@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,8 +13,10 @@ from typing import TypeVar
 import structlog
 from pydantic import ValidationError
 
-from af_operator import names, plan, references, registration, status
+from af_operator import drift, names, ownership, plan, references, registration, status
+from af_operator.agents import Agents
 from af_operator.cluster import Cluster
+from af_operator.components import Components
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused
 from af_operator.hub import Hub
 from af_operator.model import (
@@ -24,14 +26,14 @@ from af_operator.model import (
     Manifest,
     Notice,
     ObjectRef,
-    Observed,
     Plan,
     Profile,
     Refusal,
     Session,
     SessionRef,
+    grouped,
 )
-from af_operator.schedulers import Schedulers
+from af_operator.observed import Observed
 from af_operator.views import Registration
 from af_operator.world import World, with_text
 
@@ -39,6 +41,8 @@ REFUSED_RETRY = timedelta(seconds=30)
 """A quota that is freed sends us no event."""
 BLIND_RETRY = timedelta(seconds=5)
 """What is not kept up to date is mended by a watch, which may have nothing to tell when it is back."""
+BATCH = 32
+"""Objects that are alike and made at the same time, at most: others have their turn among them."""
 QUIET = timedelta(seconds=8)
 """While pods come up, counts and reasons change many times: one write tells of all that changed within this time.
 What `status.urgent` names is written at once."""
@@ -56,33 +60,38 @@ class Remembered:
     until: datetime
 
 
+@dataclass(frozen=True)
+class Ports:
+    """Everything outside of the process that passes speak with; they wait for the first alone."""
+
+    cluster: Cluster
+    hub: Hub
+    agents: Agents
+
+
 class Reconciler:
     """Passes over sessions.
 
     Parameters
     ----------
+    components
+        What sessions are made of.
     world
         Snapshots; never the API.
-    cluster
-        The port that writes.
-    hub
-        The port to JupyterHub; no pass waits for it.
-    schedulers
-        The port to the sessions' Dask schedulers; no pass waits for them.
+    ports
+        The API server, JupyterHub, and the agents in sessions' engines.
     clock
         The only clock; everything below gets `now` as a value.
     """
 
-    def __init__(
-        self, world: World, cluster: Cluster, hub: Hub, schedulers: Schedulers, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, components: Components, world: World, ports: Ports, clock: Callable[[], datetime]) -> None:
+        self._components = components
         self._world = world
-        self._cluster = cluster
-        self._hub = hub
-        self._schedulers = schedulers
+        self._cluster, self._hub, self._agents = ports.cluster, ports.hub, ports.agents
         self._clock = clock
-        self._refused: dict[Key, dict[ObjectRef, Remembered]] = {}
+        self._refused: dict[Key, dict[ObjectRef | str, Remembered]] = {}
         self._untold: dict[Key, datetime] = {}
+        self._nonces: dict[Key, str] = {}
 
     async def __call__(self, key: Key) -> datetime | None:
         """Make the world like the session says, as far as one pass can; return when to look again.
@@ -100,21 +109,33 @@ class Reconciler:
         if session is None or session.deleting:
             self._refused.pop(key, None)
             self._untold.pop(key, None)
-            self._schedulers.forget(key)
+            self._nonces.pop(key, None)
+            self._agents.forget(key)
             return None
         try:
-            return await self._pass(session, self._world.profile(session.spec.profile), self._observe(session))
+            again = await self._pass(session, self._world.profile(session.spec.profile), self._observe(session))
         except Gone:
             log.info("the session went away during its pass")
-            return None
+            again = None
+        self._nonces.pop(key, None)
+        return again
 
     def _observe(self, session: Session) -> Observed:
-        hub = self._hub.view()
-        namesake = self._world.namesake(session) if hub else None
-        scheduler = self._schedulers.view(session)
-        # Drawn here: a plan is a function of what it is given.
-        nonce = secrets.token_hex(32)
-        return replace(self._world.observed(session), hub=hub, namesake=namesake, scheduler=scheduler, nonce=nonce)
+        hub, now = self._hub.view(), self._clock()
+        return replace(
+            self._world.observed(session),
+            hub=hub,
+            namesake=self._world.namesake(session) if hub else None,
+            agents=self._agents.views(session),
+            refused=self._refused_batches(session.key, now),
+            # Drawn here: a plan is a function of what it is given. The same until a pass comes to its end, for what one
+            # that failed has made goes by names that follow from it.
+            nonce=self._nonces.setdefault(session.key, secrets.token_hex(32)),
+        )
+
+    def _refused_batches(self, key: Key, now: datetime) -> dict[str, Refusal]:
+        refused = self._refused.get(key, {}).items()
+        return {batch: r.refusal for batch, r in refused if isinstance(batch, str) and now < r.until}
 
     async def tell_broken(self, key: Key, error: Exception) -> None:
         """Say in the session's status that passes over it fail again and again."""
@@ -128,7 +149,7 @@ class Reconciler:
 
     async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
         now = self._clock()
-        todo = plan.build(session, profile, observed, now)
+        todo = self._plan(session, profile, observed, now)
         if todo.changes_the_world and (unseen := self._world.unseen()):
             log.warning("nothing is made or deleted until the world is seen again", unseen=unseen)
             return now + BLIND_RETRY
@@ -137,19 +158,26 @@ class Reconciler:
             return None
         if todo.log_wanted:
             observed = replace(observed, log_tail=await self._read_log(session, todo.log_wanted))
-            todo = plan.build(session, profile, observed, now)
+            todo = self._plan(session, profile, observed, now)
         if todo.source_wanted and session.trimmed:
             session = with_text(session, await self._cluster.read_session(session.ref))
-            todo = plan.build(session, profile, observed, now)
+            todo = self._plan(session, profile, observed, now)
         elif not todo.source_wanted:
             self._world.text_is_kept(session)
         todo = replace(todo, registration=registration.decide(session, todo, observed))
-        self._schedulers.ask(session.ref, todo.question)
+        self._agents.ask(session.ref, todo.questions)
         refusals = await self._carry_out(session, todo, observed, now)
+        if (batches := self._refused_batches(session.key, now)) != observed.refused:
+            # What is refused of a batch is its pool's to tell.
+            told = self._plan(session, profile, replace(observed, refused=batches), now)
+            todo = replace(todo, health=told.health)
         self._register(todo.registration)
         held = await self._write_status(session, todo, refusals, now)
-        again = now + REFUSED_RETRY if refusals else None
+        again = now + REFUSED_RETRY if refusals or batches else None
         return min((t for t in (todo.look_again, again, held) if t), default=None)
+
+    def _plan(self, session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
+        return plan.build(self._components, session, profile, observed, now)
 
     def _register(self, found: Registration | None) -> None:
         if found and found.wanted:
@@ -179,17 +207,34 @@ class Reconciler:
         live = {m.ref for m in manifests if observed.get(m.ref)}
         for wave in references.waves(list(manifests)):
             back = references.held_back(list(manifests), refused, live) if refused else {}
-            applied = [m for m in wave if m.ref not in back]
             for ref in (m.ref for m in wave if m.ref in back):
                 log.info("a child waits for one that is refused", kind=ref.kind, child=ref.name, refused=back[ref].name)
-            found = await _all(self._apply(session, m, observed, now) for m in applied)
-            refused |= {refusal.ref: refusal for refusal in found if refusal}
+            found = await self._apply_wave(session, [m for m in wave if m.ref not in back], observed, now)
+            refused |= {refusal.ref: refusal for refusal in found}
         return list(refused.values())
+
+    async def _apply_wave(
+        self, session: Session, wave: Collection[Manifest], observed: Observed, now: datetime
+    ) -> list[Refusal]:
+        alone = [self._apply(session, m, observed, now) for m in wave if not m.batch]
+        batches = grouped((m for m in wave if m.batch), lambda m: m.batch)
+        made = (self._make_batch(session, batch, observed, now) for batch in batches.values())
+        refusals, _ = await asyncio.gather(_all(alone), _all(made))
+        return [refusal for refusal in refusals if refusal]
+
+    async def _make_batch(self, session: Session, batch: Sequence[Manifest], observed: Observed, now: datetime) -> None:
+        """Make what is alike, one at first and then ever more at a time: a quota that is full is asked few times."""
+        made, at_once = 0, 1
+        while made < len(batch):
+            few = batch[made : made + at_once]
+            if any(await _all(self._apply(session, m, observed, now) for m in few)):
+                return
+            made, at_once = made + len(few), min(2 * at_once, BATCH)
 
     async def _apply(self, session: Session, manifest: Manifest, observed: Observed, now: datetime) -> Refusal | None:
         refused = self._refused.setdefault(session.key, {})
         digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
-        before = refused.get(manifest.ref)
+        before = refused.get(manifest.batch or manifest.ref)
         if before and before.applied_hash == digest and now < before.until:
             return before.refusal
         live = observed.get(manifest.ref)
@@ -197,16 +242,16 @@ class Reconciler:
             self._world.wrote(await self._put(session, manifest, live, observed))
         except (Refused, NameConflict, OurBug) as error:
             return self._remember(session, manifest, error, now)
-        refused.pop(manifest.ref, None)
+        refused.pop(manifest.batch or manifest.ref, None)
         log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=live is None)
         return None
 
     async def _put(self, session: Session, manifest: Manifest, live: Body | None, observed: Observed) -> Body:
         if live is None:
             live = await self._cluster.create(manifest.body)
-            if manifest.shared or not plan.needs_apply(manifest.body, live):
+            if manifest.shared or not drift.needs_apply(manifest.body, live):
                 return live
-        elif not plan.ours(session, live, observed):
+        elif not ownership.of_session(session, live, observed):
             raise NameConflict(f"{manifest.ref.kind} {manifest.ref.name!r} was not made by this operator: delete it")
         return await self._set_right(manifest.body, live)
 
@@ -214,17 +259,17 @@ class Reconciler:
         this_very = {**body, "metadata": body["metadata"] | {"uid": live["metadata"]["uid"]}}
         with suppress(Refused):
             live = await self._cluster.apply(this_very)
-            if not plan.needs_apply(body, live):
+            if not drift.needs_apply(body, live):
                 return live
         # Somebody has added to a list of ours, a port or a variable: an apply keeps that, or is refused for it.
-        return await self._cluster.overwrite(plan.overwriting(body, live))
+        return await self._cluster.overwrite(drift.overwriting(body, live))
 
     def _remember(self, session: Session, manifest: Manifest, error: Exception, now: datetime) -> Refusal:
         component = manifest.body["metadata"]["labels"][names.COMPONENT]
         reason = "InternalError" if isinstance(error, OurBug) else type(error).__name__
         refusal = Refusal(manifest.ref, component, reason, str(error))
         digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
-        self._refused[session.key][manifest.ref] = Remembered(refusal, digest, now + REFUSED_RETRY)
+        self._refused[session.key][manifest.batch or manifest.ref] = Remembered(refusal, digest, now + REFUSED_RETRY)
         say = log.error if isinstance(error, OurBug) else log.warning
         say("a child was refused", kind=manifest.ref.kind, child=manifest.ref.name, reason=reason, error=str(error))
         return refusal

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from af_operator.components import all_components
 from af_operator.model import POD, Body, Kind, Manifest, ObjectRef
 
 CONFIG_MAP, SECRET, VOLUME_CLAIM = ("v1", "ConfigMap"), ("v1", "Secret"), ("v1", "PersistentVolumeClaim")
@@ -22,6 +20,22 @@ STATEFUL_SET = ("apps/v1", "StatefulSet")
 ROLE = ("rbac.authorization.k8s.io/v1", "Role")
 DASK_CLUSTER = ("kubernetes.dask.org/v1", "DaskCluster")
 
+GRANTED = (
+    Kind(*CONFIG_MAP, "configmaps"),
+    Kind(*SECRET, "secrets"),
+    Kind(*VOLUME_CLAIM, "persistentvolumeclaims"),
+    Kind(*SERVICE, "services"),
+    Kind(*SERVICE_ACCOUNT, "serviceaccounts"),
+    Kind(*STATEFUL_SET, "statefulsets"),
+    Kind("apps/v1", "Deployment", "deployments"),
+    Kind("batch/v1", "Job", "jobs"),
+    Kind(*ROLE, "roles"),
+    Kind(ROLE[0], "RoleBinding", "rolebindings"),
+    Kind(*DASK_CLUSTER, "daskclusters"),
+    Kind(DASK_CLUSTER[0], "DaskWorkerGroup", "daskworkergroups"),
+    POD,
+)
+"""Kinds of which a Role may grant a single object by name: all that components make."""
 IN_PODS = {
     "configMap": (CONFIG_MAP, "name"),
     "configMapRef": (CONFIG_MAP, "name"),
@@ -157,7 +171,7 @@ def _granted(body: Body) -> Iterator[ObjectRef]:
     """Yield what a Role gives rights on, by name."""
     for rule in body.get("rules") or () if body["kind"] == "Role" else ():
         resources = {resource.partition("/")[0] for resource in rule.get("resources") or ()}
-        for kind in _kinds():
+        for kind in GRANTED:
             group = kind.api_version.rpartition("/")[0]
             if {group, "*"} & set(rule.get("apiGroups") or ()) and {kind.plural, "*"} & resources:
                 yield from (ref for name in rule.get("resourceNames") or () for ref in _with_maker(kind, name))
@@ -180,8 +194,3 @@ def _bound(body: Body) -> Iterator[ObjectRef]:
     for subject in body.get("subjects") or ():
         if subject["kind"] == "ServiceAccount" and subject.get("namespace", here) == here:
             yield from _named(SERVICE_ACCOUNT, subject["name"])
-
-
-@cache
-def _kinds() -> frozenset[Kind]:
-    return frozenset(kind for c in all_components() for kind in (*c.KINDS, *c.WATCHED, *c.SHARED))

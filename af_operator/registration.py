@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from af_operator.components import all_components
-from af_operator.model import Observed, Plan, Session
+from af_operator.model import Plan, Session
+from af_operator.observed import Observed
 from af_operator.views import HubServer, HubView, Registration
 
 
 def decide(session: Session, plan: Plan, observed: Observed) -> Registration | None:
     """Return how the session stands with JupyterHub, or None where there is none or nothing to show in it."""
     hub = observed.hub
-    for component in all_components():
-        if hub is None or component.NAME not in plan.health:
-            continue
-        server = component.registration(session, observed)
-        if server is None:
-            continue
-        return _at_rest(session, plan, server, hub) or _among_servers(
-            session, observed, hub, Registration(server, False, "", "", wanted=plan.health[component.NAME].ready)
-        )
-    return None
+    if hub is None or plan.server is None:
+        return None
+    component, server = plan.server
+    wanted = Registration(server, False, "", "", wanted=plan.health[component].ready)
+    return _at_rest(session, plan, server, hub) or _among_servers(session, observed, hub, wanted)
 
 
 def _at_rest(session: Session, plan: Plan, server: HubServer, hub: HubView) -> Registration | None:

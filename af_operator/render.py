@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template, Undefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template, Undefined
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, ScalarNode
 
@@ -67,11 +68,18 @@ def _slot(loader: StrictLoader, node: ScalarNode) -> Slot:
 StrictLoader.add_constructor(TAG, _slot)
 
 
+def _text(name: str) -> str | None:
+    """Return the text of ``<package>/<template>``, which lies in the package's folder ``templates``."""
+    package, _, template = name.partition("/")
+    file = files(package) / "templates" / f"{template}.yaml"
+    return file.read_text() if file.is_file() else None
+
+
 @cache
 def environment() -> Environment:
     """Return the one jinja2 environment."""
     return Environment(
-        loader=PackageLoader("af_operator"),
+        loader=FunctionLoader(_text),
         undefined=StrictUndefined,
         finalize=_printed,
         autoescape=False,  # noqa: S701 -- no value is ever printed
@@ -92,8 +100,13 @@ def _shape(name: str, given: frozenset[str], conditions: frozenset[tuple[str, bo
     return parse(_template(name).render(slots | dict(conditions)))
 
 
-def render(component: str, template: str, **values: Any) -> Manifest:
+def render(package: str, template: str, **values: Any) -> Manifest:
     """Return the object that a template gives with these values.
+
+    Parameters
+    ----------
+    package
+        The package in whose folder ``templates`` it lies: whoever renders gives its own.
 
     Raises
     ------
@@ -106,7 +119,7 @@ def render(component: str, template: str, **values: Any) -> Manifest:
     """
     conditions = frozenset((name, value) for name, value in values.items() if isinstance(value, bool))
     given = frozenset(values) - {name for name, _ in conditions}
-    return Manifest(_filled(_shape(f"{component}/{template}.yaml", given, conditions), values))
+    return Manifest(_filled(_shape(f"{package}/{template}", given, conditions), values))
 
 
 def _filled(shape: Any, values: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from af_operator.components import all_components
+from af_operator.api.status import Endpoints
 from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
 
 AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True"), ("SchedulerLost", "True")}
@@ -24,20 +24,23 @@ def compute(session: Session, plan: Plan, refusals: Sequence[Refusal], now: date
     found = list(_conditions(session, plan, refusals))
     conditions = [_timed(session.status.get("conditions", ()), session.generation, each, now) for each in found]
     state: dict[str, Body] = {c["type"]: c for c in conditions}
-    endpoints: dict[str, str] = {}
-    components: dict[str, Any] = {}
-    for name, health in plan.health.items():
-        if name in plan.active:
-            endpoints |= health.endpoints
-            components |= {name: dict(health.details)} if health.details else {}
+    told = {name: _of_component(health) for name, health in plan.health.items() if name in plan.active}
+    components = {name: part for name, part in told.items() if part}
+    every = {key: url for part in components.values() for key, url in part.get("endpoints", {}).items()}
+    endpoints = {key: url for key, url in every.items() if key in Endpoints.model_fields}
     return {
         "observedGeneration": session.generation,
         "phase": phase(session, plan, state),
         "conditions": conditions,
         **({"components": components} if components else {}),
         **({"endpoints": endpoints} if endpoints else {}),
+        **({"lastActivity": stamp(plan.last_activity)} if plan.last_activity else {}),
         **plan.report,
     }
+
+
+def _of_component(health: Health) -> dict[str, Any]:
+    return {**health.details, **({"endpoints": dict(health.endpoints)} if health.endpoints else {})}
 
 
 def unreadable(body: Body, message: str, now: datetime) -> dict[str, Any]:
@@ -128,7 +131,7 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
             return
     else:
         yield "Accepted", True, "Accepted", f"the spec fits profile {session.spec.profile}"
-    parts = [(c.TITLE, _component(c.NAME, session, plan, refusals)) for c in all_components() if c.NAME in plan.health]
+    parts = [(plan.titles[name], _component(name, session, plan, refusals)) for name in plan.health]
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message

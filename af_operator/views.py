@@ -1,6 +1,6 @@
-"""What is known of others than the API server when a pass begins: JupyterHub, and a session's Dask scheduler.
+"""What is known of others than the API server when a pass begins: JupyterHub, and the agents in a session's engines.
 
-A pass never waits for either: it gets these values, and leaves wishes.
+A pass never waits for any of them: it gets these values, and leaves wishes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class HubServer(NamedTuple):
@@ -37,6 +39,8 @@ class HubView:
         Path under which it is shown: ``/``.
     servers
         Every server that it counts as started or starting; None while it does not answer.
+    activity
+        When each server was last used, to five minutes; what it said last, also while it does not answer.
     refused
         Servers that it would not start, or that have just stopped: nobody asks for them for a while.
     trouble
@@ -46,6 +50,7 @@ class HubView:
     api_url: str
     base_url: str = "/"
     servers: frozenset[HubServer] | None = None
+    activity: Mapping[HubServer, datetime] = field(default_factory=dict)
     refused: Mapping[HubServer, HubRefusal] = field(default_factory=dict)
     trouble: str = ""
 
@@ -64,35 +69,73 @@ class Registration:
     """JupyterHub showed a server that must be about to stop."""
 
 
-@dataclass(frozen=True)
-class PoolView:
-    """What a Dask scheduler says of one group of workers, all by name.
+class Answer(BaseModel):
+    """What an agent says. Its program runs what users write: a component says by a model of its own what it believes.
+
+    Every part is bounded, and what is not asked for is left out: all that can come of an answer is what the component
+    lets come of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @property
+    def hurry(self) -> bool:
+        """Whether somebody waits for what it says next: it is asked again soon."""
+        return False
+
+    def about(self, asked: Mapping[str, Any]) -> Self:
+        """Return the part of it that is about what was asked."""
+        return self
+
+
+Workers = Annotated[frozenset[Annotated[str, Field(max_length=63)]], Field(max_length=2000)]
+
+
+class PoolAnswer(BaseModel):
+    """What an engine says of one group of workers, all by name.
 
     Attributes
     ----------
     wanted
         Workers that its tasks would keep busy.
     workers
-        Those that the scheduler knows.
+        Those that the engine knows.
     retiring, retired, stuck
         Those that give their results away; have nothing left; hold what nobody else can take.
     """
 
-    wanted: int = 0
-    workers: frozenset[str] = frozenset()
-    retiring: frozenset[str] = frozenset()
-    retired: frozenset[str] = frozenset()
-    stuck: frozenset[str] = frozenset()
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    wanted: int = Field(default=0, ge=0, le=1_000_000)
+    workers: Workers = frozenset()
+    retiring: Workers = frozenset()
+    retired: Workers = frozenset()
+    stuck: Workers = frozenset()
+
+
+class PoolsAnswer(Answer):
+    """What an engine says of its groups of workers, by the name of the group."""
+
+    pools: dict[str, PoolAnswer] = Field(default_factory=dict, max_length=100)
+
+    @property
+    def hurry(self) -> bool:
+        """Workers are on their way out, and somebody waits for them."""
+        return any(pool.retiring for pool in self.pools.values())
+
+    def about(self, asked: Mapping[str, Any]) -> Self:
+        """Return what it says of groups that were asked for."""
+        known = {name: self.pools[name] for name in asked.get("pools", ()) if name in self.pools}
+        return self.model_copy(update={"pools": known})
 
 
 @dataclass(frozen=True)
-class SchedulerView:
-    """What is known of a session's Dask scheduler when a pass begins.
+class AgentView:
+    """What is known of an agent inside a session's engine when a pass begins.
 
     Attributes
     ----------
-    groups
-        By the name of the DaskWorkerGroup; what it said last.
+    answer
+        What it said last; None where it has said nothing yet.
     trouble
         Why it does not answer, in words for people; empty when it does.
     silent_since
@@ -100,30 +143,41 @@ class SchedulerView:
     deadline
         Until when its word is waited for while it is silent.
     given_up
-        That time has come: workers go without its word.
+        That time has come: what waited for its word goes on without.
     """
 
-    groups: Mapping[str, PoolView] = field(default_factory=dict)
+    answer: Answer | None = None
     trouble: str = ""
     silent_since: datetime | None = None
     deadline: datetime | None = None
     given_up: bool = False
 
+    @property
+    def pools(self) -> Mapping[str, PoolAnswer]:
+        """What it said of groups of workers; nothing where it was asked for something else."""
+        return self.answer.pools if isinstance(self.answer, PoolsAnswer) else {}
+
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a session's Dask scheduler, again and again, as long as a pass plans it.
+    """What is asked of an agent, again and again, as long as a pass plans it.
 
     Attributes
     ----------
     url
-        Of the agent in the scheduler.
-    pools
-        Group to what is asked of it.
+        Where it is asked, with POST.
+    asked
+        What, as JSON.
+    answer
+        The model of what it may say.
     patience
-        Seconds of silence until workers are removed without its word.
+        Seconds of silence until what waits for its word goes on without.
+    every
+        Seconds between two times that it is asked while all is calm; None is the least that there is.
     """
 
     url: str
-    pools: Mapping[str, Mapping[str, Any]]
+    asked: Mapping[str, Any]
+    answer: type[Answer]
     patience: float
+    every: float | None = None

@@ -16,7 +16,7 @@ from af_kube.reflector import AT_ONCE, Reflector, Source
 from af_kube.store import Change, Key, Store
 from af_operator import names
 from af_operator.model import Kind
-from af_operator.world import NODE, PROFILE, SESSION, World, child_kinds, shared_kinds
+from af_operator.world import NODE, PROFILE, SESSION, World
 
 LOST_SECONDS = 30.0
 """For so long a world that is not kept up to date is one to act on; events are late by seconds on a busy day, too."""
@@ -25,11 +25,6 @@ DEAF_SECONDS = 120.0
 
 FOREVER = 2**63
 """After every version: what kopf tells late of a session that has gone brings it back no more."""
-
-
-def watched_kinds() -> list[Kind]:
-    """Return every kind that must exist before the operator starts: a watch on an unknown kind is silently deaf."""
-    return [SESSION, PROFILE, *child_kinds(), *shared_kinds()]
 
 
 class Witness:

@@ -18,11 +18,12 @@ from pydantic import ValidationError
 
 from af_kube.packing import Packing
 from af_kube.store import Change, Store, key_of
-from af_operator import names
+from af_operator import names, ownership
 from af_operator.api import API_VERSION, ProfileSpec, SessionSpec
 from af_operator.capacity import Node, extended_of, parse_node
-from af_operator.components import all_components
-from af_operator.model import POD, Body, Key, Kind, Observed, Profile, Session
+from af_operator.components import Components, child_kinds, shared_kinds
+from af_operator.model import POD, Body, Key, Kind, Profile, Session
+from af_operator.observed import Observed
 from af_operator.views import HubServer
 
 SESSION = Kind(API_VERSION, "AnalysisSession", "analysissessions")
@@ -35,20 +36,10 @@ TEXT_BYTES = 64 * 1024**2
 """Texts of sources that are held, packed, until their ConfigMaps are there: beyond that they are read again."""
 
 
-def child_kinds() -> list[Kind]:
-    """Return every kind that components create or look at, and pods."""
-    return sorted({k for c in all_components() for k in (*c.KINDS, *c.WATCHED)} | {POD})
-
-
-def shared_kinds() -> list[Kind]:
-    """Return every kind of what components make for users, and not for one session."""
-    return sorted({k for c in all_components() for k in c.SHARED})
-
-
 def trim(body: Body) -> dict[str, Any]:
     """Return an object without what no pass needs: of managedFields stays who, and what cannot change has no text."""
     metadata = dict(body["metadata"])
-    metadata["managedFields"] = names.our_entries(body)
+    metadata["managedFields"] = ownership.our_entries(body)
     if LAST_APPLIED in metadata.get("annotations", {}):
         metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != LAST_APPLIED}
     found = {**body, "metadata": metadata}
@@ -83,6 +74,11 @@ def parse_session(body: Body, *, trimmed: bool = False) -> Session:
 class World:
     """Snapshots for passes.
 
+    Parameters
+    ----------
+    components
+        Whose kinds are watched.
+
     Attributes
     ----------
     sessions, profiles, nodes
@@ -94,7 +90,7 @@ class World:
         deleted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, components: Components) -> None:
         self.sessions = _packed(
             trim_session,
             uid=lambda body: body["metadata"]["uid"],
@@ -105,8 +101,10 @@ class World:
         )
         self.profiles = _packed(trim)
         self.nodes: Store[Node] = Store(parse_node)
-        self.children = {kind: _packed(trim, session=_session_of, extended=_extended) for kind in child_kinds()}
-        self.shared = {kind: _packed(trim, user=_user_of) for kind in shared_kinds()}
+        self.children = {
+            kind: _packed(trim, session=_session_of, extended=_extended) for kind in {*child_kinds(components), POD}
+        }
+        self.shared = {kind: _packed(trim, user=_user_of) for kind in shared_kinds(components)}
         self.unseen: Callable[[], str | None] = lambda: None
         self._terminating: set[str] = set()
         self._texts: dict[str, bytes] = {}
@@ -120,6 +118,11 @@ class World:
         self._by_kind = {(kind.api_version, kind.kind): store for kind, store in stores.items()}
         for store in stores.values():
             store.listen(self._changed)
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Every kind that there is a store for, but nodes."""
+        return [SESSION, PROFILE, *sorted(self.children), *sorted(self.shared)]
 
     # Sessions and profiles.
 

@@ -109,7 +109,10 @@ class NodePool(ApiModel):
         "tell which nodes these are, and only this pool is closed to them.",
     )
     max_workers: int | None = Field(
-        default=None, ge=0, le=10_000, description="Workers of one session on this pool; no limit if left out."
+        default=None,
+        ge=0,
+        le=10_000,
+        description="Workers of one session on these nodes, all its engines together; no limit if left out.",
     )
 
 
@@ -169,8 +172,8 @@ class Storage(ApiModel):
 class Limits(ApiModel):
     """What one session may have in all."""
 
-    workers: int = Field(default=100, ge=0, le=10_000, description="Dask workers over all pools.")
-    gpus: int = Field(default=0, ge=0, le=10_000, description="GPUs over all pools.")
+    workers: int = Field(default=100, ge=0, le=10_000, description="Workers over all pools of all engines.")
+    gpus: int = Field(default=0, ge=0, le=10_000, description="GPUs over all pools of all engines.")
     lifetime_seconds: Seconds | None = Field(
         default=None,
         description="Longest lifetimeSeconds, and what a session gets that does not say; none if left out.",
@@ -178,7 +181,7 @@ class Limits(ApiModel):
 
 
 class Scaling(ApiModel):
-    """How patient Dask pools are when they get fewer workers."""
+    """How patient pools of workers are when they get fewer."""
 
     quiet_seconds: Seconds = Field(
         default=30, description="An elastic pool gets smaller when its tasks needed less for this long."
@@ -191,6 +194,17 @@ class Scaling(ApiModel):
         default=600,
         description="Workers that are to go keep their results until the scheduler has copied them away. When it does "
         "not answer for this long, they go without.",
+    )
+
+
+class ProfileDask(ApiModel):
+    """How Dask clusters are made."""
+
+    engine: Literal["Native", "DaskKubernetes"] = Field(
+        default="Native",
+        description="Native: this operator makes scheduler and workers itself. DaskKubernetes: dask-kubernetes' "
+        "operator does, where the facility runs it (chart: daskOperator.enabled). A session stays under the engine that "
+        "it was begun under.",
     )
 
 
@@ -233,6 +247,7 @@ class ProfileSpec(ApiModel):
         description="Node pools that sessions may name.",
         json_schema_extra=BY_NAME,
     )
+    dask: ProfileDask = Field(default_factory=ProfileDask)
     xcache: ProfileXCache | None = Field(default=None, description="Sessions have no cache if left out.")
     storage: Storage = Field(default_factory=Storage)
     results: Results | None = Field(default=None, description="Nothing is kept of a run's files if left out.")

@@ -127,7 +127,7 @@ class Workers(ApiModel):
     max: int = Field(ge=0, le=1000, description="Workers at most; as many as `min` is a pool of a fixed size.")
 
 
-class DaskPool(ApiModel):
+class Pool(ApiModel):
     """Workers of one shape on one node pool."""
 
     name: Name = Field(description="The pool's name, unique in the session.")
@@ -145,7 +145,7 @@ class Dask(ApiModel):
     In the session's pods `Client()` without arguments finds it.
     """
 
-    pools: list[DaskPool] = Field(
+    pools: list[Pool] = Field(
         min_length=1,
         max_length=8,
         description="Pools of workers, each on its own node pool; names are unique. Another shape of a "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -38,9 +38,12 @@ class PoolStatus(ApiModel):
 
 
 class ComponentStatus(ApiModel):
-    """Counts of one component."""
+    """One component: how many there are of what it has, and where it is found."""
 
     pools: dict[str, PoolStatus] | None = Field(default=None, max_length=8, description="Pool by name.")
+    endpoints: dict[str, Annotated[str, Field(max_length=4096)]] | None = Field(
+        default=None, max_length=8, description="Addresses inside the cluster, by what is found there."
+    )
 
 
 class ResultFile(ApiModel):
@@ -79,7 +82,7 @@ class RunStatus(ApiModel):
 
 
 class Endpoints(ApiModel):
-    """Addresses inside the cluster."""
+    """Addresses inside the cluster that there were before each component had its own: no others are added here."""
 
     notebook: str | None = Field(
         # A user of 253 characters takes up to twelve times as many in a path.
@@ -129,7 +132,14 @@ class SessionStatus(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     components: dict[str, ComponentStatus] | None = Field(
-        default=None, max_length=16, description="Counts of each component, by its name."
+        default=None, max_length=16, description="Each component, by its name."
     )
-    endpoints: Endpoints | None = None
+    endpoints: Endpoints | None = Field(
+        default=None, description="The same addresses as in components, of those that were here first."
+    )
+    last_activity: datetime | None = Field(
+        default=None,
+        description="When the session was last used, to five minutes: a kernel, a task, the begin or end of a run. A "
+        "run that goes on is in use.",
+    )
     run: RunStatus | None = None

@@ -1,7 +1,8 @@
-"""Components, and the protocol that each of them follows. Found by file: a new component is one new module.
+"""Components, and the protocol that each of them follows. Found by folder: a new component is one new package.
 
-A component's functions are pure: no clock, no random, no I/O. Components know each other only through
-``names`` (addresses and labels), never through each other's modules.
+A component's functions are pure: no clock, no random, no I/O. Components know each other only through ``names``
+(addresses and labels), never through each other's modules; what several of them use is in ``_shared``. The order in
+which a pass asks them stands in ``plan``, and the types say what is settled by then.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from af_operator.api.session import Pool
+from af_operator.components._shared.budget import Demand
 from af_operator.model import (
+    Audience,
     Discard,
     Finish,
     Health,
@@ -21,11 +25,11 @@ from af_operator.model import (
     Kind,
     LogRequest,
     Manifest,
-    Observed,
     PodPatch,
     Profile,
     Session,
 )
+from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import HubServer, Question
 
 Item = Manifest | Keep | Discard
@@ -35,7 +39,7 @@ Lifetime = Literal["compute", "cache", "record"]
 
 @runtime_checkable
 class Component(Protocol):
-    """What ``plan`` and ``status`` ask of a component module."""
+    """What ``plan`` and ``status`` ask of a component. ``_shared.defaults`` has those answers that say nothing."""
 
     NAME: str
     """Lower-case name: key in ``status.components``; the condition is ``<Title>Ready``."""
@@ -49,6 +53,8 @@ class Component(Protocol):
     """Kinds of what it makes for a user and not for a session (``Manifest.shared``): watched, never deleted."""
     LIFETIME: Lifetime
 
+    # Of the spec alone.
+
     @staticmethod
     def enabled(session: Session) -> bool:
         """Return whether the session asks for this component."""
@@ -58,59 +64,91 @@ class Component(Protocol):
         """Raise ``InvalidSession`` when the spec does not fit the profile."""
 
     @staticmethod
-    def desired(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Sequence[Item]:
-        """Return what should exist, and what others made that is to go.
-
-        `patch` is the sum of what the other components add to pods."""
+    def pools(session: Session) -> Sequence[Pool]:
+        """Return the pools of workers that the spec asks for: ``plan`` holds them against the profile's limits."""
 
     @staticmethod
-    def pod_patch(session: Session, profile: Profile) -> PodPatch:
+    def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
         """Return what this component adds to the pods of others."""
 
-    @staticmethod
-    def health(session: Session, observed: Observed) -> Health:
-        """Return readiness, computed from the pods."""
+    # Of the world, before it is settled whether the session is over.
 
     @staticmethod
     def finish(session: Session, observed: Observed) -> Finish | None:
         """Return how the session ended, if this component is what ends it."""
 
+    # Of the world, once that is settled.
+
     @staticmethod
-    def report(session: Session, observed: Observed) -> Mapping[str, Any]:
+    def health(session: Session, observed: Settled) -> Health:
+        """Return readiness, computed from the pods."""
+
+    @staticmethod
+    def report(session: Session, observed: Settled) -> Mapping[str, Any]:
         """Return what this component adds to the status at its top level."""
 
     @staticmethod
-    def log_wanted(session: Session, observed: Observed) -> LogRequest | None:
+    def log_wanted(session: Session, observed: Settled) -> LogRequest | None:
         """Return the log that must be read before the end can be recorded, if any is still to be read."""
 
     @staticmethod
-    def deadline(session: Session, observed: Observed) -> datetime | None:
+    def deadline(session: Session, observed: Settled) -> datetime | None:
         """Return when the session must be looked at again though nothing may happen, or None."""
 
     @staticmethod
-    def question(session: Session, profile: Profile, observed: Observed) -> Question | None:
-        """Return what to ask of the session's Dask scheduler, or None."""
-
-    @staticmethod
-    def registration(session: Session, observed: Observed) -> HubServer | None:
+    def registration(session: Session, observed: Settled) -> HubServer | None:
         """Return the JupyterHub server that shows this component, or None; whether it is ready is not asked here."""
 
+    @staticmethod
+    def activity(session: Session, observed: Settled) -> datetime | None:
+        """Return when this component was last seen to be used; None where it cannot tell."""
 
-@cache
-def all_components() -> tuple[Component, ...]:
-    """Return every component module, in the order of their names.
+    @staticmethod
+    def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
+        """Return, for each group of workers that there is or should be, what it asks of the one budget."""
+
+    # Of the world, once it is settled what each component may have.
+
+    @staticmethod
+    def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Item]:
+        """Return what should exist, and what others made that is to go."""
+
+    @staticmethod
+    def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
+        """Return what to ask of the agent in this component's engine, or None."""
+
+
+Components = tuple[Component, ...]
+
+
+def shipped() -> Components:
+    """Return every component of this package, in the order of their names."""
+    return in_package(importlib.import_module(__name__))
+
+
+def in_package(package: ModuleType) -> Components:
+    """Return the components that are folders of a package, in the order of their names.
 
     Raises
     ------
     TypeError
-        A module in this package does not follow the protocol.
+        A package in it does not follow the protocol.
     """
-    found = []
-    for info in sorted(pkgutil.iter_modules(__path__), key=lambda i: i.name):
-        if info.name.startswith("_"):
-            continue
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        if not isinstance(module, Component):
-            raise TypeError(f"{module.__name__} does not follow the Component protocol")
-        found.append(module)
-    return tuple(found)
+    names = sorted(i.name for i in pkgutil.iter_modules(package.__path__) if i.ispkg and not i.name.startswith("_"))
+    return tuple(_followed(importlib.import_module(f"{package.__name__}.{name}")) for name in names)
+
+
+def _followed(module: ModuleType) -> Component:
+    if not isinstance(module, Component):
+        raise TypeError(f"{module.__name__} does not follow the Component protocol")
+    return module
+
+
+def child_kinds(components: Components) -> list[Kind]:
+    """Return every kind that components create or look at."""
+    return sorted({kind for c in components for kind in (*c.KINDS, *c.WATCHED)})
+
+
+def shared_kinds(components: Components) -> list[Kind]:
+    """Return every kind of what components make for users, and not for one session."""
+    return sorted({kind for c in components for kind in c.SHARED})

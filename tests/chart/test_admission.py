@@ -3,7 +3,7 @@
 import pytest
 
 from af_operator import names
-from af_operator.components import all_components
+from af_operator.components import shipped
 
 from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
 from .test_objects import named
@@ -44,7 +44,7 @@ def test_children_policy_covers_all_that_components_make(default: Objects) -> No
     spec = named(default, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
     rules = spec["matchConstraints"]["resourceRules"]
     covered = {(group, resource) for r in rules for group in r["apiGroups"] for resource in r["resources"]}
-    made = {(k.api_version.rpartition("/")[0], k.plural) for c in all_components() for k in (*c.KINDS, *c.SHARED)}
+    made = {(k.api_version.rpartition("/")[0], k.plural) for c in shipped() for k in (*c.KINDS, *c.SHARED)}
     assert made | {("", "pods"), ("apps", "replicasets")} <= covered
     assert all(sorted(r["operations"]) == ["CREATE", "UPDATE"] for r in rules)
     assert not any(resource == "events" or "*" in resource for _, resource in covered)

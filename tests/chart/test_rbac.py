@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from af_operator.components import all_components
+from af_operator.components import shipped
 from af_operator.crdgen import operator_rules
 
 from .conftest import CHART, NAMESPACE, Objects
@@ -63,7 +63,7 @@ def rules_of(objects: Objects, prefix: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("values", ["default", "everything"])
 def test_operator_has_the_generated_rights(values: str, request: pytest.FixtureRequest) -> None:
     objects: Objects = request.getfixturevalue(values)
-    components = all_components()
+    components = shipped()
     generated = rights(
         operator_rules((k for c in components for k in c.KINDS), (k for c in components for k in c.SHARED))
     )
@@ -73,7 +73,7 @@ def test_operator_has_the_generated_rights(values: str, request: pytest.FixtureR
 
 def test_operator_has_what_each_component_needs(default: Objects) -> None:
     granted = rights(rules_of(default, "af-operator"))
-    for component in all_components():
+    for component in shipped():
         for kind in component.KINDS:
             group = kind.api_version.rpartition("/")[0]
             verbs = {verb for g, resource, _, verb in granted if (g, resource) == (group, kind.plural)}
@@ -84,7 +84,7 @@ def test_operator_has_what_each_component_needs(default: Objects) -> None:
 
 
 def test_operator_writes_only_what_components_make(default: Objects) -> None:
-    made = {(k.api_version.rpartition("/")[0], k.plural) for c in all_components() for k in (*c.KINDS, *c.SHARED)}
+    made = {(k.api_version.rpartition("/")[0], k.plural) for c in shipped() for k in (*c.KINDS, *c.SHARED)}
     written = {(g, r) for g, r, _, verb in rights(rules_of(default, "af-operator")) if verb in WRITES}
     own = {(g, r) for g, r in written if g == "analysisfacility.io" or r == "events"}
     assert {(g, r) for g, r in written - own if "/" not in r} <= made
@@ -108,7 +108,7 @@ def test_no_wildcards_and_nothing_dangerous(values: str, request: pytest.Fixture
 
 def test_what_outlives_sessions_is_never_changed_or_deleted(default: Objects) -> None:
     granted = rights(rules_of(default, "af-operator"))
-    for kind in (k for c in all_components() for k in c.SHARED):
+    for kind in (k for c in shipped() for k in c.SHARED):
         verbs = {verb for _, resource, _, verb in granted if resource == kind.plural}
         assert verbs == {"get", "list", "watch", "create"}, kind.plural
 

@@ -19,9 +19,10 @@ from af_kube.connection import Connection
 from af_kube.request import Request
 from af_operator import names
 from af_operator.cluster import Cluster, KubernetesCluster
+from af_operator.components import shipped
 from af_operator.errors import Gone, NameConflict, OurBug, Refused, Unavailable
 from af_operator.model import Kind, LogRequest, Notice, SessionRef
-from af_operator.watches import watched_kinds
+from af_operator.world import World
 from tests.support.fake_cluster import FakeCluster
 
 SPEC = {"profile": "default", "user": "alice", "mode": "Interactive"}
@@ -83,7 +84,7 @@ async def real_bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
         return resource(body["kind"]).replace(dict(body), namespace=namespace)
 
     async with connected(kubeconfig) as api:
-        yield Bed(KubernetesCluster(api), namespace, store, get, put)
+        yield Bed(KubernetesCluster(api, World(shipped()).kinds), namespace, store, get, put)
     core.delete_namespace(namespace)
 
 
@@ -304,7 +305,7 @@ async def test_kinds_that_are_not_installed_are_named(real: Bed) -> None:
     port = real.cluster
     assert isinstance(port, KubernetesCluster)
     assert await port.missing([known, unknown]) == ["daskclusters.kubernetes.dask.org/v9"]
-    assert await port.missing(watched_kinds()) == []
+    assert await port.missing(World(shipped()).kinds) == []
 
 
 @asynccontextmanager
@@ -313,7 +314,7 @@ async def nowhere(fence: Callable[[], float] = lambda: 30.0) -> AsyncIterator[Ku
         return credentials.ServiceAccount("http://127.0.0.1:1", True, Path("/dev/null"))
 
     api = Connection(load)
-    yield KubernetesCluster(api, fence)
+    yield KubernetesCluster(api, World(shipped()).kinds, fence)
     await api.close()
 
 
@@ -341,6 +342,6 @@ async def test_no_write_outlives_the_lease() -> None:
 
         lines = Connection.lines
 
-    port = KubernetesCluster(Api(), lambda: 4.2)  # type: ignore[arg-type]
+    port = KubernetesCluster(Api(), World(shipped()).kinds, lambda: 4.2)  # type: ignore[arg-type]
     await port.write_status(SessionRef("a", "b", "c"), status())
     assert [request.read_seconds for request in asked] == [4.2]

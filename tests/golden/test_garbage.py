@@ -14,11 +14,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from af_operator.components.dask.pools import HANDLED
 
 from af_operator import capacity, names, plan, registration, status
 from af_operator.capacity import Node
-from af_operator.components._dask_pools import HANDLED
-from af_operator.model import Body, Children, Observed
+from af_operator.components import shipped
+from af_operator.model import Body
+from af_operator.observed import Children, Observed
 from tests.support.garbage import Keys, Read, changed, changes
 from tests.support.lived import CASES, NOW, Life, lives
 
@@ -46,9 +48,9 @@ def taken(kind: str, text: str) -> None:
 
 def a_pass(life: Life) -> dict[str, Any]:
     """Go through what a pass does, but for its writes; return the status that it would write."""
-    todo = plan.build(life.session, life.profile, life.observed, NOW)
+    todo = plan.build(shipped(), life.session, life.profile, life.observed, NOW)
     if todo.log_wanted:
-        todo = plan.build(life.session, life.profile, replace(life.observed, log_tail="a line"), NOW)
+        todo = plan.build(shipped(), life.session, life.profile, replace(life.observed, log_tail="a line"), NOW)
     todo = replace(todo, registration=registration.decide(life.session, todo, life.observed))
     return status.compute(life.session, todo, [], NOW)
 

@@ -16,7 +16,9 @@ import yaml
 
 from af_operator import plan
 from af_operator.api import ProfileSpec
-from af_operator.model import Observed, Profile
+from af_operator.components import shipped
+from af_operator.model import Profile
+from af_operator.observed import Observed
 from af_operator.views import HubView
 from af_operator.world import parse_session
 
@@ -46,7 +48,9 @@ def planned(case: str) -> list[dict[str, Any]]:
         hub=HubView(**hub) if hub else None,
         nonce="0" * 64,
     )
-    found = plan.build(session, Profile("default", ProfileSpec.model_validate(profile["spec"])), observed, NOW)
+    found = plan.build(
+        shipped(), session, Profile("default", ProfileSpec.model_validate(profile["spec"])), observed, NOW
+    )
     assert found.rejected is None or session.spec.suspend
     return [shortened(json.loads(json.dumps(manifest.body))) for manifest in found.desired]
 

@@ -11,7 +11,8 @@ import pytest
 
 from af_operator.components import notebook
 from af_operator.hub import Hub
-from af_operator.model import Health, Key, Observed, Session
+from af_operator.model import Health, Key, Session
+from af_operator.observed import Observed
 from af_operator.reconcile import QUIET
 from af_operator.views import HubRefusal, HubServer, HubView
 from tests.support.bench import NOW, Bench

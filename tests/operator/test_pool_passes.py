@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from af_operator.components._dask_pools import WORKER_GROUP
-from af_operator.views import PoolView, SchedulerView
+from af_operator.components.dask.pools import WORKER_GROUP
+
+from af_operator.views import AgentView, PoolAnswer
 from tests.support.bench import SPEC, Bench
 
 
@@ -17,7 +18,7 @@ async def test_workers_are_deleted_before_the_dask_operator_is_told_of_fewer() -
     for name in made:
         metadata = {"name": name, "namespace": "physics", "labels": labels, "ownerReferences": [owner]}
         bench.cluster.store({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
-    view = SchedulerView({group["metadata"]["name"]: PoolView(retired=frozenset(made[:1]))})
+    view = AgentView({group["metadata"]["name"]: PoolAnswer(retired=frozenset(made[:1]))})
     bench.reconcile._schedulers.view = lambda _: view  # type: ignore[method-assign]
     bench.change(dask={"pools": [SPEC["dask"]["pools"][0] | {"workers": {"min": 1, "max": 1}}]})
     bench.cluster.writes.clear()

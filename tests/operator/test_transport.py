@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from af_operator import handlers, names
+from af_operator.components import shipped
 from af_operator.handlers import kopf
 from af_operator.model import Key
 from af_operator.queue import WorkQueue
@@ -52,7 +53,7 @@ class Bed:
 
     def __init__(self) -> None:
         self.queue = WorkQueue()
-        self.world = World()
+        self.world = World(shipped())
         self.transport = handlers.Transport(self.queue, self.world)
         self.transport.listen()
         self.version = 10

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from af_operator import names
+from af_operator.components import shipped
 from af_operator.model import POD, Kind
 from af_operator.world import NODE, PROFILE, SESSION, shared_kinds
 from local_cluster.control_plane import ControlPlane
@@ -188,7 +189,7 @@ def complete(site: Site, model: Refs, name: str) -> None:
 
 def mine(site: Site, kind: Kind, name: str) -> dict[Ref, Body]:
     """Return the objects of one kind: a session's, or those that outlive it and are its user's."""
-    return site.of(f"home-{name}" if kind in shared_kinds() else name, kind)
+    return site.of(f"home-{name}" if kind in shared_kinds(shipped()) else name, kind)
 
 
 def cache_pod(site: Site, name: str) -> Body:

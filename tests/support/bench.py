@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from af_kube.store import key_of, version_of
+from af_operator.agents import NoAgents
+from af_operator.components import shipped
 from af_operator.hub import Hub, NoHub
 from af_operator.model import Key
-from af_operator.reconcile import QUIET, Reconciler
-from af_operator.schedulers import NoSchedulers
+from af_operator.reconcile import QUIET, Ports, Reconciler
 from af_operator.world import World
 from tests.support.fake_cluster import FakeCluster
 
@@ -51,11 +52,11 @@ class Bench:
         self, spec: dict[str, Any] | None = None, profile: dict[str, Any] | None = None, hub: Hub | None = None
     ) -> None:
         self.cluster = FakeCluster()
-        self.world = World()
+        self.world = World(shipped())
         self.now = NOW
         self.key = Key("physics", "zmumu")
         self.hub = hub or NoHub()
-        self.reconcile = Reconciler(self.world, self.cluster, self.hub, NoSchedulers(), lambda: self.now)
+        self.reconcile = Reconciler(shipped(), self.world, Ports(self.cluster, self.hub, NoAgents()), lambda: self.now)
         self.cluster.store(
             {
                 "apiVersion": "analysisfacility.io/v1alpha1",
@@ -115,11 +116,11 @@ class Bench:
 
     def restart(self) -> None:
         """Put an operator that has just read every list in the place of this one."""
-        self.world = World()
+        self.world = World(shipped())
         for body in self.cluster.objects.values():
             self._tell("ADDED", body)
         self.cluster.events.clear()
-        self.reconcile = Reconciler(self.world, self.cluster, self.hub, NoSchedulers(), lambda: self.now)
+        self.reconcile = Reconciler(shipped(), self.world, Ports(self.cluster, self.hub, NoAgents()), lambda: self.now)
 
     async def settle(self, passes: int = 20, seconds: float = 2.0) -> None:
         """Alternate passes and echoes until nothing is written any more."""

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from af_operator import names
+from af_operator import names, ownership
 from af_operator.errors import ClusterError, Gone, NameConflict, Unavailable
 from af_operator.model import Body, LogRequest, Notice, SessionRef
 
@@ -41,7 +41,7 @@ class FakeCluster:
         if live is None:
             self.writes.append(("create", key))
             return copy.deepcopy(self._put("ADDED", _managed(body, "Update")))
-        if not names.same_owner(live, body):
+        if not ownership.same_owner(live, body):
             raise NameConflict(f"{key} exists and is not this session's")
         return copy.deepcopy(live)
 

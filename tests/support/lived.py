@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from af_operator.components.dask.pools import HANDLED, WORKER_GROUP
 
 from af_operator import names, plan
 from af_operator.api import ProfileSpec
-from af_operator.components._dask_pools import HANDLED, WORKER_GROUP
-from af_operator.model import Body, Children, Observed, Profile, Session
-from af_operator.views import HubView, PoolView, SchedulerView
+from af_operator.components import shipped
+from af_operator.model import Body, Profile, Session
+from af_operator.observed import Children, Observed
+from af_operator.views import AgentView, HubView, PoolAnswer
 from af_operator.world import parse_session
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -81,12 +83,12 @@ def _settled(given: Life, stage: str) -> Life:
     observed = given.observed
     for _ in range(3):
         log = "last words" if stage == "over" else None
-        todo = plan.build(given.session, given.profile, replace(observed, log_tail=log), NOW)
+        todo = plan.build(shipped(), given.session, given.profile, replace(observed, log_tail=log), NOW)
         made = [_live(manifest.body, stage) for manifest in todo.desired if not manifest.shared]
         there = {(b["kind"], b["metadata"]["name"]): b for b in (*observed.children, *made)}
         all_of_it = there | {(b["kind"], b["metadata"]["name"]): b for o in there.values() for b in _made_of(o, stage)}
         groups = [b["metadata"]["name"] for b in made if b["kind"] == "DaskWorkerGroup"]
-        view = SchedulerView({name: PoolView(wanted=1) for name in groups})
+        view = AgentView({name: PoolAnswer(wanted=1) for name in groups})
         claims = [_live(m.body, stage) for m in todo.desired if m.shared] or list(observed.shared)
         observed = replace(observed, children=Children(all_of_it.values()), shared=tuple(claims), scheduler=view)
     return replace(given, observed=observed)

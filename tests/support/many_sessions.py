@@ -13,7 +13,9 @@ import yaml
 
 from af_operator import plan
 from af_operator.api import API_VERSION, ProfileSpec
-from af_operator.model import Observed, Profile
+from af_operator.components import shipped
+from af_operator.model import Profile
+from af_operator.observed import Observed
 from af_operator.world import parse_session
 
 Body = dict[str, Any]
@@ -63,5 +65,5 @@ def children_of(body: Body) -> list[Body]:
     now = datetime.now(UTC)
     stored["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now.isoformat()}
     catalogue = Profile(PROFILE, ProfileSpec.model_validate(profile()["spec"]))
-    planned = plan.build(parse_session(stored), catalogue, Observed(nonce=uuid.uuid4().hex * 2), now)
+    planned = plan.build(shipped(), parse_session(stored), catalogue, Observed(nonce=uuid.uuid4().hex * 2), now)
     return [json.loads(json.dumps(manifest.body)) for manifest in planned.desired]

@@ -9,7 +9,8 @@ import yaml
 
 from af_operator import names
 from af_operator.api import ProfileSpec
-from af_operator.model import Body, Observed, Profile, Session
+from af_operator.model import Body, Profile, Session
+from af_operator.observed import Observed
 from af_operator.world import parse_session
 
 UID = "5e551011-0000-4000-8000-000000000000"

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from af_operator.components import run
-from af_operator.model import Body, Keep, Manifest, Observed, PodPatch, Session
+from af_operator.model import Body, Keep, Manifest, PodPatch, Session
+from af_operator.observed import Observed
 from tests.support.objects import RUN, container, live, of_component, pod, profile, session, world
 
 LOG = "one\nlast words\naf-run: 0 files stored\n"

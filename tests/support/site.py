@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+from af_operator.components import shipped
 from af_operator.model import Kind
-from af_operator.watches import watched_kinds
-from af_operator.world import NODE, PROFILE
+from af_operator.world import NODE, PROFILE, World
 from local_cluster.control_plane import ADMIN, ControlPlane
 from local_cluster.processes import poll
 from tests.support import many_sessions
@@ -17,7 +17,7 @@ from tests.support.bare_client import BareClient, collection, kind_path
 
 Body = dict[str, Any]
 T = TypeVar("T")
-KINDS = sorted({*watched_kinds(), NODE})
+KINDS = sorted({*World(shipped()).kinds, NODE})
 """Every kind that the operator watches for its passes."""
 PATHS = [kind_path(kind.api_version, kind.plural) for kind in KINDS]
 GONE_SECONDS = 60

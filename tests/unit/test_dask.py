@@ -8,14 +8,16 @@ import re
 from typing import Any
 
 import pytest
+from af_operator.components.dask.pools import HANDLED, WORKER_GROUP, group_name
 
 from af_operator import names
-from af_operator.api.session import DaskPool
-from af_operator.components import _placement, dask
-from af_operator.components._dask_pools import HANDLED, WORKER_GROUP, group_name
+from af_operator.api.session import Pool
+from af_operator.components import dask
+from af_operator.components._shared import placement
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Keep, Manifest, Observed, PodPatch, ref_of
-from af_operator.views import PoolView, SchedulerView
+from af_operator.model import Body, Keep, Manifest, PodPatch, ref_of
+from af_operator.observed import Observed
+from af_operator.views import AgentView, PoolAnswer
 from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
 
@@ -128,7 +130,7 @@ def test_a_group_without_its_label_is_still_its_pools() -> None:
 def test_workers_without_gpus_keep_off_nodes_with_gpus_and_a_pool_is_no_other_for_that() -> None:
     pools = [pool(), pool(name="gpu", nodePool="gpu", gpusPerWorker=1)]
     _, cpu, gpu = bodies(made(world(), *pools))
-    assert _placement.kept_off(cpu["spec"]["worker"]) == ["example.org/gpus=true"]
+    assert placement.kept_off(cpu["spec"]["worker"]) == ["example.org/gpus=true"]
     assert "affinity" not in gpu["spec"]["worker"]["spec"]
     nodes = [n.model_dump(by_alias=True, exclude_none=True) for n in profile().spec.node_pools]
     _, anywhere, _ = bodies(made(world(), *pools, nodePools=[nodes[0], nodes[1] | {"cpuWorkers": True}]))
@@ -241,7 +243,7 @@ def test_health_names_the_real_reason(children: list[Any], reason: str, words: s
 
 
 def test_health_says_what_keeps_a_ready_pool_from_what_is_wanted() -> None:
-    wanted = SchedulerView({group_name(session(dask=DASK), DaskPool.model_validate(DASK["pools"][0])): PoolView(5)})
+    wanted = AgentView({group_name(session(dask=DASK), Pool.model_validate(DASK["pools"][0])): PoolAnswer(5)})
     refused = deployment(QUOTA, of_component("dask", "cpu"))
     found = dask.health(session(dask=DASK), world(UP, worker("w", ready=True), refused, scheduler=wanted))
     assert found.ready
@@ -249,7 +251,7 @@ def test_health_says_what_keeps_a_ready_pool_from_what_is_wanted() -> None:
 
 
 def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_what_is_wanted() -> None:
-    said = SchedulerView({group_name(session(dask=DASK), DaskPool.model_validate(DASK["pools"][0])): PoolView(5)})
+    said = AgentView({group_name(session(dask=DASK), Pool.model_validate(DASK["pools"][0])): PoolAnswer(5)})
     observed = world(UP, worker("a", ready=True), worker("b", conditions=[UNSCHEDULABLE]), scheduler=said)
     found = dask.health(session(dask=DASK), observed)
     assert (found.ready, found.reason) == (True, "Ready")
@@ -288,12 +290,12 @@ def test_health_says_that_workers_keep_off_nodes_with_gpus() -> None:
 @pytest.mark.parametrize(
     ("view", "words"),
     [
-        (PoolView(retiring=frozenset("ab")), "workers that finish their tasks and copy their results away .*: 2"),
-        (PoolView(stuck=frozenset("a")), "workers that stay because no other worker can take their results: 1"),
+        (PoolAnswer(retiring=frozenset("ab")), "workers that finish their tasks and copy their results away .*: 2"),
+        (PoolAnswer(stuck=frozenset("a")), "workers that stay because no other worker can take their results: 1"),
     ],
 )
-def test_health_says_what_keeps_workers_that_are_to_go(view: PoolView, words: str) -> None:
-    observed = world(UP, worker("w", ready=True), scheduler=SchedulerView({"zmumu-cpu-1": view}))
+def test_health_says_what_keeps_workers_that_are_to_go(view: PoolAnswer, words: str) -> None:
+    observed = world(UP, worker("w", ready=True), scheduler=AgentView({"zmumu-cpu-1": view}))
     assert re.search(words, dask.health(session(dask=DASK), observed).message)
 
 

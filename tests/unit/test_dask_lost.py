@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from af_operator.components import _dask_lost, dask
-from af_operator.components._dask_lost import LOST
-from af_operator.model import Body, Condition, Observed
+from af_operator.components import dask
+from af_operator.components.dask import lost
+from af_operator.components.dask.lost import LOST
+from af_operator.model import Body, Condition
+from af_operator.observed import Observed
 from tests.support.objects import DASK, container, live, of_component, pod, session, world
 
 SCHEDULER = of_component("dask", **{"dask.org/component": "scheduler"})
@@ -38,7 +40,7 @@ def lost(*children: Body, before: Condition | None = None, **spec: Any) -> Condi
     if before:
         known = {"type": before.type, "status": str(before.true), "reason": before.reason, "message": before.message}
         s = replace(s, status={"conditions": [known]})
-    return _dask_lost.lost(s, world(*children))
+    return lost.lost(s, world(*children))
 
 
 @pytest.mark.parametrize(

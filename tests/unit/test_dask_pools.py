@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from af_operator.components.dask.pools import HANDLED, WORKER_GROUP, Group
 
 from af_operator import names
-from af_operator.api.session import DaskPool
-from af_operator.components import _dask_pools as pools
-from af_operator.components._dask_pools import HANDLED, WORKER_GROUP, Group
-from af_operator.model import Body, Observed, Session
-from af_operator.views import PoolView, SchedulerView
+from af_operator.api.session import Pool
+from af_operator.components.dask import pools as pools
+from af_operator.model import Body, Session
+from af_operator.observed import Observed
+from af_operator.views import AgentView, PoolAnswer
 from tests.support.objects import UNSCHEDULABLE, live, of_component, pod, profile, session, world
 
 
@@ -63,8 +64,8 @@ def limited(**limits: Any) -> Any:
     return profile(limits={"workers": 100, "gpus": 8} | limits)
 
 
-def said(name: str, **view: Any) -> SchedulerView:
-    return SchedulerView({name: PoolView(**view)})
+def said(name: str, **view: Any) -> AgentView:
+    return AgentView({name: PoolAnswer(**view)})
 
 
 @pytest.mark.parametrize(
@@ -149,8 +150,8 @@ def test_after_long_silence_the_newest_go_without_a_word() -> None:
     s = of_pools(pool(least=1, most=1))
     name = group_of(s)
     there = [group(name, 3), *workers(name, 3)]
-    assert first(s, world(*there, scheduler=SchedulerView(trouble="away"))).going == ()
-    gone = first(s, world(*there, scheduler=SchedulerView(trouble="away", given_up=True))).going
+    assert first(s, world(*there, scheduler=AgentView(trouble="away"))).going == ()
+    gone = first(s, world(*there, scheduler=AgentView(trouble="away", given_up=True))).going
     assert [w["metadata"]["name"] for w in gone] == [worker(name, 2), worker(name, 1)]
 
 
@@ -292,6 +293,6 @@ def test_what_is_asked() -> None:
 
 def test_a_shape_is_what_cannot_be_edited() -> None:
     s = session()
-    one, other = (DaskPool.model_validate(pool(least=1, most=number)) for number in (2, 3))
+    one, other = (Pool.model_validate(pool(least=1, most=number)) for number in (2, 3))
     assert pools.group_name(s, one) == pools.group_name(s, other)
     assert pools.group_name(s, one) != pools.group_name(s, one.model_copy(update={"size": "medium"}))

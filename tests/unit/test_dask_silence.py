@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from af_operator.components import _dask_pools as pools
-from af_operator.components import _pod_reasons, dask
+from af_operator.components import dask
+from af_operator.components._shared import pod_reasons
+from af_operator.components.dask import pools as pools
 from af_operator.model import Body
-from af_operator.views import SchedulerView
+from af_operator.views import AgentView
 from tests.support.objects import DASK, container, of_component, pod, profile, session, world
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-AWAY = SchedulerView(trouble="it cannot be reached", silent_since=NOON, deadline=NOON + timedelta(seconds=90))
+AWAY = AgentView(trouble="it cannot be reached", silent_since=NOON, deadline=NOON + timedelta(seconds=90))
 WORKER = pod("w", of_component("dask", "cpu"), ready=True)
 
 
@@ -30,7 +31,7 @@ def scheduler(unready: str | None = None, state: dict[str, Any] = RUNS) -> Body:
     return found
 
 
-def said(view: SchedulerView | None, pod: Body) -> tuple[bool, str, str]:
+def said(view: AgentView | None, pod: Body) -> tuple[bool, str, str]:
     found = dask.health(session(dask=DASK), world(pod, WORKER, scheduler=view))
     return found.ready, found.reason, found.message
 
@@ -71,13 +72,13 @@ def test_a_silent_one_that_is_asked_nothing_is_seen_by_its_probe() -> None:
     ],
 )
 def test_one_that_starts_is_not_silent(pod: Body) -> None:
-    assert _pod_reasons.silent_since(pod) is None
+    assert pod_reasons.silent_since(pod) is None
 
 
 def test_one_that_goes_is_not_silent() -> None:
     body = scheduler("2026-01-01T12:00:16Z")
-    assert _pod_reasons.silent_since(body)
-    assert _pod_reasons.silent_since({**body, "metadata": {**body["metadata"], "deletionTimestamp": "now"}}) is None
+    assert pod_reasons.silent_since(body)
+    assert pod_reasons.silent_since({**body, "metadata": {**body["metadata"], "deletionTimestamp": "now"}}) is None
 
 
 def test_it_is_asked_on_while_it_is_silent_to_know_of_its_return() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af_operator import names
+from af_operator import names, ownership
 from tests.support.objects import session
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -134,8 +134,8 @@ def claim(user: str | None, manager: str = "af-operator", operation: str = "Upda
     ],
 )
 def test_what_is_shared_belongs_to_its_user(found: dict[str, Any], same: bool) -> None:
-    assert names.same_owner(found, claim("alice")) is same
-    assert names.same_owner(found, claim(None)) is False, "nobody's is nobody's"
+    assert ownership.same_owner(found, claim("alice")) is same
+    assert ownership.same_owner(found, claim(None)) is False, "nobody's is nobody's"
 
 
 def owned(uid: str, label: str | None = None, manager: str = "af-operator") -> dict[str, Any]:
@@ -149,9 +149,9 @@ def owned(uid: str, label: str | None = None, manager: str = "af-operator") -> d
 
 
 def test_what_a_session_owns_belongs_to_it_alone() -> None:
-    assert names.same_owner(owned("1"), owned("1"))
-    assert not names.same_owner(owned("2"), owned("1"))
-    assert not names.same_owner(owned("1", label="2"), owned("1")), "the label is what nobody else may set"
-    assert not names.same_owner(owned("1", manager="kubectl"), owned("1"))
-    assert not names.same_owner(claim("alice"), owned("1"))
-    assert not names.same_owner(owned("1"), claim("alice"))
+    assert ownership.same_owner(owned("1"), owned("1"))
+    assert not ownership.same_owner(owned("2"), owned("1"))
+    assert not ownership.same_owner(owned("1", label="2"), owned("1")), "the label is what nobody else may set"
+    assert not ownership.same_owner(owned("1", manager="kubectl"), owned("1"))
+    assert not ownership.same_owner(claim("alice"), owned("1"))
+    assert not ownership.same_owner(owned("1"), claim("alice"))

@@ -15,8 +15,10 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.user import User
 
 from af_operator import names, plan
-from af_operator.components import _notebook_env, notebook
-from af_operator.model import Body, Finish, Keep, Manifest, Observed, PodPatch, Profile, Session
+from af_operator.components import notebook, shipped
+from af_operator.components.notebook import env
+from af_operator.model import Body, Finish, Keep, Manifest, PodPatch, Profile, Session
+from af_operator.observed import Observed
 from af_operator.views import HubServer, HubView
 from tests.support.objects import UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
@@ -32,7 +34,7 @@ def lab(**spec: Any) -> Session:
 
 
 def built(s: Session, observed: Observed, p: Profile | None = None) -> dict[str, Manifest]:
-    found = plan.build(s, p or profile(storage=HOME), observed, NOW)
+    found = plan.build(shipped(), s, p or profile(storage=HOME), observed, NOW)
     return {m.ref.kind: m for m in found.desired}
 
 
@@ -54,7 +56,7 @@ def secret(token: str) -> dict[str, Any]:
 
 
 def env_of(s: Session, observed: Observed) -> dict[str, str]:
-    return {k: base64.b64decode(v).decode() for k, v in _notebook_env.secret_data(s, observed).items()}
+    return {k: base64.b64decode(v).decode() for k, v in env.secret_data(s, observed).items()}
 
 
 class AsTheHub(Spawner):
@@ -153,7 +155,7 @@ def test_the_server_waits_until_its_home_is_known_to_be_its_users() -> None:
     ids=["another user", "made by hand", "only its status", "not labelled", "no user", "another volume"],
 )
 def test_a_home_that_is_not_the_users_is_never_mounted(foreign: Body) -> None:
-    found = plan.build(lab(), profile(storage=HOME), world(shared=(foreign,)), NOW)
+    found = plan.build(shipped(), lab(), profile(storage=HOME), world(shared=(foreign,)), NOW)
     kinds = {m.ref.kind for m in found.apply}
     assert "PersistentVolumeClaim" in kinds, "the port finds out whose it is, and says so"
     assert "StatefulSet" not in kinds
@@ -161,16 +163,16 @@ def test_a_home_that_is_not_the_users_is_never_mounted(foreign: Body) -> None:
 
 def test_a_server_that_runs_outlives_the_loss_of_its_claim() -> None:
     running = owned("apps/v1", "StatefulSet", spec={"replicas": 1})
-    found = plan.build(lab(), profile(storage=HOME), world(running), NOW)
+    found = plan.build(shipped(), lab(), profile(storage=HOME), world(running), NOW)
     assert "StatefulSet" not in {m.ref.kind for m in found.apply}
     assert found.delete == ()
 
 
 def test_a_home_is_made_once_and_never_changed_or_deleted() -> None:
     bigger = profile(storage={"home": {"size": "5Gi", "accessMode": "ReadWriteMany"}})
-    found = plan.build(lab(), bigger, world(shared=(home(),)), NOW)
+    found = plan.build(shipped(), lab(), bigger, world(shared=(home(),)), NOW)
     assert "PersistentVolumeClaim" not in {m.ref.kind for m in found.apply}
-    without = plan.build(session(), profile(), world(shared=(home(),)), NOW)
+    without = plan.build(shipped(), session(), profile(), world(shared=(home(),)), NOW)
     assert without.delete == ()
 
 
@@ -209,15 +211,15 @@ def test_it_stops_from_what_runs_and_not_from_the_catalogue(p: Profile, suspend:
 def test_a_suspended_session_stops_though_its_profile_is_gone(p: Profile | None) -> None:
     spec = {"replicas": 1, "template": {"spec": {"containers": []}}}
     observed = world(owned("apps/v1", "StatefulSet", spec=spec))
-    running = plan.build(lab(image="analysis"), p, observed, NOW)
+    running = plan.build(shipped(), lab(image="analysis"), p, observed, NOW)
     assert (running.apply, running.delete) == ((), ())
-    found = plan.build(lab(image="analysis", suspend=True), p, observed, NOW)
+    found = plan.build(shipped(), lab(image="analysis", suspend=True), p, observed, NOW)
     assert found.rejected is not None
     assert next(m for m in found.apply if m.ref.kind == "StatefulSet").body["spec"]["replicas"] == 0
 
 
 def test_a_suspended_session_that_never_fitted_gets_nothing() -> None:
-    found = plan.build(lab(image="none-such", suspend=True), profile(), world(), NOW)
+    found = plan.build(shipped(), lab(image="none-such", suspend=True), profile(), world(), NOW)
     assert (found.apply, found.health) == ((), {})
 
 
@@ -231,7 +233,7 @@ def test_kept_things_of_the_cache_are_not_pruned_when_the_facility_gives_it_up()
         xcache={"placement": "Session"},
         dask={"pools": [{"name": "a", "nodePool": "cpu", "workers": {"max": 1}}]},
     )
-    found = plan.build(s, profile(xcache=None), world(cache, dask), NOW)
+    found = plan.build(shipped(), s, profile(xcache=None), world(cache, dask), NOW)
     assert [b["kind"] for b in found.delete] == ["DaskCluster"]
 
 

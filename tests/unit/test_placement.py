@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from af_operator.api.profile import NodePool
-from af_operator.components import _choices, _placement
+from af_operator.components._shared import choices, placement
 from af_operator.errors import InvalidSession
 from af_operator.model import Profile
 from tests.support.objects import profile
@@ -23,7 +23,7 @@ OPEN = GPU | {"cpuWorkers": True}
 def expressions(*pools: dict[str, Any], name: str = "cpu") -> list[list[tuple[str, ...]]]:
     """Return the terms of the affinity of a worker without GPUs, each as (key, values that it must not have)."""
     found = profile(nodePools=list(pools))
-    affinity = _placement.affinity_without_gpus(_choices.node_pool(found, name), found)
+    affinity = placement.affinity_without_gpus(choices.node_pool(found, name), found)
     if not affinity:
         return []
     terms = affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
@@ -84,7 +84,7 @@ def test_a_node_is_allowed_if_and_only_if_it_is_of_no_closed_pool(
 
 def is_possible(found: Profile, name: str = "cpu") -> bool:
     try:
-        _placement.check_without_gpus("dask pool 'p'", _choices.node_pool(found, name), found)
+        placement.check_without_gpus("dask pool 'p'", choices.node_pool(found, name), found)
     except InvalidSession:
         return False
     return True
@@ -119,7 +119,7 @@ def is_possible(found: Profile, name: str = "cpu") -> bool:
 def test_a_pool_that_no_node_could_take_is_refused(pools: list[dict[str, Any]], name: str, words: str) -> None:
     found = profile(nodePools=pools)
     with pytest.raises(InvalidSession, match=re.escape(words)) as caught:
-        _placement.check_without_gpus("dask pool 'p'", _choices.node_pool(found, name), found)
+        placement.check_without_gpus("dask pool 'p'", choices.node_pool(found, name), found)
     assert caught.value.reason == "NodePoolForGPUs"
 
 
@@ -133,12 +133,12 @@ def test_labels_that_come_to_too_many_terms_are_refused_at_once() -> None:
     pools = [gpu(f"g{i}", **{f"k{i}-{j}": "v" for j in range(16)}) for i in range(16)]
     found = profile(nodePools=[CPU, *pools])
     with pytest.raises(InvalidSession, match="one label of their own") as caught:
-        _placement.check_without_gpus("dask pool 'p'", NodePool.model_validate(CPU), found)
+        placement.check_without_gpus("dask pool 'p'", NodePool.model_validate(CPU), found)
     assert caught.value.reason == "NodePoolsTooManyLabels"
 
 
 def test_what_a_pod_keeps_off_can_be_read_from_it() -> None:
     found = profile(nodePools=[CPU, gpu("gpu", rack="r1", type="h100"), gpu("two", rack="r2")])
-    affinity = _placement.affinity_without_gpus(_choices.node_pool(found, "cpu"), found)
-    assert _placement.kept_off({"spec": {"affinity": affinity}}) == ["rack=r1", "rack=r2", "type=h100"]
-    assert _placement.kept_off({"spec": {}}) == []
+    affinity = placement.affinity_without_gpus(choices.node_pool(found, "cpu"), found)
+    assert placement.kept_off({"spec": {"affinity": affinity}}) == ["rack=r1", "rack=r2", "type=h100"]
+    assert placement.kept_off({"spec": {}}) == []

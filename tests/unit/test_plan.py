@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from af_operator import names, plan
-from af_operator.model import Manifest, Observed
+from af_operator import drift, names, ownership, plan
+from af_operator.model import Manifest
+from af_operator.observed import Observed
 from af_operator.world import parse_session
 from tests.support.bench import SPEC
 
@@ -53,12 +54,12 @@ def child(name: str, uid: str, owner: str, applied: bool = True) -> dict[str, An
     ],
 )
 def test_needs_apply_compares_what_we_want_with_what_is(want: Any, have: Any, expected: bool) -> None:
-    assert plan.needs_apply(want, {"metadata": {}, **have}) is expected
+    assert drift.needs_apply(want, {"metadata": {}, **have}) is expected
 
 
 def test_needs_apply_creates_what_is_missing_and_waits_for_what_is_going() -> None:
-    assert plan.needs_apply({"a": 1}, None)
-    assert not plan.needs_apply({"a": 1}, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    assert drift.needs_apply({"a": 1}, None)
+    assert not drift.needs_apply({"a": 1}, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
 
 
 def test_ownership_is_by_uid_and_by_who_applied() -> None:
@@ -68,7 +69,7 @@ def test_ownership_is_by_uid_and_by_who_applied() -> None:
     foreign = child("foreign", "c-4", "s-2")
     copied = child("copied", "c-5", "s-1", applied=False)
     world = Observed(children=(mine, adopted, others, foreign, copied))
-    assert [plan.ours(SESSION, c, world) for c in world.children] == [True, True, False, False, False]
+    assert [ownership.of_session(SESSION, c, world) for c in world.children] == [True, True, False, False, False]
 
 
 def test_a_stamped_object_keeps_the_owner_that_dask_kubernetes_gave_it() -> None:

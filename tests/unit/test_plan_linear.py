@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from af_operator.components.dask.pools import WORKER_GROUP, group_name
 
 from af_operator import names, plan, status
-from af_operator.components._dask_pools import WORKER_GROUP, group_name
-from af_operator.model import Body, ObjectRef, Observed, Session, ref_of
-from af_operator.views import PoolView, SchedulerView
+from af_operator.components import shipped
+from af_operator.model import Body, ObjectRef, Session, ref_of
+from af_operator.observed import Observed
+from af_operator.views import AgentView, PoolAnswer
 from tests.support.objects import UID, UNSCHEDULABLE, live, of_component, pod, profile, session
 
 NOW = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
@@ -74,16 +76,16 @@ def worker(group: str, index: int) -> str:
     return f"{group}-worker-{index:010x}"
 
 
-def retiring(s: Session, workers: int) -> SchedulerView:
+def retiring(s: Session, workers: int) -> AgentView:
     gone = {name: frozenset(worker(name, i) for i in range(0, workers, 3)) for name in groups(s)}
-    return SchedulerView({name: PoolView(retired=those) for name, those in gone.items()})
+    return AgentView({name: PoolAnswer(retired=those) for name, those in gone.items()})
 
 
-def looks(s: Session, bodies: list[Body], view: SchedulerView | None) -> Counter[ObjectRef]:
+def looks(s: Session, bodies: list[Body], view: AgentView | None) -> Counter[ObjectRef]:
     """Return how often a whole pass looks at each child."""
     counted = tuple(Counted(body) for body in bodies)
     LOOKS.clear()
-    todo = plan.build(s, PROFILE, Observed(children=counted, scheduler=view), NOW)
+    todo = plan.build(shipped(), s, PROFILE, Observed(children=counted, scheduler=view), NOW)
     status.compute(s, todo, [], NOW)
     assert not todo.rejected
     numbers = [LOOKS[id(body)] for body in counted]
@@ -100,7 +102,7 @@ def most(seen: Counter[ObjectRef]) -> int:
     [
         pytest.param(1.0, None, id="as many as there are"),
         pytest.param(0.5, retiring, id="half of them, and a third may go"),
-        pytest.param(0.5, lambda *_: SchedulerView(trouble="away", given_up=True), id="half of them, unasked"),
+        pytest.param(0.5, lambda *_: AgentView(trouble="away", given_up=True), id="half of them, unasked"),
         pytest.param(1.5, None, id="more than there are"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from af_operator.api.profile import Size
-from af_operator.components import _pod_reasons, _pods
+from af_operator.components._shared import pod_reasons, pod_spec
 from af_operator.model import PodPatch
 from tests.support.objects import UNSCHEDULABLE, container, live, pod
 
@@ -42,15 +42,15 @@ from tests.support.objects import UNSCHEDULABLE, container, live, pod
     ],
 )
 def test_quantity(text: str, expected: str) -> None:
-    assert _pods.quantity(text) == expected
-    assert _pods.quantity(expected) == expected
+    assert pod_spec.quantity(text) == expected
+    assert pod_spec.quantity(expected) == expected
 
 
 @pytest.mark.parametrize(
     ("count", "expected"), [(1024, "1Ki"), (1000, "1000"), (2**30, "1Gi"), (2**30 + 1, "1073741825")]
 )
 def test_binary_quantity(count: int, expected: str) -> None:
-    assert _pods.binary_quantity(count) == expected
+    assert pod_spec.binary_quantity(count) == expected
 
 
 # Left: what the API server takes in an object that others write.
@@ -70,7 +70,7 @@ def test_binary_quantity(count: int, expected: str) -> None:
     ],
 )
 def test_every_form_of_a_quantity_is_read(text: str, value: str) -> None:
-    assert _pods.parse_quantity(text) == Decimal(value)
+    assert pod_spec.parse_quantity(text) == Decimal(value)
 
 
 NO_QUANTITIES = ["", "k", "1kk", "1 ", "x", "1e999999999", "1e", "NaN", "Infinity", "1_0", "\u0663", "9" * 99]
@@ -79,16 +79,16 @@ NO_QUANTITIES = ["", "k", "1kk", "1 ", "x", "1e999999999", "1e", "NaN", "Infinit
 @pytest.mark.parametrize("text", NO_QUANTITIES)
 def test_what_is_no_quantity_is_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError, match="no quantity"):
-        _pods.parse_quantity(text)
+        pod_spec.parse_quantity(text)
 
 
 def test_extended_resources_are_those_with_a_slash_and_a_quantity() -> None:
     asked = {"nvidia.com/gpu": "2", "amd.com/gpu": "1k", "memory": "1Gi", "x/y": "many", "z/z": "1e999999999"}
-    assert _pods.extended(asked) == {"nvidia.com/gpu": 2, "amd.com/gpu": 1000}
+    assert pod_spec.extended(asked) == {"nvidia.com/gpu": 2, "amd.com/gpu": 1000}
 
 
 def test_resources_give_extended_resources_as_request_and_limit() -> None:
-    found = _pods.resources(Size(name="s", cpu="500m", memory="1024Mi"), {"nvidia.com/gpu": 2})
+    found = pod_spec.resources(Size(name="s", cpu="500m", memory="1024Mi"), {"nvidia.com/gpu": 2})
     assert found == {
         "requests": {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "2"},
         "limits": {"memory": "1Gi", "nvidia.com/gpu": "2"},
@@ -97,18 +97,18 @@ def test_resources_give_extended_resources_as_request_and_limit() -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("a", "a"), ("$(HOME)", "$$(HOME)"), ("$$", "$$$$"), ("5$", "5$$")])
 def test_the_kubelet_expands_nothing_that_users_wrote(text: str, expected: str) -> None:
-    assert _pods.literal(text) == expected
-    assert _pods.env({"X": text}) == [{"name": "X", "value": expected}]
+    assert pod_spec.literal(text) == expected
+    assert pod_spec.env({"X": text}) == [{"name": "X", "value": expected}]
 
 
 def test_an_empty_value_is_left_out_as_the_server_does() -> None:
-    assert _pods.env({"X": ""}) == [{"name": "X"}]
+    assert pod_spec.env({"X": ""}) == [{"name": "X"}]
 
 
 def test_patched_adds_env_and_mounts_and_nothing_empty() -> None:
-    base = _pods.container("c", "i", ["x"])
-    assert _pods.patched(base, PodPatch()) == base
-    found = _pods.patched(base, PodPatch(env=({"name": "A"},), mounts=({"name": "m"},)))
+    base = pod_spec.container("c", "i", ["x"])
+    assert pod_spec.patched(base, PodPatch()) == base
+    found = pod_spec.patched(base, PodPatch(env=({"name": "A"},), mounts=({"name": "m"},)))
     assert (found["env"], found["volumeMounts"]) == ([{"name": "A"}], [{"name": "m"}])
 
 
@@ -164,7 +164,7 @@ CRASH = {"exitCode": 1, "reason": "Error", "message": "Traceback\n  File x\nValu
     ],
 )
 def test_why(found: dict[str, Any], reason: str, words: str) -> None:
-    answer = _pod_reasons.why(found)
+    answer = pod_reasons.why(found)
     assert answer.reason == reason
     assert words in answer.message
 
@@ -178,12 +178,12 @@ def test_a_container_that_is_started_again_and_again_keeps_its_reason(died: dict
         container("main", running={}) | last | {"ready": False},
         container("main", terminated=died) | last,
     ]
-    assert len({_pod_reasons.why(pod("p", {}, face)) for face in faces}) == 1
+    assert len({pod_reasons.why(pod("p", {}, face)) for face in faces}) == 1
 
 
 def test_a_container_that_came_back_is_well() -> None:
     face = container("main", running={}) | {"lastState": {"terminated": CRASH}, "restartCount": 1, "ready": True}
-    assert _pod_reasons.why(pod("p", {}, face)).reason == "Starting"
+    assert pod_reasons.why(pod("p", {}, face)).reason == "Starting"
 
 
 NOT_THERE = "a/b:1: not found"
@@ -200,32 +200,32 @@ NO_NODE = (
 
 def test_what_others_say_is_cut_to_what_matters() -> None:
     pull = {**waiting("ErrImagePull", f"rpc error: code = NotFound desc = {PULL}"), "image": "a/b:1"}
-    assert "image a/b:1 cannot be pulled: not found; " in _pod_reasons.why(pod("p", {}, pull)).message
+    assert "image a/b:1 cannot be pulled: not found; " in pod_reasons.why(pod("p", {}, pull)).message
     start = container("main", terminated={"exitCode": 128, "reason": "StartError", "message": START})
     message = 'container main ended with exit code 128: exec: "dask": executable file not found in $PATH'
-    assert _pod_reasons.why(pod("p", {}, start)).message == message
+    assert pod_reasons.why(pod("p", {}, start)).message == message
     unschedulable = UNSCHEDULABLE | {"message": NO_NODE}
     message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
-    assert _pod_reasons.why(pod("p", {}, conditions=[unschedulable])).message == message
+    assert pod_reasons.why(pod("p", {}, conditions=[unschedulable])).message == message
 
 
 def test_both_faces_of_a_failed_pull_are_one_message() -> None:
     first = pod("p", {}, waiting("ErrImagePull", "x: not found"))
     later = pod("p", {}, waiting("ImagePullBackOff", 'Back-off pulling image "r/i:1": ErrImagePull: x: not found'))
-    assert _pod_reasons.why(first) == _pod_reasons.why(later)
+    assert pod_reasons.why(first) == pod_reasons.why(later)
 
 
 def test_a_pod_that_is_asked_to_go_is_not_ready() -> None:
     found = pod("p", {}, ready=True)
-    assert _pod_reasons.is_ready(found)
+    assert pod_reasons.is_ready(found)
     found["metadata"]["deletionTimestamp"] = "2026-01-01T10:02:00Z"
-    assert not _pod_reasons.is_ready(found)
+    assert not pod_reasons.is_ready(found)
 
 
 def test_worst_prefers_real_trouble_to_waiting() -> None:
     starting, stuck = pod("a", {}), pod("b", {}, waiting("ErrImagePull", "no"))
-    assert _pod_reasons.worst([starting]) is None
-    found = _pod_reasons.worst([starting, stuck])
+    assert pod_reasons.worst([starting]) is None
+    found = pod_reasons.worst([starting, stuck])
     assert found is not None
     assert found.reason == "ImagePullBackOff"
 
@@ -237,11 +237,11 @@ def test_worst_prefers_real_trouble_to_waiting() -> None:
 def test_a_deployment_tells_why_its_pods_do_not_exist(message: str, reason: str) -> None:
     condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
     found = live("apps/v1", "Deployment", "d", status={"conditions": [condition]})
-    refused = _pod_reasons.deployment_refused(found)
+    refused = pod_reasons.deployment_refused(found)
     assert refused is not None
     assert refused.reason == reason
     assert refused.message in ("exceeded quota: small", "denied by policy")
-    assert _pod_reasons.deployment_refused(live("apps/v1", "Deployment", "d")) is None
+    assert pod_reasons.deployment_refused(live("apps/v1", "Deployment", "d")) is None
 
 
 def test_a_sidecar_that_is_ended_with_its_pod_is_no_trouble() -> None:
@@ -249,7 +249,7 @@ def test_a_sidecar_that_is_ended_with_its_pod_is_no_trouble() -> None:
     program = container("run", terminated={"exitCode": 0, "reason": "Completed"})
     found = pod("p", {}, phase="Running", initContainerStatuses=[ended], containerStatuses=[program])
     found["spec"]["initContainers"] = [{"name": "xcache", "restartPolicy": "Always"}]
-    assert _pod_reasons.why(found).reason == "Starting"
+    assert pod_reasons.why(found).reason == "Starting"
 
 
 def test_a_sidecar_that_dies_beside_its_program_is_trouble() -> None:
@@ -257,4 +257,4 @@ def test_a_sidecar_that_dies_beside_its_program_is_trouble() -> None:
     program = container("run", running={})
     found = pod("p", {}, phase="Running", initContainerStatuses=[died], containerStatuses=[program])
     found["spec"]["initContainers"] = [{"name": "xcache", "restartPolicy": "Always"}]
-    assert _pod_reasons.why(found).reason == "Error"
+    assert pod_reasons.why(found).reason == "Error"

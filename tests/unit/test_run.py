@@ -11,7 +11,8 @@ import pytest
 from af_operator.api import SessionStatus
 from af_operator.components import run
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Finish, Keep, LogRequest, Observed, PodPatch
+from af_operator.model import Body, Finish, Keep, LogRequest, PodPatch
+from af_operator.observed import Observed
 from tests.support.objects import RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 from tests.support.runs import ENDED, LOG, condition, failed, job, job_of, kept, log_of, made, run_pod
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from af_operator import plan
-from af_operator.components import run
+from af_operator.components import run, shipped
 from af_operator.model import Body, Finish, Keep, Session
 from tests.support.objects import RUN, live, profile, session, world
 from tests.support.runs import ENDED, failed, job, job_of, kept, log_of, run_pod
@@ -28,7 +28,7 @@ def ours(status: dict[str, Any] | None = None) -> Session:
 def test_no_record_ends_a_run_that_goes_on(status: dict[str, Any] | None) -> None:
     running = world(job(suspend=False, active=1), run_pod(), kept(finish=FORGED, run={"exitCode": 0}))
     assert run.finish(ours(status), running) is None
-    found = plan.build(ours(status), profile(), running, ENDED)
+    found = plan.build(shipped(), ours(status), profile(), running, ENDED)
     assert (found.finished, found.expired, found.report["run"]["reason"]) == (None, False, "Running")
     body = job_of([m for m in found.desired if m.ref.kind == "Job"])
     assert isinstance(body, dict)
@@ -54,7 +54,7 @@ def test_a_run_that_was_told_to_be_over_stays_over_without_job_and_record(there:
     end = Finish("OOMKilled", "m", datetime(2026, 1, 1, 10, 6, tzinfo=UTC))
     assert run.finish(told, observed) == end
     assert run.report(told, observed) == {"run": {"exitCode": 137, "reason": "OOMKilled"}}
-    planned = plan.build(told, profile(), observed, ENDED)
+    planned = plan.build(shipped(), told, profile(), observed, ENDED)
     assert planned.finished == end
     assert [m for m in planned.desired if m.ref.kind == "Job"] == []
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from af_operator.components._untrusted import fitting, json_of, time_of
+from af_operator.components._shared.untrusted import fitting, json_of, time_of
 
 
 class Sample(BaseModel):

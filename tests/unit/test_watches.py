@@ -10,9 +10,10 @@ import pytest
 
 from af_kube.store import Key, Store
 from af_operator import watches
+from af_operator.components import child_kinds, shared_kinds, shipped
 from af_operator.model import POD
-from af_operator.watches import Watches, Witness, watched_kinds
-from af_operator.world import NODE, PROFILE, SESSION, World, child_kinds, shared_kinds
+from af_operator.watches import Watches, Witness
+from af_operator.world import NODE, PROFILE, SESSION, World
 from tests.support.bench import SPEC
 
 KEY = Key("physics", "s")
@@ -103,8 +104,10 @@ def sources(found: Watches) -> list[tuple[str, str, str, bool]]:
 
 
 def test_every_kind_is_watched_and_of_ours_the_names() -> None:
-    found = sources(Watches(NoServer(), World()))  # type: ignore[arg-type]
-    assert len(found) == len(watched_kinds()) + 1 == len(child_kinds()) + len(shared_kinds()) + 3
+    found = sources(Watches(NoServer(), World(shipped())))  # type: ignore[arg-type]
+    assert (
+        len(found) == len(World(shipped()).kinds) + 1 == len(child_kinds(shipped())) + len(shared_kinds(shipped())) + 3
+    )
     assert ("/apis/analysisfacility.io/v1alpha1/analysissessions", "", "", True) in found
     assert ("/api/v1/pods", "", "analysisfacility.io/session-uid", False) in found
     assert ("/api/v1/persistentvolumeclaims", "", "analysisfacility.io/user", False) in found
@@ -112,14 +115,14 @@ def test_every_kind_is_watched_and_of_ours_the_names() -> None:
 
 
 def test_namespaces_that_are_named_are_watched_each_for_itself() -> None:
-    found = sources(Watches(NoServer(), World(), ["a", "b"]))  # type: ignore[arg-type]
+    found = sources(Watches(NoServer(), World(shipped()), ["a", "b"]))  # type: ignore[arg-type]
     pods = [namespace for path, namespace, _, _ in found if path == "/api/v1/pods"]
     assert pods == ["a", "b"]
     assert [namespace for path, namespace, _, _ in found if path == "/api/v1/nodes"] == [""]
 
 
 async def test_nothing_is_filled_before_each_list_is_there_and_kopf_has_told_all() -> None:
-    world = World()
+    world = World(shipped())
     found = Watches(NoServer(), world, ["a"])  # type: ignore[arg-type]
     waiting = asyncio.create_task(found.filled())
     found._reflectors[0]._lose(ValueError("lost once it was listed"))
@@ -141,7 +144,7 @@ async def test_nothing_is_filled_before_each_list_is_there_and_kopf_has_told_all
 
 
 def test_a_watch_that_is_lost_for_long_is_named_and_the_world_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
+    world = World(shipped())
     found = Watches(NoServer(), world)  # type: ignore[arg-type]
     assert world.unseen() is None
     pods = next(r for r in found._reflectors if r.source.path == "/api/v1/pods")
@@ -154,5 +157,5 @@ def test_a_watch_that_is_lost_for_long_is_named_and_the_world_says_so(monkeypatc
 
 
 def test_the_kinds_that_must_be_installed_are_ours_and_the_components() -> None:
-    assert {SESSION, PROFILE, POD} <= set(watched_kinds())
-    assert NODE not in watched_kinds(), "it is always there"
+    assert {SESSION, PROFILE, POD} <= set(World(shipped()).kinds)
+    assert NODE not in World(shipped()).kinds, "it is always there"

@@ -8,6 +8,7 @@ import pytest
 
 from af_kube.store import key_of, version_of
 from af_operator import world as module
+from af_operator.components import shipped
 from af_operator.model import Key
 from af_operator.names import SESSION_UID
 from af_operator.views import HubServer
@@ -38,7 +39,7 @@ def session(version: int, name: str = "s", spec: Any = SPEC, **status: str) -> d
 
 class Bed:
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(shipped())
         self.world.wrote(session(1))
 
     def watch(self, event: str, body: dict[str, Any]) -> None:
@@ -159,7 +160,7 @@ def files_of(world: World) -> Any:
 
 
 def test_the_text_of_a_source_is_held_until_its_config_map_is_there() -> None:
-    world = World()
+    world = World(shipped())
     world.learn_session(with_files(1))
     assert files_of(world) == (FILES, False)
     session = world.session(KEY)
@@ -171,7 +172,7 @@ def test_the_text_of_a_source_is_held_until_its_config_map_is_there() -> None:
 
 def test_only_so_much_text_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TEXT_BYTES", 0)
-    world = World()
+    world = World(shipped())
     world.learn_session(with_files(1))
     assert files_of(world) == ({"zmumu.py": ""}, True)
 
@@ -209,7 +210,7 @@ def test_a_session_is_kept_without_its_text() -> None:
 
 
 def test_what_is_kept_of_many_like_sessions_is_small() -> None:
-    world = World()
+    world = World(shipped())
     for number in range(200):
         body = with_files(number + 1)
         body["metadata"] |= {"name": f"s{number}", "uid": f"u{number}"}

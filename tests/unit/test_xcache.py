@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from af_operator.components import _pods, xcache
+from af_operator.components import xcache
+from af_operator.components._shared import pod_spec
 from af_operator.errors import InvalidSession
 from af_operator.model import Manifest, PodPatch
 from tests.support.objects import container, live, of_component, pod, profile, session, world
@@ -54,7 +55,7 @@ def test_purge_thresholds_rise_and_stay_below_the_size(size: str) -> None:
     found = re.search(r"files (\d+)k (\d+)k (\d+)k ", line)  # xrootd refuses numbers without a unit
     assert found
     base, nominal, most = (int(n) * 1024 for n in found.groups())
-    assert 0 < base < nominal < most < _pods.parse_quantity(size)
+    assert 0 < base < nominal < most < pod_spec.parse_quantity(size)
 
 
 def test_the_disk_is_limited_a_bit_above_what_the_cache_keeps() -> None:

@@ -1,0 +1,6 @@
+"""What several components use, whatever it is that they run.
+
+Choices out of the catalogue, pod specs, placement, why a pod is not ready, values that others write; and pools of
+workers, whatever computes in them: how many there should be (`pools`), within one budget (`budget`), which of them go,
+and how they are (`pool_health`). Nothing in here knows a component.
+"""

@@ -1,0 +1,175 @@
+"""Why a pod is not ready, in the words of whoever knows it best. Pure, from the pod alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from af_operator.components._shared.untrusted import time_of
+from af_operator.model import Body
+
+MAX_LINE = 300
+MAX_WORDS = 4096
+"""A registry says in as many words as it likes why it gives no image."""
+
+
+class Reason(NamedTuple):
+    """A CamelCase constant and a sentence."""
+
+    reason: str
+    message: str
+
+
+STARTING = "Starting"
+_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+_QUIET = {"ContainerCreating", "PodInitializing", ""}
+# What the runtime and the scheduler say around what matters: which of their own steps failed, and what cannot help.
+_RUNTIME = re.compile(r"^failed to create containerd task: .*?(?=exec: )|(?<=in \$PATH): unknown$")
+_PULL = re.compile(
+    r'^Back-off pulling image "[^"]*"(: ErrImagePull)?:? ?|rpc error: code = \w+ desc = |failed to [a-z ]+ "[^"]*": '
+)
+_PREEMPTION = re.compile(r"[.,] (no new claims to deallocate|preemption:).*")
+
+
+def is_ready(pod: Body) -> bool:
+    """Return whether the pod's Ready condition is true and nobody has asked it to go."""
+    return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
+
+
+def why(pod: Body) -> Reason:
+    """Return why a pod is not ready; ``Starting`` when nothing is wrong yet."""
+    trouble = next(_troubles(pod), None)
+    return trouble or Reason(STARTING, f"pod {pod['metadata']['name']} is starting")
+
+
+def silent_since(pod: Body) -> datetime | None:
+    """Return since when a pod that was ready does not answer its probe, though all its containers run."""
+    ready, statuses = _condition(pod, "Ready"), pod.get("status", {}).get("containerStatuses", ())
+    if "deletionTimestamp" in pod["metadata"] or ready.get("status") != "False" or "lastTransitionTime" not in ready:
+        return None
+    started = [time_of(s["state"]["running"].get("startedAt")) for s in statuses if "running" in s.get("state", {})]
+    times, since = [time for time in started if time], time_of(ready["lastTransitionTime"])
+    # One that starts is not ready since before its containers ran.
+    was_ready = len(times) == len(statuses) and since is not None and since > max(times, default=since)
+    return since if was_ready else None
+
+
+def worst(pods: Iterable[Body]) -> Reason | None:
+    """Return the first real trouble among pods, or None when all are ready or just starting."""
+    found = (why(pod) for pod in pods if not is_ready(pod))
+    return next((r for r in found if r.reason != STARTING), None)
+
+
+def deployment_refused(deployment: Body) -> Reason | None:
+    """Return why a Deployment's pods do not even exist: quota, or an admission policy."""
+    for condition in deployment.get("status", {}).get("conditions", ()):
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return refused_pod(condition.get("reason", "FailedCreate"), condition.get("message", "pods are refused"))
+    return None
+
+
+def refused_pod(reason: str, message: str) -> Reason:
+    """Return why a pod does not exist, without its name: it is another one in each try."""
+    said = re.sub(r'^pods "[^"]*" is forbidden: ', "", message)
+    return Reason("QuotaExceeded" if "exceeded quota" in said else reason, said)
+
+
+def never_started(pod: Body) -> bool:
+    """Return whether a pod is in trouble before any of its containers ran."""
+    # Its own containers: a sidecar is up before them.
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    ran = any(s.get("restartCount") or s.get("lastState") or set(s.get("state", {})) - {"waiting"} for s in statuses)
+    return not ran and why(pod).reason != STARTING
+
+
+def container_trouble(pod: Body, status: Body) -> Reason | None:
+    """Return what is wrong with one container, from its status."""
+    name, state = status["name"], status.get("state", {})
+    if "waiting" in state:
+        return _waiting(name, status, state["waiting"])
+    if "terminated" in state:
+        if _fine(pod, name, state["terminated"]):
+            return None
+        died = ended(name, state["terminated"])
+        return _again(died) if status.get("restartCount") else died
+    # One that comes up once more after a crash is in the same trouble, until it has shown that it is not.
+    last = _last_end(status)
+    return _again(ended(name, last)) if last.get("exitCode") and not status.get("ready") else None
+
+
+def ended(name: str, terminated: Body) -> Reason:
+    """Return how a container died, with the last line that it wrote."""
+    code, signal = terminated.get("exitCode", 0), terminated.get("signal")
+    if terminated.get("reason") == "OOMKilled":
+        return Reason("OOMKilled", f"container {name} used more memory than its size has: choose a larger size")
+    how = f"signal {signal}" if signal else f"exit code {code}"
+    last = last_line(terminated.get("message"))
+    return Reason("Error", f"container {name} ended with {how}" + (f": {last}" if last else ""))
+
+
+def last_line(text: str | None) -> str:
+    """Return the last line of a log that says something."""
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return _RUNTIME.sub("", lines[-1])[:MAX_LINE] if lines else ""
+
+
+def container_statuses(pod: Body) -> list[Body]:
+    """Return the statuses of all containers, init containers first."""
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+
+
+def _troubles(pod: Body) -> Iterator[Reason]:
+    status = pod.get("status", {})
+    if status.get("phase") == "Failed" and status.get("reason"):
+        yield Reason(status["reason"], f"pod {pod['metadata']['name']}: {status.get('message', 'has failed')}")
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        message = _PREEMPTION.sub("", scheduled.get("message", "no node takes the pod"))
+        yield Reason(scheduled.get("reason", "Unschedulable"), message)
+    for each in container_statuses(pod):
+        trouble = container_trouble(pod, each)
+        if trouble:
+            yield trouble
+
+
+def _waiting(name: str, status: Body, waiting: Body) -> Reason | None:
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")[:MAX_WORDS]
+    if reason in _QUIET:
+        return None
+    if reason in _IMAGE:
+        # The kubelet alternates between ErrImagePull and ImagePullBackOff; one reason for both is one write.
+        cause = _PULL.sub("", message).removeprefix(f"{status['image']}: ")
+        said = f"image {status['image']} cannot be pulled" + (f": {cause}" if cause else "")
+        return Reason("ImagePullBackOff", f"container {name}: {said}; the profile names it: tell the facility's admin")
+    last = _last_end(status)
+    if reason == "CrashLoopBackOff" and last:
+        return _again(ended(name, last))
+    return Reason(reason, f"container {name}: {message or reason}")
+
+
+def _last_end(status: Body) -> Body:
+    found: Body = status.get("lastState", {}).get("terminated", {})
+    return found
+
+
+def _again(died: Reason) -> Reason:
+    # The same in all that follow each other: terminated, waiting, running, terminated.
+    reason = "OOMKilled" if died.reason == "OOMKilled" else "CrashLoopBackOff"
+    return Reason(reason, f"{died.message} (again and again)")
+
+
+def _fine(pod: Body, name: str, terminated: Body) -> bool:
+    """Init containers that succeeded are done; sidecars die of SIGTERM when a Job's pod ends."""
+    if terminated.get("exitCode") == 0:
+        return True
+    # The phase is Running until the last sidecar is gone, so the other containers are asked.
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    over = bool(statuses) and all("terminated" in s.get("state", {}) for s in statuses)
+    return over and name in {c["name"] for c in pod.get("spec", {}).get("initContainers", ()) if c.get("restartPolicy")}
+
+
+def _condition(pod: Body, kind: str) -> Body:
+    return next((c for c in pod.get("status", {}).get("conditions", ()) if c["type"] == kind), {})

@@ -1,0 +1,120 @@
+"""How a pool of workers is, and if it is below its minimum, the real reason: from the pods. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from af_operator.api.session import Pool
+from af_operator.components._shared import placement, pod_reasons, pod_spec
+from af_operator.components._shared.pod_reasons import STARTING, Reason
+from af_operator.model import Body, Refusal
+from af_operator.views import AgentView
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """One pool, as it is.
+
+    Attributes
+    ----------
+    desired
+        Workers that it should have.
+    pods
+        The pods of its workers, whatever their shape.
+    made
+        Workers that were started, with or without a pod.
+    maker
+        Who is to start the others.
+    refused
+        Why the API server takes no more of its workers, if that is so.
+    gpus_free
+        GPUs of its node pool that nobody has; None where that is not known.
+    """
+
+    pool: Pool
+    desired: int
+    pods: Sequence[Body] = ()
+    made: int = 0
+    maker: str = "the operator"
+    refused: Reason | None = None
+    gpus_free: int | None = None
+
+    @cached_property
+    def ready(self) -> int:
+        """Workers that are ready."""
+        return sum(map(pod_reasons.is_ready, self.pods))
+
+    @cached_property
+    def worst(self) -> Reason | None:
+        """The first real trouble of its workers; where no node takes them, with what they ask of one."""
+        trouble = pod_reasons.worst(self.pods)
+        if not trouble:
+            return self.refused
+        if trouble.reason != "Unschedulable":
+            return trouble
+        stuck = [pod for pod in self.pods if pod_reasons.why(pod).reason == "Unschedulable"]
+        return self._no_gpu(stuck, trouble) if self.pool.gpus_per_worker else _no_node(stuck, trouble)
+
+    @property
+    def below_minimum(self) -> Reason | None:
+        """What keeps the pool below its minimum."""
+        least = self.pool.workers.min
+        if self.ready >= least:
+            return None
+        count = f"pool {self.pool.name}: {self.ready} of at least {least} workers ready"
+        if self.worst:
+            return Reason(self.worst.reason, f"{count}: {self.worst.message}")
+        if self.made < least:
+            return Reason(STARTING, f"{count}; {self.made} started, the others are to come from {self.maker}")
+        return Reason(STARTING, count)
+
+    @property
+    def summary(self) -> str:
+        """Say how many workers there are, and what keeps it from more."""
+        trouble = self.worst if self.ready < self.desired else None
+        said = f" ({trouble.message})" if trouble else ""
+        return f"pool {self.pool.name}: {self.ready} of {self.desired} workers{said}"
+
+    def _no_gpu(self, stuck: Sequence[Body], trouble: Reason) -> Reason:
+        resource = next(iter(pod_spec.gpus(stuck[0].get("spec", {}))), "GPU")
+        there = "" if self.gpus_free is None else f", {self.gpus_free} free"
+        asked = f"asks for {len(stuck) * self.pool.gpus_per_worker} more {resource}{there}"
+        return Reason(trouble.reason, f"{asked}: {trouble.message}")
+
+
+def details(states: Sequence[PoolState]) -> Mapping[str, Any]:
+    """Return the part of ``status.components`` that tells of pools."""
+    return {"pools": {each.pool.name: {"ready": each.ready, "desired": each.desired} for each in states}}
+
+
+def first_trouble(found: Sequence[Reason | None]) -> Reason | None:
+    """Return real trouble before mere waiting; None where there is neither."""
+    behind = [each for each in found if each]
+    return next((each for each in behind if each.reason != STARTING), next(iter(behind), None))
+
+
+def on_the_way_out(view: AgentView | None) -> Iterator[str]:
+    """Say what keeps workers that are to go."""
+    pools = view.pools.values() if view else ()
+    retiring, stuck = sum(len(pool.retiring) for pool in pools), sum(len(pool.stuck) for pool in pools)
+    if retiring:
+        yield f"workers that finish their tasks and copy their results away before they go: {retiring}"
+    if stuck:
+        yield f"workers that stay because no other worker can take their results: {stuck}"
+
+
+def refusal(refused: Refusal | None) -> Reason | None:
+    """Return why the API server takes no more workers, without the name of one: that is another in each try."""
+    return pod_reasons.refused_pod(refused.reason, refused.message) if refused else None
+
+
+def _no_node(stuck: Sequence[Body], trouble: Reason) -> Reason:
+    labels = placement.kept_off(stuck[0])
+    if not labels or "affinity" not in trouble.message:
+        return trouble
+    why = f"workers without GPUs keep off nodes with GPUs, known by their labels ({', '.join(labels)})"
+    hint = "choose another nodePool, or ask the facility's admin for nodes without"
+    return Reason(trouble.reason, f"{trouble.message.rstrip('.')}; {why}: {hint}")

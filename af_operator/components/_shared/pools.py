@@ -1,0 +1,198 @@
+"""Pools of workers, whatever computes in them: how many there should be, and which of them may go. Pure.
+
+Workers of one shape of a pool are a group: a pool of another shape (node pool, size, GPUs) is another group, which
+replaces the first, new before old. An engine says what groups it has (`WorkerGroup`); here it is decided how many
+workers each should have (`resized`); and the engine makes and removes them. Who leaves is chosen by the agent inside
+the engine, which knows what each worker holds; it retires them, and only then they may go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from af_operator.api.session import Pool
+from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
+from af_operator.components._shared.budget import Demand
+from af_operator.errors import InvalidSession
+from af_operator.model import Body, Profile
+from af_operator.views import AgentView, PoolAnswer
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """Workers of one shape of one pool, as an engine has them.
+
+    Attributes
+    ----------
+    name
+        Of the group; names of its workers begin with it.
+    pool
+        The name of its pool.
+    workers
+        Bodies by whose names the agent knows the workers, oldest first; without those that are being deleted.
+    pods
+        The pods of these.
+    expected
+        How many there are with those that the engine was told of and has not made yet.
+    gpus
+        GPUs of each.
+    node_pool
+        Where they run; empty where nobody knows any more.
+    idle
+        Names of those of which the agent will never hear: they never ran, and so it cannot retire them.
+    """
+
+    name: str
+    pool: str
+    workers: tuple[Body, ...] = ()
+    pods: tuple[Body, ...] = ()
+    expected: int = 0
+    gpus: int = 0
+    node_pool: str = ""
+    idle: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Resized:
+    """A group, and how many workers it should have.
+
+    Attributes
+    ----------
+    pool
+        The pool that it stands for; None for a group on its way out.
+    target
+        How many there should be.
+    leaving
+        Those of its workers that may be deleted now.
+    """
+
+    group: WorkerGroup
+    pool: Pool | None
+    target: int
+    leaving: tuple[Body, ...]
+
+    @property
+    def surplus(self) -> int:
+        """How many workers are too many."""
+        return len(self.group.workers) - self.target
+
+
+def check(where: str, pool: Pool, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when the workers of a pool do not fit the profile; `where` names it in the message."""
+    nodes = choices.node_pool(profile, pool.node_pool)
+    choices.size(profile, pool.size)
+    if pool.gpus_per_worker and not nodes.gpu_resource:
+        raise InvalidSession(
+            "NoGPUs", f"{where}: node pool {nodes.name!r} has no GPUs: set gpusPerWorker: 0 or choose another nodePool"
+        )
+    if not pool.gpus_per_worker:
+        placement.check_without_gpus(where, nodes, profile)
+
+
+def shape(pool: Pool) -> str:
+    """Return a hash of what cannot be changed in a worker that runs."""
+    return pod_spec.digest([pool.node_pool, pool.size, pool.gpus_per_worker])
+
+
+def elastic(pool: Pool) -> bool:
+    """Return whether the pool's size is a matter of what its tasks ask for."""
+    return pool.workers.min < pool.workers.max
+
+
+def size(pool: Pool, group: WorkerGroup | None, answer: PoolAnswer | None) -> int:
+    """Return how many workers a pool should have: `max`, or where it is elastic what its tasks ask for."""
+    least, most = pool.workers.min, pool.workers.max
+    # An operator that has just started knows no demand yet: then things stay as they are.
+    wanted = answer.wanted if answer else group.expected if group else least
+    return max(least, min(most, wanted)) if elastic(pool) else most
+
+
+def demands(
+    wanted: Mapping[str, Pool], groups: Mapping[str, WorkerGroup], answers: Mapping[str, PoolAnswer]
+) -> Iterator[Demand]:
+    """Yield what each group asks of the budget. `wanted` is each pool by the name of the group that it should have."""
+    for name, pool in wanted.items():
+        group = groups.get(name)
+        number = size(pool, group, answers.get(name))
+        yield Demand(pool.name, pool.node_pool, number, group.expected if group else 0, pool.gpus_per_worker)
+    for group in (g for name, g in groups.items() if name not in wanted):
+        yield Demand(group.pool, group.node_pool, 0, group.expected, group.gpus, outgoing=True)
+
+
+def resized(
+    wanted: Mapping[str, Pool], groups: Mapping[str, WorkerGroup], shares: Mapping[str, int], view: AgentView | None
+) -> list[Resized]:
+    """Return every group that there is or should be; those on their way out come last.
+
+    Parameters
+    ----------
+    wanted
+        Each pool by the name of the group that it should have.
+    groups
+        What there is, by name.
+    shares
+        By pool, how many workers it may have by now.
+    view
+        What the agent said last.
+    """
+    current = [
+        _resized(groups.get(name) or WorkerGroup(name, pool.name), pool, shares[pool.name], view)
+        for name, pool in wanted.items()
+    ]
+    heirs = {each.group.pool: each for each in current}
+    outgoing = (group for name, group in groups.items() if name not in wanted)
+    return current + [_resized(group, None, _may_stay(group, heirs.get(group.pool), view), view) for group in outgoing]
+
+
+def asked(groups: Sequence[Resized], profile: Profile, resource: str = "GPU") -> dict[str, dict[str, Any]]:
+    """Return what to ask of the agent about each group: who may go, and how many are wanted."""
+    return {each.group.name: dict(_asked(each, profile, resource)) for each in groups}
+
+
+def settled(groups: Sequence[Resized], view: AgentView | None) -> bool:
+    """Return whether the agent has nothing to do for its pools, and nobody waits to hear from it again."""
+    silent = view is not None and view.silent_since is not None
+    return not silent and not any(each.surplus > 0 or (each.pool and elastic(each.pool)) for each in groups)
+
+
+def _asked(each: Resized, profile: Profile, resource: str) -> Iterator[tuple[str, Any]]:
+    pool, scaling = each.pool, profile.spec.scaling
+    if each.surplus > 0:
+        yield "keep", each.target
+    yield "drain", scaling.drain_seconds
+    if pool is None:
+        yield "leaving", True
+        return
+    if elastic(pool):
+        yield from (("pool", pool.name), ("most", pool.workers.max))
+    yield "quiet", scaling.quiet_seconds
+    yield "threads", math.ceil(pod_spec.parse_quantity(choices.size(profile, pool.size).cpu))
+    yield "resources", {resource: pool.gpus_per_worker} if pool.gpus_per_worker else {}
+
+
+def _resized(group: WorkerGroup, pool: Pool | None, target: int, view: AgentView | None) -> Resized:
+    surplus = len(group.workers) - target
+    return Resized(group, pool, target, tuple(_leaving(group, surplus, view)) if surplus > 0 else ())
+
+
+def _leaving(group: WorkerGroup, surplus: int, view: AgentView | None) -> list[Body]:
+    """Return the workers that never ran, and those that have nothing left; after too long a silence, the newest."""
+    if view is not None and view.given_up:
+        return list(reversed(group.workers))[:surplus]
+    answer = view.pools.get(group.name) if view else None
+    retired = answer.retired if answer else frozenset()
+    never = [w for w in group.workers if w["metadata"]["name"] in group.idle]
+    return [*never, *(w for w in group.workers if w["metadata"]["name"] in retired - group.idle)][:surplus]
+
+
+def _may_stay(group: WorkerGroup, heir: Resized | None, view: AgentView | None) -> int:
+    """Return how many workers of an outgoing group may stay: until those that replace them are ready, or need room."""
+    if heir is None or heir.pool is None:
+        return 0
+    wanted = size(heir.pool, heir.group, view.pools.get(heir.group.name) if view else None)
+    ready = sum(1 for pod in heir.group.pods if pod_reasons.is_ready(pod))
+    nowhere = sum(1 for pod in heir.group.pods if pod_reasons.why(pod).reason == "Unschedulable")
+    return max(0, min(wanted - ready, len(group.workers) - (wanted - heir.target)) - nowhere)

@@ -1,0 +1,91 @@
+"""Dask: one scheduler, and pools of workers that `Client()` without arguments finds.
+
+Two engines make the pods: `native`, our own, and `dask_kubernetes`, the operator of that name; `engine` says which one
+a session is under. What both have in common is here: the spec (`groups`), the containers (`programs`), the program
+inside the scheduler that knows what each worker holds (`scheduler_agent`), and how all that is (`health`, `lost`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from af_operator import names
+from af_operator.api.session import Pool
+from af_operator.components._shared import pod_spec
+from af_operator.components._shared import pools as of_workers
+from af_operator.components._shared.budget import Demand
+from af_operator.components._shared.defaults import finish, log_wanted, registration, report
+from af_operator.components.dask import dask_kubernetes, engine, groups, native
+from af_operator.components.dask.health import health
+from af_operator.model import Audience, Discard, Keep, Kind, Manifest, PodPatch, Profile, Session
+from af_operator.observed import Settled, Terms
+from af_operator.views import Question
+
+__all__ = ["finish", "health", "log_wanted", "registration", "report"]
+
+NAME = groups.NAME
+TITLE = "Dask"
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+KINDS = tuple(sorted({CONFIG_MAP, *native.KINDS, *dask_kubernetes.KINDS}))
+WATCHED = ()
+SHARED = ()
+LIFETIME = "compute"
+
+
+def enabled(session: Session) -> bool:
+    """Return whether the session asks for Dask."""
+    return session.spec.dask is not None
+
+
+def check(session: Session, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when a pool does not fit the profile."""
+    for pool in pools(session):
+        of_workers.check(f"dask pool {pool.name!r}", pool, profile)
+
+
+def pools(session: Session) -> Sequence[Pool]:
+    """Return the pools of workers that the spec asks for."""
+    return groups.spec(session).pools
+
+
+def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+    """Return the address that `Client()` without arguments connects to, for the pods where programs start."""
+    if audience == "worker":
+        return PodPatch()
+    address = names.dask_scheduler_address(session)
+    return PodPatch(env=tuple(pod_spec.env({"DASK_SCHEDULER_ADDRESS": address})))
+
+
+def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
+    """Return what each group of workers asks of the one budget."""
+    there = engine.of_session(observed, profile).groups(session, observed)
+    view = groups.agent_view(observed)
+    return list(of_workers.demands(groups.wanted(session), there, view.pools if view else {}))
+
+
+def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep | Discard]:
+    """Return the scheduler and the workers, as the session's engine makes them."""
+    made_by = engine.of_session(observed, profile)
+    resized = groups.resized(session, made_by.groups(session, observed), observed, terms)
+    return made_by.desired(session, profile, observed, terms.patch("worker"), resized)
+
+
+def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
+    """Return what to ask of the agent in the scheduler."""
+    there = engine.of_session(observed, profile).groups(session, observed)
+    resized = groups.resized(session, there, observed, terms)
+    return groups.question(session, profile, resized, groups.agent_view(observed))
+
+
+def deadline(session: Session, observed: Settled) -> datetime | None:
+    """Return when to look again though nothing may happen."""
+    return engine.of_session(observed).deadline(observed)
+
+
+def activity(session: Session, observed: Settled) -> datetime | None:
+    """Return when the scheduler last had something to compute, as its agent says."""
+    view = groups.agent_view(observed)
+    answer = view.answer if view else None
+    active = answer.active if isinstance(answer, groups.DaskAnswer) else None
+    return datetime.fromtimestamp(active, UTC) if active is not None else None

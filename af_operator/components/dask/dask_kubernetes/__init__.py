@@ -1,0 +1,195 @@
+"""The engine `DaskKubernetes`: a DaskCluster whose default group is empty, and one DaskWorkerGroup per pool.
+
+The objects are those of dask-kubernetes (2026.3), for facilities that run its operator, which makes Deployments of
+them. It looks at a DaskCluster once, when it is created, and at a group's ``replicas``; every other edit is lost on it.
+Its ``status.phase`` says Running before any pod runs, so readiness comes from the pods. How many workers a group is
+told of, and who may go, is in ``told``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from af_operator import names
+from af_operator.api.session import Pool
+from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
+from af_operator.components._shared.pod_reasons import STARTING, Reason
+from af_operator.components._shared.pools import Resized, WorkerGroup
+from af_operator.components.dask import groups as of_spec
+from af_operator.components.dask import programs
+from af_operator.components.dask.dask_kubernetes.told import DEPLOYMENT, GROUP, Told, pod_of, replicas_of, told
+from af_operator.components.dask.dask_kubernetes.told import groups as groups_there
+from af_operator.model import (
+    POD,
+    Body,
+    Discard,
+    Keep,
+    Kind,
+    Manifest,
+    ObjectRef,
+    PodPatch,
+    Profile,
+    Session,
+    grouped,
+    label_of,
+    ref_of,
+)
+from af_operator.observed import Children, Observed, Settled
+from af_operator.render import render
+
+MAKER = "the Dask operator"
+CLUSTER = Kind("kubernetes.dask.org/v1", "DaskCluster", "daskclusters")
+SERVICE = Kind("v1", "Service", "services")
+# Deployments of workers are made by the Dask operator, and deleted by us.
+KINDS = (CLUSTER, GROUP, DEPLOYMENT)
+AGAIN = "suspend and resume the session to have its Dask made anew"
+MADE_BY_IT = "dask.org/component"
+"""Label of what the Dask operator makes."""
+
+
+def there(observed: Observed) -> bool:
+    """Return whether the session has a DaskCluster, or what is left of one."""
+    return bool(observed.of(CLUSTER) or _remains(observed))
+
+
+def groups(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
+    """Return the groups of workers that there are, by name."""
+    return groups_there(session, observed)
+
+
+def desired(
+    session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
+) -> Sequence[Manifest | Keep | Discard]:
+    """Return the cluster, its groups, and the workers that may go.
+
+    A cluster and a group that live stay as they are (but for the number of workers) even when the profile
+    has changed since: an edit of the catalogue stops no running session, and workers of one cluster stay alike.
+    """
+    ref = ObjectRef(CLUSTER.api_version, CLUSTER.kind, names.dask_cluster(session))
+    live = observed.get(ref)
+    # A cluster that has lost its scheduler is deleted with all that it has, and then made anew.
+    if (live is None and _remains(observed)) or (live and _has_lost_its_scheduler(live, observed)):
+        return []
+    found: list[Manifest | Keep | Discard] = [
+        programs.agent(session),
+        Keep(ref) if live else _cluster(session, profile),
+    ]
+    for group in groups:
+        found += _group(session, profile, told(group, observed), patch)
+    return found
+
+
+def refused(session: Session, pool: Pool, observed: Observed) -> Reason | None:
+    """Return why workers of a pool have no pods, if the API server refuses them."""
+    mine = observed.once(_deployments_by_pool).get(pool.name, ())
+    return next((reason for d in mine if (reason := pod_reasons.deployment_refused(d))), None)
+
+
+def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
+    """Return why the scheduler has no pod."""
+    name = names.dask_cluster(session)
+    cluster = next(iter(observed.of(CLUSTER)), None)
+    if cluster is None:
+        return Reason(STARTING, "the DaskCluster is not there yet")
+    phase = cluster.get("status", {}).get("phase")
+    if phase is None:
+        hint = "if this stays so, the Dask operator is not running: ask the facility's admin"
+        return Reason("SchedulerMissing", f"the Dask operator has not taken up DaskCluster {name}; {hint}")
+    if phase == "Error":
+        return Reason("DaskClusterError", f"the Dask operator refuses DaskCluster {name}: its log says why")
+    deployment = next((d for d in observed.of(DEPLOYMENT) if label_of(d, MADE_BY_IT) == "scheduler"), None)
+    if deployment is None:
+        return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {AGAIN}")
+    reason = pod_reasons.deployment_refused(deployment)
+    return (
+        Reason(reason.reason, f"scheduler: {reason.message}") if reason else Reason(STARTING, "scheduler: no pod yet")
+    )
+
+
+def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
+    """Return whether a scheduler is gone for good: the Dask operator never looks for it again."""
+    return any(_has_lost_its_scheduler(cluster, observed) for cluster in observed.of(CLUSTER))
+
+
+def deadline(observed: Settled) -> datetime | None:
+    """Nothing happens by the clock alone."""
+    return None
+
+
+def _has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
+    # What is created after the scheduler must be in sight, so that a late event does not look like a loss.
+    if cluster.get("status", {}).get("phase") != "Running" or "deletionTimestamp" in cluster["metadata"]:
+        return False
+    service = any(label_of(c, names.COMPONENT) == of_spec.NAME for c in observed.of(SERVICE))
+    default = f"{cluster['metadata']['name']}-default"
+    seen = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
+    schedulers = (c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if label_of(c, MADE_BY_IT) == "scheduler")
+    return seen and next(schedulers, None) is None
+
+
+def _remains(observed: Observed) -> bool:
+    # The Dask operator takes what has the right name for what it was about to make. Were a cluster created
+    # while the garbage collector is still at work on the last one, it would end without a scheduler.
+    left = (c for kind in (DEPLOYMENT, SERVICE, GROUP) for c in observed.of(kind))
+    return any(label_of(c, names.COMPONENT) == of_spec.NAME and label_of(c, names.ROLE) is None for c in left)
+
+
+def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:
+    mine = (d for d in children.of(DEPLOYMENT) if label_of(d, names.COMPONENT) == of_spec.NAME)
+    return grouped(mine, lambda deployment: label_of(deployment, names.POOL))
+
+
+def _cluster(session: Session, profile: Profile) -> Manifest:
+    image = choices.image(session, profile)
+    return render(
+        __name__,
+        "cluster",
+        name=names.dask_cluster(session),
+        scheduler=pod_spec.pod([programs.scheduler(session, profile)], [programs.agent_volume(session)]),
+        worker=pod_spec.pod([pod_spec.container("worker", image, [], args=["dask", "worker"])]),
+    )
+
+
+def _group(session: Session, profile: Profile, group: Told, patch: PodPatch) -> Iterator[Manifest | Keep | Discard]:
+    yield from map(Discard, group.going)
+    if group.live is None:
+        # As in _remains: workers of an earlier group of that name would be counted as this one's.
+        if group.pool and not group.workers:
+            yield _new_group(session, profile, group, patch)
+        return
+    if group.pool is None and not group.workers:
+        return  # its last worker is gone: not planned any more, it goes too
+    pod = pod_of(group.live)
+    if pod is None:  # somebody has removed it: it is made anew where the pool that it was for is still there
+        yield Keep(ref_of(group.live)) if group.pool is None else _new_group(session, profile, group, patch)
+        return
+    pool = group.pool.name if group.pool else group.live["metadata"]["labels"][names.POOL]
+    yield _render_group(session, group, pool, group.replicas(replicas_of(group.live)), pod)
+
+
+def _new_group(session: Session, profile: Profile, group: Told, patch: PodPatch) -> Manifest:
+    pool = group.pool
+    if pool is None:
+        raise TypeError("a group that goes is not made")
+    nodes = choices.node_pool(profile, pool.node_pool)
+    worker = pod_spec.patched(programs.worker(session, profile, pool), patch)
+    # That CRD is of Kubernetes 1.21 and prunes what makes a sidecar native; in a Deployment it needs not be.
+    affinity = {} if pool.gpus_per_worker else placement.affinity_without_gpus(nodes, profile)
+    pod = pod_spec.pod([worker, *patch.sidecars], patch.volumes, nodes, affinity)
+    return _render_group(session, group, pool.name, group.resized.target, pod)
+
+
+def _render_group(session: Session, group: Told, pool: str, replicas: int, pod: Mapping[str, Any]) -> Manifest:
+    return render(
+        __name__,
+        "group",
+        name=group.resized.group.name,
+        labels={names.POOL: pool},
+        # Without what it remembers, the Dask operator looks as at a new group: it makes what is missing, and no more.
+        forget=group.missing,
+        cluster=names.dask_cluster(session),
+        replicas=replicas,
+        pod=pod,
+    )

@@ -1,0 +1,66 @@
+"""What the two engines of Dask have in common, and which of them a session's Dask is under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, cast
+
+from af_operator.api.session import Pool
+from af_operator.components._shared.pod_reasons import Reason
+from af_operator.components._shared.pools import Resized, WorkerGroup
+from af_operator.components.dask import dask_kubernetes, native
+from af_operator.model import Discard, Keep, Manifest, PodPatch, Profile, Session
+from af_operator.observed import Observed, Settled
+
+
+class Engine(Protocol):
+    """How schedulers and workers come to be."""
+
+    MAKER: str
+    """Who starts workers, in words for people."""
+
+    @staticmethod
+    def there(observed: Observed) -> bool:
+        """Return whether the session has anything that this engine made."""
+
+    @staticmethod
+    def groups(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
+        """Return the groups of workers that there are, by name."""
+
+    @staticmethod
+    def desired(
+        session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
+    ) -> Sequence[Manifest | Keep | Discard]:
+        """Return what should exist, and what is to go; `patch` is for the pods of workers."""
+
+    @staticmethod
+    def refused(session: Session, pool: Pool, observed: Observed) -> Reason | None:
+        """Return why workers of a pool have no pods, if the API server refuses them."""
+
+    @staticmethod
+    def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
+        """Return why the scheduler has no pod."""
+
+    @staticmethod
+    def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
+        """Return whether somebody has taken away the scheduler itself, and not only its pod."""
+
+    @staticmethod
+    def deadline(observed: Settled) -> datetime | None:
+        """Return when to look again though nothing may happen, or None."""
+
+
+NATIVE, DASK_KUBERNETES = cast(Engine, native), cast(Engine, dask_kubernetes)
+
+
+def of_session(observed: Observed, profile: Profile | None = None) -> Engine:
+    """Return the engine of a session: the one that it was begun under, else the profile's.
+
+    An edit of the profile, or another version of the operator, moves no session that runs.
+    """
+    if DASK_KUBERNETES.there(observed):
+        return DASK_KUBERNETES
+    if profile is None or NATIVE.there(observed):
+        return NATIVE
+    return NATIVE if profile.spec.dask.engine == "Native" else DASK_KUBERNETES

@@ -1,0 +1,102 @@
+"""The programs of a Dask cluster, as containers: the same whichever engine makes their pods. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+
+from af_operator import names
+from af_operator.api.session import Pool
+from af_operator.components._shared import choices, pod_spec
+from af_operator.model import Body, Manifest, Profile, Session
+from af_operator.render import render
+
+AGENT = "/af/agent"
+AGENT_FILE = "scheduler_agent.py"
+ROUTES = (
+    "distributed.http.scheduler.prometheus",
+    "distributed.http.scheduler.info",
+    "distributed.http.scheduler.json",
+    "distributed.http.health",
+    "distributed.http.proxy",
+    "distributed.http.statics",
+    # Not among Dask's defaults, and the Dask operator retires workers through it.
+    "distributed.http.scheduler.api",
+)
+# The rest is for the nanny, and for memory that Python has given back and the kernel still counts.
+MEMORY_SHARE = 0.9
+# Dask's programs are arguments of the image's own entrypoint, by custom tini: as process 1 Python does not hear SIGTERM
+# until Dask has set its handlers, and a worker that is deleted while it starts would take its 30 s of grace.
+BY_ENTRYPOINT: tuple[str, ...] = ()
+
+
+def agent(session: Session) -> Manifest:
+    """Return the ConfigMap with the code of the agent, a preload of the scheduler."""
+    return render(__package__, "agent", name=names.dask_agent(session), files={AGENT_FILE: _agent()})
+
+
+def agent_volume(session: Session) -> Body:
+    """Return the volume that the scheduler mounts it from."""
+    return {"name": "agent", "configMap": {"name": names.dask_agent(session)}}
+
+
+def scheduler(session: Session, profile: Profile) -> Body:
+    """Return the scheduler's container."""
+    settings = {"DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": json.dumps(ROUTES)}
+    return pod_spec.container(
+        "scheduler",
+        choices.image(session, profile),
+        BY_ENTRYPOINT,
+        args=[
+            *("dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", ":8787"),  # noqa: S104 -- a pod of its own
+            *("--preload", f"{AGENT}/{AGENT_FILE}"),
+        ],
+        volumeMounts=[{"name": "agent", "mountPath": AGENT, "readOnly": True}],
+        env=pod_spec.env(settings) + pod_spec.user_env(session),
+        ports=[_port("tcp-comm", 8786), _port("http-dashboard", 8787)],
+        resources=pod_spec.resources(choices.size(profile, None)),
+        # No liveness probe: a scheduler that is busy for long would be killed, and all results with it.
+        readinessProbe=_health_probe(),
+    )
+
+
+def worker(session: Session, profile: Profile, pool: Pool) -> Body:
+    """Return the container of a worker; its name in Dask is in its variable DASK_WORKER_NAME."""
+    size, nodes = choices.size(profile, pool.size), choices.node_pool(profile, pool.node_pool)
+    gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
+    return pod_spec.container(
+        "worker",
+        choices.image(session, profile),
+        BY_ENTRYPOINT,
+        args=list(_worker_args(size.cpu, size.memory, pool.gpus_per_worker)),
+        env=pod_spec.user_env(session),
+        ports=[_port("http-dashboard", 8788)],
+        resources=pod_spec.resources(size, gpus),
+        readinessProbe=_health_probe(),
+    )
+
+
+@cache
+def _agent() -> str:
+    return (files(__package__) / AGENT_FILE).read_text()
+
+
+def _worker_args(cpu: str, memory: str, gpus: int) -> Iterator[str]:
+    # By this name the worker that the agent has retired is found, and deleted.
+    yield from ("dask", "worker", "--name", "$(DASK_WORKER_NAME)")
+    yield from ("--nthreads", str(math.ceil(pod_spec.parse_quantity(cpu))))
+    yield from ("--memory-limit", str(int(float(pod_spec.parse_quantity(memory)) * MEMORY_SHARE)))
+    yield from ("--dashboard-address", ":8788", "--local-directory", "/tmp")  # noqa: S108 -- the pod's own
+    if gpus:
+        yield from ("--resources", f"GPU={gpus}")
+
+
+def _port(name: str, number: int) -> Body:
+    return {"name": name, "containerPort": number, "protocol": "TCP"}
+
+
+def _health_probe() -> Body:
+    return {"httpGet": {"path": "/health", "port": "http-dashboard"}, "periodSeconds": 1, "timeoutSeconds": 5}

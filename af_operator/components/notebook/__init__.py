@@ -1,0 +1,202 @@
+"""Notebook: a JupyterLab server of one's own, as a StatefulSet of one, with the user's home.
+
+It is the session's record: suspend and the end scale it to nothing, and what a server is found and entered by
+(its name, address, token and rights) stays until the session goes. Home stays beyond that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from af_operator import names
+from af_operator.api.profile import Home
+from af_operator.api.session import Notebook
+from af_operator.components._shared import choices, pod_spec
+from af_operator.components._shared.defaults import (
+    deadline,
+    demands,
+    finish,
+    log_wanted,
+    pod_patch,
+    pools,
+    question,
+    report,
+)
+from af_operator.components.notebook import env
+from af_operator.components.notebook.health import health
+from af_operator.model import POD, Body, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.observed import Observed, Settled, Terms
+from af_operator.render import render
+from af_operator.views import HubServer
+
+__all__ = ["deadline", "demands", "finish", "health", "log_wanted", "pod_patch", "pools", "question", "report"]
+
+NAME = "notebook"
+TITLE = "Notebook"
+STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
+SERVICE = Kind("v1", "Service", "services")
+SECRET = Kind("v1", "Secret", "secrets")
+ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
+ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+KINDS = (STATEFUL_SET, SERVICE, SECRET, ROLE, ROLE_BINDING)
+WATCHED = (POD,)
+SHARED = (VOLUME_CLAIM,)
+LIFETIME = "record"
+
+HOME = "/home/analysis"
+SAVE_SECONDS = 60
+"""What kernels have to end in, and JupyterLab to write what is open."""
+
+
+def enabled(session: Session) -> bool:
+    """Return whether the session asks for a notebook."""
+    return session.spec.notebook is not None
+
+
+def check(session: Session, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when image or size is not in the profile."""
+    choices.image(session, profile)
+    choices.size(profile, _spec(session).size)
+
+
+def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
+    """Return the server, its address and token, its user's right to these, and the home."""
+    name = names.notebook(session)
+    found: list[Manifest | Keep] = [
+        render(__name__, "secret", name=name, data=env.secret_data(session, observed)),
+        render(__name__, "service", name=name, selector=_selector(session), port=names.NOTEBOOK_PORT),
+        render(__name__, "role", name=name, pod=names.notebook_pod(session)),
+        render(__name__, "rolebinding", name=name, user=session.spec.user),
+    ]
+    stopped = session.spec.suspend or observed.finished is not None
+    return found + list(
+        _stopped(session, observed) if stopped else _running(session, profile, observed, terms.patch("user"))
+    )
+
+
+def registration(session: Session, observed: Settled) -> HubServer | None:
+    """Return the server that JupyterHub is to show."""
+    return HubServer(session.spec.user, names.hub_server(session))
+
+
+def activity(session: Session, observed: Settled) -> datetime | None:
+    """Return when JupyterHub last saw somebody, or a kernel, use the server."""
+    server = HubServer(session.spec.user, names.hub_server(session))
+    return observed.hub.activity.get(server) if observed.hub else None
+
+
+def _stopped(session: Session, observed: Observed) -> Iterator[Manifest]:
+    live = observed.get(_ref(session)) or {}
+    pod = live.get("spec", {}).get("template", {}).get("spec")
+    if pod:
+        # From what runs, not from the catalogue: that may be gone, or not fit any more, and still it has to stop.
+        yield _stateful_set(session, pod, replicas=0)
+
+
+def _running(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Iterator[Manifest | Keep]:
+    home = profile.spec.storage.home
+    if home is not None:
+        yield _home(session, home)
+        if not any(_is_home(session, body) for body in observed.shared):
+            # A claim of that name may be another user's: no pod mounts it before it is known to be ours.
+            if observed.get(_ref(session)) is not None:
+                yield Keep(_ref(session))
+            return
+    yield _stateful_set(session, _pod(session, profile, observed, patch), replicas=1)
+
+
+def _stateful_set(session: Session, pod: Body, *, replicas: int) -> Manifest:
+    return render(
+        __name__,
+        "statefulset",
+        name=names.notebook(session),
+        replicas=replicas,
+        selector=_selector(session),
+        labels=names.labels(session, NAME),
+        pod=pod,
+    )
+
+
+def _home(session: Session, home: Home) -> Manifest:
+    manifest = render(
+        __name__,
+        "home",
+        name=names.home(session.spec.user),
+        access_mode=home.access_mode,
+        size=pod_spec.quantity(home.size),
+        classed=home.storage_class_name is not None,
+        storage_class=home.storage_class_name,
+    )
+    return Manifest(manifest.body, shared=True)
+
+
+def _is_home(session: Session, body: Body) -> bool:
+    return bool(body["kind"] == VOLUME_CLAIM.kind and body["metadata"]["name"] == names.home(session.spec.user))
+
+
+def _pod(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> dict[str, Any]:
+    own = pod_spec.patched(_container(session, profile, observed), patch)
+    pod = pod_spec.pod([own], [_home_volume(session, profile), *patch.volumes])
+    # A new volume belongs to root. Only its top is looked at: home may have millions of files.
+    pod["securityContext"] |= {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}
+    return pod_spec.with_sidecars({**pod, "terminationGracePeriodSeconds": SAVE_SECONDS}, patch.sidecars)
+
+
+def _container(session: Session, profile: Profile, observed: Observed) -> Body:
+    base = observed.hub.base_url if observed.hub else "/"
+    path = names.hub_path(session, base)
+    # Answered without a token. There is no liveness probe: killing a server that is busy or waits for its storage
+    # takes the kernels with it, and hours of work.
+    probe = {"httpGet": {"path": f"{path}api", "port": "http", "scheme": "HTTP"}, "timeoutSeconds": 5}
+    return pod_spec.container(
+        names.NOTEBOOK_CONTAINER,
+        choices.image(session, profile),
+        [],
+        args=["af-notebook"],
+        workingDir=HOME,
+        ports=[{"name": "http", "containerPort": names.NOTEBOOK_PORT, "protocol": "TCP"}],
+        envFrom=[
+            {"secretRef": {"name": names.notebook(session)}},
+            # The Hub's, where it has written one, wins: its spawner does so only while no server runs.
+            {"secretRef": {"name": names.notebook_hub_secret(session), "optional": True}},
+        ],
+        env=_env(session, path),
+        resources=pod_spec.resources(choices.size(profile, _spec(session).size)),
+        startupProbe={**probe, "periodSeconds": 1, "failureThreshold": 300},
+        readinessProbe={**probe, "periodSeconds": 10, "failureThreshold": 3},
+        volumeMounts=[{"name": "home", "mountPath": HOME}],
+    )
+
+
+def _env(session: Session, path: str) -> list[Body]:
+    given = {
+        "AF_SESSION": session.name,
+        "AF_NAMESPACE": session.namespace,
+        "AF_BASE_URL": path,
+        "HOME": HOME,
+    }
+    return pod_spec.env(given | {e.name: e.value for e in session.spec.env or ()})
+
+
+def _home_volume(session: Session, profile: Profile) -> Body:
+    if profile.spec.storage.home is None:
+        return pod_spec.empty_dir("home")
+    return {"name": "home", "persistentVolumeClaim": {"claimName": names.home(session.spec.user)}}
+
+
+def _selector(session: Session) -> dict[str, str]:
+    labels = names.labels(session, NAME)
+    return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)}
+
+
+def _ref(session: Session) -> ObjectRef:
+    return ObjectRef(STATEFUL_SET.api_version, STATEFUL_SET.kind, names.notebook(session))
+
+
+def _spec(session: Session) -> Notebook:
+    if session.spec.notebook is None:
+        raise TypeError("this session has no notebook")
+    return session.spec.notebook

@@ -1,0 +1,65 @@
+"""The environment that a notebook server is started with where no JupyterHub has written one.
+
+What JupyterHub's ``Spawner.get_env`` says (6.1), so that a server which the Hub did not start can be adopted by it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from urllib.parse import quote
+
+from af_operator import names, ownership
+from af_operator.model import ObjectRef, Session
+from af_operator.observed import Observed
+from af_operator.views import HubView
+
+TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
+
+
+def secret_data(session: Session, observed: Observed) -> dict[str, str]:
+    """Return the data of the operator's Secret: variables by name, their values in base64."""
+    token = kept_token(session, observed) or observed.secret("notebook token")
+    found = {TOKEN: token}
+    if observed.hub is not None:
+        # One token for both: the Hub registers it when it adopts the server, and `af open` works without the Hub.
+        found |= {"JUPYTERHUB_API_TOKEN": token, **hub_env(session, observed.hub)}
+    return {name: base64.b64encode(value.encode()).decode() for name, value in found.items()}
+
+
+def kept_token(session: Session, observed: Observed) -> str:
+    """Return the token that the session has: a running server was started with it."""
+    live = observed.get(ObjectRef("v1", "Secret", names.notebook(session)))
+    if live is None or ownership.controller(live).get("uid") != session.uid:
+        return ""
+    try:
+        return base64.b64decode((live.get("data") or {}).get(TOKEN) or "").decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def hub_env(session: Session, hub: HubView) -> dict[str, str]:
+    """Return JUPYTERHUB_*, but for the token."""
+    user, server, prefix = session.spec.user, names.hub_server(session), names.hub_path(session, hub.base_url)
+    # Not escaped as in a path: it becomes part of a cookie's name.
+    client = "-".join(["jupyterhub-user", quote(user), *([quote(server)] if server else [])])
+    access = json.dumps([f"access:servers!server={user}/{server}", f"access:servers!user={user}"])
+    return {
+        "JUPYTERHUB_CLIENT_ID": client,
+        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "0",
+        "JUPYTERHUB_HOST": "",
+        "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{prefix}oauth_callback",
+        "JUPYTERHUB_OAUTH_SCOPES": access,
+        "JUPYTERHUB_OAUTH_ACCESS_SCOPES": access,
+        "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": "[]",
+        "JUPYTERHUB_USER": user,
+        "JUPYTERHUB_SERVER_NAME": server,
+        "JUPYTERHUB_API_URL": hub.api_url,
+        "JUPYTERHUB_ACTIVITY_URL": f"{hub.api_url.rstrip('/')}/users/{quote(user, safe='@~')}/activity",
+        "JUPYTERHUB_BASE_URL": hub.base_url.rstrip("/") + "/",
+        "JUPYTERHUB_SERVICE_PREFIX": prefix,
+        "JUPYTERHUB_SERVICE_URL": f"http://0.0.0.0:{names.NOTEBOOK_PORT}{prefix}",
+        "JUPYTERHUB_PUBLIC_URL": "",
+        "JUPYTERHUB_PUBLIC_HUB_URL": "",
+    }

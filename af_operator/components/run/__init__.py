@@ -1,0 +1,189 @@
+"""Run: the headless program as a Job, created suspended and released once all that it needs is ready.
+
+The Job, its source and its log are the record of the session: they stay until the session goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from af_operator import names
+from af_operator.api import GROUP
+from af_operator.api.session import Run
+from af_operator.components._shared import choices, pod_spec
+from af_operator.components._shared.defaults import deadline, demands, pod_patch, pools, question, registration
+from af_operator.components.run.kept import recorded
+from af_operator.components.run.record import (
+    finish,
+    job_end,
+    last_step,
+    log_wanted,
+    outdated,
+    record,
+    report,
+    run_health,
+    spec,
+)
+from af_operator.model import POD, Body, Health, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.observed import Observed, Settled, Terms
+from af_operator.render import render
+
+__all__ = [
+    "deadline",
+    "demands",
+    "finish",
+    "log_wanted",
+    "pod_patch",
+    "pools",
+    "question",
+    "registration",
+    "report",
+]
+
+NAME = "run"
+TITLE = "Run"
+JOB = Kind("batch/v1", "Job", "jobs")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+KINDS = (JOB, CONFIG_MAP)
+WATCHED = (POD,)
+SHARED = ()
+LIFETIME = "record"
+
+TEMPLATE_HASH = f"{GROUP}/template-hash"
+SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"
+
+
+def enabled(session: Session) -> bool:
+    """Return whether the session has something to run."""
+    return session.spec.run is not None
+
+
+def check(session: Session, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when image or size is not in the profile."""
+    choices.image(session, profile)
+    choices.size(profile, spec(session).size)
+
+
+def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
+    """Return the Job, its inline source, and once it has ended what is kept of it."""
+    source = spec(session).source
+    found: list[Manifest | Keep] = []
+    if source and source.files:
+        found.append(_source(session, source.files, observed))
+    found += _job(session, profile, observed, terms)
+    found += _record(session, observed)
+    return found
+
+
+def health(session: Session, observed: Settled) -> Health:
+    """Return ready while the program runs."""
+    return run_health(session, observed)
+
+
+def activity(session: Session, observed: Settled) -> datetime | None:
+    """Return when the run's program last began or ended: in between, it is what the session is used for."""
+    return last_step(session, observed)
+
+
+def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
+    ref = ObjectRef(JOB.api_version, JOB.kind, names.run_job(session))
+    live = observed.get(ref)
+    over = observed.finished is not None
+    if live is not None and job_end(live):
+        yield Keep(ref)
+        return
+    if live is None and over:
+        return  # it has run: making it anew would run it again
+    stop = session.spec.suspend or over
+    released = live is not None and live.get("spec", {}).get("suspend") is False
+    labels, pod = names.labels(session, NAME), _pod(session, profile, terms.patch("user"))
+    template_hash = pod_spec.digest([labels, pod])
+    if live is not None and live["metadata"].get("annotations", {}).get(TEMPLATE_HASH) != template_hash:
+        # A Job's template cannot be edited. One that runs stays; one that does not is made anew: without
+        # being planned it is deleted, and its end brings us back.
+        if released and not stop:
+            yield Keep(ref)
+        return
+    yield _render_job(session, labels, pod, suspend=stop or (not released and bool(terms.waiting_for)))
+
+
+def _render_job(session: Session, labels: dict[str, str], pod: Body, *, suspend: bool) -> Manifest:
+    run = spec(session)
+    return render(
+        __name__,
+        "job",
+        name=names.run_job(session),
+        template_hash=pod_spec.digest([labels, pod]),
+        suspend=suspend,
+        backoff_limit=run.backoff_limit,
+        limited=run.active_deadline_seconds is not None,
+        deadline=run.active_deadline_seconds,
+        labels=labels,
+        pod=pod,
+    )
+
+
+def _pod(session: Session, profile: Profile, patch: PodPatch) -> dict[str, Any]:
+    run = spec(session)
+    own = pod_spec.patched(_container(session, profile, run), patch)
+    volumes = [*_source_volume(session, run), *map(pod_spec.empty_dir, ("work", "results", "home")), *patch.volumes]
+    return pod_spec.with_sidecars({**pod_spec.pod([own], volumes), "restartPolicy": "Never"}, patch.sidecars)
+
+
+def _container(session: Session, profile: Profile, run: Run) -> Body:
+    mounts: list[Body] = [
+        {"name": "work", "mountPath": WORK},
+        {"name": "results", "mountPath": RESULTS},
+        {"name": "home", "mountPath": HOME},
+    ]
+    copy = ["--source", SOURCE] if run.source else []
+    return pod_spec.container(
+        names.RUN_CONTAINER,
+        choices.image(session, profile),
+        # The source is mounted read-only; af-run copies it, for programs write where they start.
+        ["af-run", *copy, "--", *map(pod_spec.literal, run.command)],
+        workingDir=WORK,
+        env=_env(session, profile),
+        resources=pod_spec.resources(choices.size(profile, run.size)),
+        volumeMounts=[{"name": "source", "mountPath": SOURCE, "readOnly": True}, *mounts] if run.source else mounts,
+    )
+
+
+def _env(session: Session, profile: Profile) -> list[Body]:
+    given = {
+        "AF_SESSION": session.name,
+        "AF_NAMESPACE": session.namespace,
+        "AF_RESULTS": RESULTS,
+        "HOME": HOME,
+    }
+    if profile.spec.results:
+        given["AF_RESULTS_URL"] = names.results_url(session, profile.spec.results.url)
+    # One mapping: the API server refuses a variable that is named twice.
+    return pod_spec.env(given | {e.name: e.value for e in session.spec.env or ()})
+
+
+def _source(session: Session, files: Mapping[str, str], observed: Observed) -> Manifest | Keep:
+    ref = ObjectRef(CONFIG_MAP.api_version, CONFIG_MAP.kind, names.run_source(session))
+    if observed.get(ref):  # immutable, as the session's files are: what is there is right
+        return Keep(ref)
+    return replace(render(__name__, "source", name=ref.name, files=dict(files)), from_source=True)
+
+
+def _source_volume(session: Session, run: Run) -> Iterator[Body]:
+    if run.source:
+        name = run.source.config_map or names.run_source(session)
+        yield {"name": "source", "configMap": {"name": name}}
+
+
+def _record(session: Session, observed: Settled) -> Iterator[Manifest | Keep]:
+    ref = ObjectRef(CONFIG_MAP.api_version, CONFIG_MAP.kind, names.run_log(session))
+    end = finish(session, observed)
+    kept = recorded(session, observed)
+    if kept is not None and not outdated(session, observed, kept):
+        yield Keep(ref)
+    elif kept is not None or observed.log_tail is not None or (end and not log_wanted(session, observed)):
+        log = kept.log if kept else observed.log_tail or ""
+        yield render(__name__, "log", name=ref.name, log=log, record=record(session, observed))

@@ -1,0 +1,231 @@
+"""XCache: an XRootD cache that `root://` reads go through, without a change in user code.
+
+The cache runs in forwarding mode: the client's proxy plugin asks it for ``/root://origin//path``. In this
+mode XCache knows files by their path alone, so exactly one origin is permitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from af_operator import names
+from af_operator.api.profile import ProfileXCache
+from af_operator.api.session import XCache
+from af_operator.components._shared import pod_reasons, pod_spec
+from af_operator.components._shared.defaults import (
+    activity,
+    deadline,
+    demands,
+    finish,
+    log_wanted,
+    pools,
+    question,
+    registration,
+    report,
+)
+from af_operator.errors import InvalidSession
+from af_operator.model import POD, Audience, Body, Health, Keep, Kind, Manifest, PodPatch, Profile, Session
+from af_operator.observed import Observed, Settled, Terms
+from af_operator.render import render
+
+__all__ = [
+    "activity",
+    "deadline",
+    "demands",
+    "finish",
+    "log_wanted",
+    "pools",
+    "question",
+    "registration",
+    "report",
+]
+
+NAME = "xcache"
+TITLE = "XCache"
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+SERVICE = Kind("v1", "Service", "services")
+KINDS = (CONFIG_MAP, DEPLOYMENT, SERVICE)
+WATCHED = (POD,)
+SHARED = ()
+LIFETIME = "cache"
+
+CONTAINER = "xcache"
+MIN_SIZE = "100Mi"
+CONFIG_DIR = "/etc/xcache"
+PLUGIN_DIR = "/opt/af/xrdcl-proxy"
+"""Where images of profiles carry the configuration of the client's proxy plugin."""
+
+CONFIG = """\
+all.role server
+xrd.port {port}
+xrd.network nodnr
+all.adminpath /run/xcache
+all.pidpath /run/xcache
+# Forwarding: the origin is named in the path, and only this one is permitted.
+all.export /root:/ r/o
+ofs.osslib libXrdPss.so
+pss.cachelib libXrdPfc.so
+pss.origin =
+pss.permit {host}
+oss.localroot /cache
+# Less than 1g is refused. It holds blocks in flight, not files.
+pfc.ram 1g
+pfc.blocksize 512k
+pfc.prefetch 0
+# The two fractions are of the node's disk; the three numbers are of this cache (a bare number is refused).
+pfc.diskusage 0.90 0.95 files {base}k {nominal}k {most}k purgeinterval 60
+pfc.trace info
+# Reported to nobody. Without it the traffic of a connection is in `query stats` only once it is closed.
+xrd.report 127.0.0.1:9 every 1s all sync
+"""
+
+
+def enabled(session: Session) -> bool:
+    """Return whether the session asks for a cache."""
+    return session.spec.xcache is not None
+
+
+def check(session: Session, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when there is no cache in the profile, or not one of that size."""
+    facility = profile.spec.xcache
+    if facility is None:
+        raise InvalidSession("NoXCache", f"profile {profile.name!r} has no xcache: remove xcache from the session")
+    size = _spec(session).size
+    if pod_spec.parse_quantity(size) > pod_spec.parse_quantity(facility.max_size):
+        message = f"xcache.size {size} is over the limit of profile {profile.name!r}: at most {facility.max_size}"
+        raise InvalidSession("LimitExceeded", message)
+    if pod_spec.parse_quantity(size) < pod_spec.parse_quantity(MIN_SIZE):
+        raise InvalidSession("TooSmall", f"xcache.size {size} is too small for a cache: at least {MIN_SIZE}")
+
+
+def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
+    """Return the configuration; for placement Session also the cache itself."""
+    text = config(_facility(profile), _spec(session).size)
+    found = [render(__name__, "config", name=names.xcache_config(session), config=text)]
+    if _spec(session).placement == "Session":
+        found += [_deployment(session, profile, text), _service(session)]
+    return found
+
+
+def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+    """Return what sends `root://` through the cache; for placement Sidecar also the cache itself.
+
+    Everybody reads: the pods where programs start, and the workers alike."""
+    host = names.xcache_host(session, _spec(session).placement)
+    env = tuple(pod_spec.env({"XRD_PLUGINCONFDIR": PLUGIN_DIR, "XROOT_PROXY": f"root://{host}//"}))
+    if _spec(session).placement == "Session":
+        return PodPatch(env=env)
+    return PodPatch(env=env, volumes=_volumes(session), sidecars=(_container(_facility(profile)),))
+
+
+def health(session: Session, observed: Settled) -> Health:
+    """Return readiness of the cache: of its own pod, or of the sidecars."""
+    return _sidecar_health(observed) if _spec(session).placement == "Sidecar" else _session_health(session, observed)
+
+
+def config(facility: ProfileXCache, size: str) -> str:
+    """Return the configuration of xrootd for a cache of this size."""
+    total = int(pod_spec.parse_quantity(size)) // 1024
+    host = facility.origin.partition(":")[0]
+    shares = {"base": total * 70 // 100, "nominal": total * 80 // 100, "most": total * 90 // 100}
+    return CONFIG.format(port=names.XCACHE_PORT, host=host, **shares)
+
+
+def _spec(session: Session) -> XCache:
+    if session.spec.xcache is None:
+        raise TypeError("this session has no XCache")
+    return session.spec.xcache
+
+
+def _facility(profile: Profile) -> ProfileXCache:
+    if profile.spec.xcache is None:
+        raise InvalidSession("NoXCache", f"profile {profile.name!r} has no xcache")
+    return profile.spec.xcache
+
+
+def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
+    return render(
+        __name__,
+        "deployment",
+        name=names.xcache(session),
+        selector=_selector(session),
+        labels=names.labels(session, NAME),
+        config_hash=pod_spec.digest(text),
+        pod=pod_spec.pod([_container(_facility(profile))], _volumes(session)),
+    )
+
+
+def _service(session: Session) -> Manifest:
+    return render(__name__, "service", name=names.xcache(session), selector=_selector(session), port=names.XCACHE_PORT)
+
+
+def _selector(session: Session) -> dict[str, str]:
+    labels = names.labels(session, NAME)
+    return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)}
+
+
+def _container(facility: ProfileXCache) -> Body:
+    # Without these a read of a file that is not cached hangs for minutes when the origin is away.
+    impatient = {"XRD_CONNECTIONWINDOW": "3", "XRD_CONNECTIONRETRY": "1", "XRD_STREAMERRORWINDOW": "5"}
+    memory = pod_spec.quantity(facility.memory)
+    found = pod_spec.container(
+        CONTAINER,
+        facility.image,
+        # As process 1 xrootd ignores SIGTERM, and its pod would hang for 30 s.
+        ["tini", "-g", "--", "xrootd", "-c", f"{CONFIG_DIR}/xcache.cfg", "-n", "xcache"],
+        env=pod_spec.env(impatient),
+        ports=[{"name": "xrootd", "containerPort": names.XCACHE_PORT, "protocol": "TCP"}],
+        resources={"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": memory}},
+        # Ready once it listens. No probe after that: each one would be a line in its log.
+        # The port by name: the CRD of worker groups takes no number here.
+        startupProbe={"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": 60},
+        volumeMounts=_mounts(),
+    )
+    found["securityContext"] |= {"readOnlyRootFilesystem": True}
+    return found
+
+
+def _mounts() -> list[Body]:
+    return [
+        {"name": "xcache-config", "mountPath": CONFIG_DIR, "readOnly": True},
+        {"name": "xcache-data", "mountPath": "/cache"},
+        {"name": "xcache-run", "mountPath": "/run/xcache"},
+    ]
+
+
+def _volumes(session: Session) -> tuple[Body, ...]:
+    size = pod_spec.parse_quantity(_spec(session).size)
+    # XCache purges once a minute; over this limit the kubelet evicts the whole pod, the user's part included.
+    limit = pod_spec.binary_quantity(-(-int(size) // 2**20) * 2**20 + 2**30)
+    return (
+        {"name": "xcache-config", "configMap": {"name": names.xcache_config(session)}},
+        pod_spec.empty_dir("xcache-data", limit),
+        pod_spec.empty_dir("xcache-run"),
+    )
+
+
+def _session_health(session: Session, observed: Observed) -> Health:
+    pods = observed.pods(component=NAME)
+    if any(pod_reasons.is_ready(pod) for pod in pods):
+        host = names.xcache_host(session, "Session")
+        return Health(True, "Ready", "the session's cache is ready", {"xcache": host})
+    refused = (pod_reasons.deployment_refused(d) for d in observed.of(DEPLOYMENT) if _is_cache(d))
+    trouble = pod_reasons.worst(pods) or next((r for r in refused if r), None)
+    if trouble:
+        return Health(False, trouble.reason, trouble.message)
+    return Health(False, pod_reasons.STARTING, "the session's cache is starting")
+
+
+def _is_cache(body: Body) -> bool:
+    return bool(body["metadata"].get("labels", {}).get(names.COMPONENT) == NAME)
+
+
+def _sidecar_health(observed: Observed) -> Health:
+    """Only a sidecar in trouble counts: those that are starting keep their own pods from being ready."""
+    for pod in observed.pods():
+        for status in pod_reasons.container_statuses(pod):
+            trouble = pod_reasons.container_trouble(pod, status) if status["name"] == CONTAINER else None
+            if trouble:
+                return Health(False, trouble.reason, f"pod {pod['metadata']['name']}: {trouble.message}")
+    return Health(True, "InPods", "each pod that reads has a cache of its own")

@@ -1,0 +1,166 @@
+"""The port to Dask schedulers, against a server that answers as an agent would, or as an enemy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from af_operator.agents import AskedByHttp
+from af_operator.model import Key, SessionRef
+from af_operator.views import AgentView, PoolAnswer, Question
+from tests.support.objects import session
+
+GROUP = "zmumu-cpu-1a2b3c"
+EMPTY: dict[str, Any] = {"wanted": 0, "workers": [], "retiring": [], "retired": [], "stuck": []}
+REF = SessionRef("physics", "zmumu", session().uid)
+
+
+class Scheduler:
+    """Answers what the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.answer: Callable[[], web.Response] = self.says
+
+    def says(self, **pool: Any) -> web.Response:
+        return web.json_response({"pools": {GROUP: EMPTY | pool}})
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.asked.append(await request.json())
+        return self.answer()
+
+
+class Port(AskedByHttp):
+    """The port under test, with a clock that the test moves."""
+
+    def __init__(self, scheduler: Scheduler, url: str) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.scheduler, self.url = scheduler, url
+        self.changes = 0
+        super().__init__(self._count, lambda: self.now)
+
+    def _count(self, _: SessionRef) -> None:
+        self.changes += 1
+
+    def question(self, keep: int = 1) -> Question:
+        return Question(self.url, {GROUP: {"keep": keep}}, patience=60)
+
+    async def until(self, said: Callable[[AgentView | None], bool]) -> AgentView | None:
+        end = time.monotonic() + 10
+        while not said(view := self.view(session())):
+            assert time.monotonic() < end, view
+            await asyncio.sleep(0.01)
+        return view
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
+    monkeypatch.setattr(schedulers, "EVERY", 0.01)
+    scheduler = Scheduler()
+    app = web.Application()
+    app.router.add_post("/af/v1/pools", scheduler.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    found = Port(scheduler, f"http://127.0.0.1:{runner.addresses[0][1]}/af/v1/pools")
+    yield found
+    await found.close()
+    await runner.cleanup()
+
+
+async def test_it_asks_again_and_tells_of_changes_only(port: Port) -> None:
+    port.ask(REF, port.question())
+    assert port.view(session()) is None, "nothing is known yet"
+    await port.until(lambda v: v == AgentView({GROUP: PoolAnswer()}))
+    asked = len(port.scheduler.asked)
+    port.scheduler.answer = lambda: port.scheduler.says(wanted=3, retired=["w"])
+    await port.until(lambda v: v == AgentView({GROUP: PoolAnswer(3, retired=frozenset({"w"}))}))
+    assert port.changes == 2
+    assert port.scheduler.asked[0] == {"pools": {GROUP: {"keep": 1}}}
+    assert len(port.scheduler.asked) > asked
+
+
+async def test_another_question_is_asked_and_none_ends_it(port: Port) -> None:
+    port.ask(REF, port.question(1))
+    await port.until(lambda v: v is not None)
+    port.ask(REF, port.question(2))
+    end = time.monotonic() + 10
+    while port.scheduler.asked[-1] != {"pools": {GROUP: {"keep": 2}}}:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+    port.ask(REF, None)
+    assert port.view(session()) is None
+    port.ask(REF, port.question())
+    port.forget(Key("physics", "zmumu"))
+    assert port.view(session()) is None
+
+
+async def test_a_session_of_the_same_name_is_another_one(port: Port) -> None:
+    port.ask(REF._replace(uid="earlier"), port.question())
+    await asyncio.sleep(0.1)
+    assert port.view(session()) is None
+    port.ask(REF, port.question())
+    await port.until(lambda v: v is not None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda: web.Response(status=404), "answers 404"),
+        (lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "answers 302"),
+        (lambda: web.Response(text="<html>"), "not understood"),
+        (lambda: web.json_response({"pools": {GROUP: {"wanted": -1}}}), "not understood"),
+        (lambda: web.json_response({"pools": {GROUP: EMPTY | {"wanted": 10**9}}}), "not understood"),
+        (lambda: web.json_response({"pools": {GROUP: EMPTY | {"retired": ["x" * 64]}}}), "not understood"),
+        (lambda: web.Response(text=json.dumps({"pools": {GROUP: EMPTY}}) + " " * 2_000_000), "too long"),
+    ],
+)
+async def test_what_is_no_answer_is_silence(port: Port, answer: Any, words: str) -> None:
+    port.ask(REF, port.question())
+    await port.until(lambda v: v is not None)
+    port.scheduler.answer = answer
+    view = await port.until(lambda v: bool(v and v.trouble))
+    assert view
+    assert words in view.trouble
+
+
+async def test_one_that_never_answered_may_still_be_starting(port: Port) -> None:
+    port.scheduler.answer = lambda: web.Response(status=404)
+    port.ask(REF, port.question())
+    await port.until(lambda _: len(port.scheduler.asked) > 3)
+    assert port.view(session()) is None
+    port.now += schedulers.STARTING
+    view = await port.until(lambda v: v is not None)
+    assert view
+    assert "answers 404" in view.trouble
+
+
+async def test_groups_that_nobody_asked_about_are_not_heard(port: Port) -> None:
+    port.scheduler.answer = lambda: web.json_response({"pools": {GROUP: EMPTY, "other": EMPTY}})
+    port.ask(REF, port.question())
+    view = await port.until(lambda v: v is not None)
+    assert view
+    assert set(view.groups) == {GROUP}
+
+
+async def test_silence_is_timed_and_keeps_what_was_said(port: Port) -> None:
+    port.scheduler.answer = lambda: port.scheduler.says(wanted=2)
+    port.ask(REF, port.question())
+    await port.until(lambda v: v is not None)
+    port.scheduler.answer = lambda: web.Response(status=500)
+    view = await port.until(lambda v: bool(v and v.trouble))
+    assert view
+    assert (view.groups[GROUP].wanted, view.given_up) == (2, False)
+    assert view.deadline == port.now + timedelta(seconds=60)
+    port.now += timedelta(seconds=61)
+    await port.until(lambda v: bool(v and v.given_up))
+    port.scheduler.answer = port.scheduler.says
+    await port.until(lambda v: v == AgentView({GROUP: PoolAnswer()}))
