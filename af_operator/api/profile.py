@@ -203,8 +203,8 @@ class ProfileDask(ApiModel):
     engine: Literal["Native", "DaskKubernetes"] = Field(
         default="Native",
         description="Native: this operator makes scheduler and workers itself. DaskKubernetes: dask-kubernetes' "
-        "operator does, where the facility runs it (chart: daskOperator.enabled). A session stays under the engine that "
-        "it was begun under.",
+        "operator does, where the facility runs it (chart: daskOperator.enabled). A session stays under the engine it "
+        "was begun under.",
     )
 
 

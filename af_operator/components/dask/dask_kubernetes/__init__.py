@@ -122,7 +122,7 @@ def _has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
     # What is created after the scheduler must be in sight, so that a late event does not look like a loss.
     if cluster.get("status", {}).get("phase") != "Running" or "deletionTimestamp" in cluster["metadata"]:
         return False
-    service = any(label_of(c, names.COMPONENT) == of_spec.NAME for c in observed.of(SERVICE))
+    service = any(label_of(c, MADE_BY_IT) == "scheduler" for c in observed.of(SERVICE))
     default = f"{cluster['metadata']['name']}-default"
     seen = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
     schedulers = (c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if label_of(c, MADE_BY_IT) == "scheduler")
@@ -132,8 +132,8 @@ def _has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
 def _remains(observed: Observed) -> bool:
     # The Dask operator takes what has the right name for what it was about to make. Were a cluster created
     # while the garbage collector is still at work on the last one, it would end without a scheduler.
-    left = (c for kind in (DEPLOYMENT, SERVICE, GROUP) for c in observed.of(kind))
-    return any(label_of(c, names.COMPONENT) == of_spec.NAME and label_of(c, names.ROLE) is None for c in left)
+    made = (c for kind in (DEPLOYMENT, SERVICE) for c in observed.of(kind) if label_of(c, MADE_BY_IT))
+    return any(label_of(c, names.COMPONENT) == of_spec.NAME for c in (*made, *observed.of(GROUP)))
 
 
 def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:

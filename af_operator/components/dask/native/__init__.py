@@ -27,6 +27,7 @@ MAKER = "the operator"
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 SERVICE = Kind("v1", "Service", "services")
 KINDS = (DEPLOYMENT, SERVICE, POD)
+SCHEDULER = {names.ROLE: "scheduler"}
 OVER = ("Succeeded", "Failed")
 FAILED_PAUSE = timedelta(seconds=30)
 """How long a pod that a node would not even start keeps its place: made anew at once, it would fail ever again."""
@@ -34,7 +35,7 @@ FAILED_PAUSE = timedelta(seconds=30)
 
 def there(observed: Observed) -> bool:
     """Return whether the session has a scheduler or workers that we made."""
-    return bool(_ours(observed.of(DEPLOYMENT)) or _ours(observed.of(POD)))
+    return any(label_of(body, names.ROLE) for kind in (DEPLOYMENT, POD) for body in observed.of(kind))
 
 
 def groups(session: Session, observed: Settled) -> dict[str, WorkerGroup]:
@@ -169,19 +170,18 @@ def _scheduler(session: Session, profile: Profile, observed: Observed) -> Manife
         return Keep(_scheduler_ref(session))  # as it was begun: an edit of the catalogue stops no running session
     else:
         pod = live["spec"]["template"]["spec"]
-    labels = names.labels(session, of_spec.NAME) | {names.ROLE: "scheduler"}
-    name = names.dask_scheduler(session)
-    return render(__name__, "scheduler", name=name, selector=_selector(session), labels=labels, pod=pod)
+    labels, name = names.labels(session, of_spec.NAME) | SCHEDULER, names.dask_scheduler(session)
+    return render(__name__, "scheduler", name=name, role=SCHEDULER, selector=_selector(session), labels=labels, pod=pod)
 
 
 def _service(session: Session) -> Manifest:
-    return render(__name__, "service", name=names.dask_scheduler(session), selector=_selector(session))
+    return render(__name__, "service", name=names.dask_scheduler(session), role=SCHEDULER, selector=_selector(session))
 
 
 def _selector(session: Session) -> dict[str, str]:
     # By labels that nobody else can set: who has an address like the scheduler's gets what is sent to it.
     labels = names.labels(session, of_spec.NAME)
-    return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)} | {names.ROLE: "scheduler"}
+    return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)} | SCHEDULER
 
 
 def _was_up(session: Session) -> bool:
@@ -193,10 +193,6 @@ def _ready_since(session: Session) -> datetime | None:
     conditions = session.status.get("conditions", ())
     ready = next((c for c in conditions if c["type"] == "DaskReady" and c["status"] == "True"), None)
     return untrusted.time_of(ready["lastTransitionTime"]) if ready else None
-
-
-def _ours(bodies: Sequence[Body]) -> list[Body]:
-    return [body for body in bodies if names.ROLE in body["metadata"].get("labels", {})]
 
 
 def _is(body: Body, role: str) -> bool:
