@@ -145,7 +145,7 @@ def test_a_scheduler_that_crashes_keeps_one_reason(broken: Tenant) -> None:
 
     def restarted(session: Body) -> bool:
         seen.add(condition(session, "DaskReady")["reason"])
-        labels = "dask.org/component=scheduler,analysisfacility.io/session=crashes"
+        labels = "analysisfacility.io/role=scheduler,analysisfacility.io/session=crashes"
         status = json.loads(broken.kubectl("get", "pods", "-l", labels, "-o", "json"))
         counts = [c["restartCount"] for p in status["items"] for c in p["status"].get("containerStatuses", ())]
         return any(count >= 3 for count in counts)

@@ -80,8 +80,9 @@ def _nothing_was_created_twice(tenant: Tenant, audit: Audit) -> None:
     twice = {name: count for name, count in Counter(ours + dasks).items() if count > 1}
     assert not twice
     assert Counter(name.partition("/")[0] for name in ours) == {
-        "daskclusters": 1,
-        "daskworkergroups": 1,
+        "deployments": 1,  # the scheduler
+        "services": 1,
+        "pods": 1,  # a worker
         "configmaps": 3,  # source, log, and the code of the scheduler's agent
         "jobs": 1,
     }

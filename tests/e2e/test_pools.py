@@ -7,7 +7,7 @@ from signal import Signals
 
 from tests.support import signals
 from tests.support.audit import OPERATOR, Audit, all_told
-from tests.support.pools import deployments, pools, settled, start_holding, stop
+from tests.support.pools import pools, settled, start_holding, stop, workers
 from tests.support.tenant import Tenant, condition, kubectl, poll
 
 
@@ -25,7 +25,7 @@ def test_an_elastic_pool_costs_nothing_while_nothing_changes(tenant: Tenant) -> 
 
 def test_another_shape_replaces_workers_new_before_old(tenant: Tenant) -> None:
     start_holding(tenant, "reshape", pools((2, 2), (1, 1)))
-    before = deployments(tenant, "cpu")
+    before = workers(tenant, "cpu")
     changed = pools((2, 2), (1, 1))
     changed["pools"][0]["size"] = "medium"
     tenant.patch("reshape", dask=changed)
@@ -33,7 +33,7 @@ def test_another_shape_replaces_workers_new_before_old(tenant: Tenant) -> None:
 
     def replaced() -> bool:
         nonlocal fewest
-        now = deployments(tenant, "cpu")
+        now = workers(tenant, "cpu")
         fewest = min(fewest, len(now))
         return len(now) == 2 and not set(now) & set(before)
 
@@ -47,16 +47,14 @@ def test_a_removed_pool_goes_and_a_new_one_comes(tenant: Tenant) -> None:
     shape = {"nodePool": "cpu", "size": "small", "workers": {"min": 1, "max": 1}}
     tenant.patch("swap", dask={"pools": [{"name": "cpu", **shape}, {"name": "third", **shape}]})
     settled(tenant, "swap", cpu=1, third=1)
-    poll(lambda: not deployments(tenant, "other"), "the workers of the removed pool are gone", 90)
-    groups = tenant.kubectl("get", "daskworkergroups", "-l", "analysisfacility.io/pool=other", "-o", "name")
-    assert groups == ""
+    poll(lambda: not workers(tenant, "other"), "the workers of the removed pool are gone", 90)
     stop(tenant, "swap")
 
 
 def test_a_lost_scheduler_is_said(tenant: Tenant) -> None:
     tenant.apply("lost", {"user": "admin", "mode": "Interactive", "dask": pools((1, 1), (1, 1))})
     tenant.wait_condition("lost", "Ready")
-    tenant.kubectl("delete", "pod", "-l", "dask.org/component=scheduler,dask.org/cluster-name=lost", "--wait=false")
+    tenant.kubectl("delete", "pod", "-l", "analysisfacility.io/role=scheduler", "--wait=false")
     found = tenant.wait_condition("lost", "SchedulerLost", seconds=60)
     assert found["reason"] == "Replaced"
     assert "is lost" in found["message"]
@@ -71,6 +69,6 @@ def test_a_silent_scheduler_keeps_its_workers(tenant: Tenant) -> None:
     signals.send(tenant.namespace, "deployment/silent-scheduler", "scheduler", Signals.SIGSTOP)
     tenant.patch("silent", dask=pools((1, 1), (0, 0)))
     tenant.wait("silent", lambda body: "does not answer" in condition(body, "DaskReady").get("message", ""), 60)
-    assert len(deployments(tenant, "cpu")) == 2
+    assert len(workers(tenant, "cpu")) == 2
     signals.send(tenant.namespace, "deployment/silent-scheduler", "scheduler", Signals.SIGCONT)
     settled(tenant, "silent", cpu=1, other=0)

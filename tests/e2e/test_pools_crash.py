@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.api_proxy import ApiProxy, When
-from tests.support.audit import DASK_OPERATOR, Audit
+from tests.support.audit import OPERATOR, Audit
 from tests.support.operator_process import OperatorProcess, instead_of_the_pods
-from tests.support.pools import deployments, pools, settled, sizes, start_holding, stop
+from tests.support.pools import pools, settled, sizes, start_holding, stop, workers
 from tests.support.tenant import Tenant, poll
 
 NAME = "crash"
@@ -28,12 +28,10 @@ def resize(tenant: Tenant, sizes: dict[str, int]) -> None:
 
 
 def quiet(tenant: Tenant) -> bool:
-    """Return whether the shrink is over: workers, their group and the status say so."""
-    path = "jsonpath={.items[*].spec.worker.replicas}"
-    asked = tenant.kubectl("get", "daskworkergroups", "-l", "analysisfacility.io/pool=cpu", "-o", path)
+    """Return whether the shrink is over: the workers and the status say so."""
     wanted = {pool: (number, number) for pool, number in FEW.items()}
-    there = {pool: len(deployments(tenant, pool)) for pool in FEW}
-    return there == FEW and asked == str(FEW["cpu"]) and sizes(tenant.session(NAME)) == wanted
+    there = {pool: len(workers(tenant, pool)) for pool in FEW}
+    return there == FEW and sizes(tenant.session(NAME)) == wanted
 
 
 @pytest.mark.alone  # it kills an operator of its own, and there can be one only
@@ -74,6 +72,6 @@ def shrink(tenant: Tenant, operator: Operator, number: int, when: When) -> bool:
         poll(lambda: quiet(tenant), f"the same end after a death {when} write {number}", 90)
         proxy.at(0, when, process.kill)  # one that did not come to that write is not to die later
         assert process.running()
-        created = audit.created(DASK_OPERATOR, namespace=tenant.namespace)
+        created = audit.created(OPERATOR, namespace=tenant.namespace)
         assert created == [], f"death {when} write {number}: workers were made in a shrink"
     return died

@@ -15,7 +15,7 @@ from kubernetes import client
 
 from tests.support import signals
 from tests.support.catalogue import profile
-from tests.support.pools import deployments, pools, settled
+from tests.support.pools import pools, settled, workers
 from tests.support.programs import survivors
 from tests.support.tenant import Body, Tenant, condition, poll
 
@@ -23,7 +23,7 @@ NAME = "deaths"
 PROGRAM = Path(survivors.__file__).read_text()
 SILENCE = 15
 DRAIN = 1
-POD = "dask.org/component=worker"
+POD = "analysisfacility.io/role=worker"
 
 
 def start(tenant: Tenant, name: str, workers: int, **more: object) -> None:
@@ -40,10 +40,11 @@ def compute(tenant: Tenant, name: str, *what: str) -> Any:
 
 
 def worker_pods(tenant: Tenant, name: str) -> dict[str, str]:
-    """Return the pods of a session's workers that are ready, by the name of their worker."""
-    found = json.loads(tenant.kubectl("get", "pods", "-l", f"{POD},dask.org/cluster-name={name}", "-o", "json"))
+    """Return the names of a session's workers that are ready, which are those of their pods, with the pod's uid."""
+    labels = f"{POD},analysisfacility.io/session={name}"
+    found = json.loads(tenant.kubectl("get", "pods", "-l", labels, "-o", "json"))
     ready = [p for p in found["items"] if "deletionTimestamp" not in p["metadata"] and is_ready(p)]
-    return {p["metadata"]["name"].rsplit("-", 2)[0]: p["metadata"]["name"] for p in ready}
+    return {p["metadata"]["name"]: p["metadata"]["uid"] for p in ready}
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
@@ -70,10 +71,8 @@ def test_a_worker_that_a_task_ends_comes_back(two_workers: Tenant, way: str) -> 
 
 
 def how_it_ended(tenant: Tenant, worker: str) -> list[str]:
-    # Not by the Deployment: the Dask operator gives all of a group one selector, so kubectl would take any pod.
-    pod = worker_pods(tenant, NAME)[worker]
-    restarts = tenant.kubectl("get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
-    log = tenant.kubectl("logs", pod, "--container=worker")
+    restarts = tenant.kubectl("get", "pod", worker, "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
+    log = tenant.kubectl("logs", worker, "--container=worker")
     return [f"{restarts} restarts", *re.findall(r"(?:Worker process \d+ was killed|exceeded \d+% memory).*", log)]
 
 
@@ -87,20 +86,11 @@ def delete(tenant: Tenant, pod: str) -> None:
 
 
 @pytest.mark.parametrize("end", [evict, delete])
-def test_a_worker_whose_pod_is_taken_comes_back(two_workers: Tenant, end: Callable[[Tenant, str], None]) -> None:
+def test_a_worker_whose_pod_is_taken_is_replaced(two_workers: Tenant, end: Callable[[Tenant, str], None]) -> None:
     before = compute(two_workers, NAME, "hold")
     victim = before["victim"]
-    pod = worker_pods(two_workers, NAME)[victim]
-    end(two_workers, pod)
-    poll(lambda: worker_pods(two_workers, NAME).get(victim, pod) != pod, "another pod of that worker is ready", 60)
-    settled(two_workers, NAME, cpu=2)
-    lost_what_it_had_and_no_more(compute(two_workers, NAME, "check"), before)
-
-
-def test_a_worker_whose_deployment_is_deleted_is_made_anew(two_workers: Tenant) -> None:
-    before = compute(two_workers, NAME, "hold")
-    two_workers.kubectl("delete", "deployment", before["victim"])
-    poll(lambda: len(worker_pods(two_workers, NAME).keys() - {before["victim"]}) == 2, "another worker is ready", 60)
+    end(two_workers, victim)
+    poll(lambda: len(worker_pods(two_workers, NAME).keys() - {victim}) == 2, "another worker is ready", 60)
     settled(two_workers, NAME, cpu=2)
     lost_what_it_had_and_no_more(compute(two_workers, NAME, "check"), before)
 
@@ -125,11 +115,11 @@ def test_a_silent_scheduler_is_waited_for_until_the_deadline_that_the_profile_se
         until = re.findall(r"from (\d\d:\d\d:\d\d UTC) on workers go without its word", message)[0]
         deadline = clock(until)
         assert timedelta(seconds=0) < deadline - datetime.now(UTC) <= timedelta(seconds=SILENCE)
-        poll(lambda: len(deployments(tenant, "cpu")) < 2, "a worker goes without the scheduler's word", SILENCE + 15)
+        poll(lambda: len(workers(tenant, "cpu")) < 2, "a worker goes without the scheduler's word", SILENCE + 15)
         assert datetime.now(UTC) >= deadline
         assert "suspend and resume" in dask_says(tenant, "silent", f"since {until} workers go without its word")
         poll(lambda: len(worker_pods(tenant, "silent")) == 1, "its pod is gone", 60)
-        assert len(deployments(tenant, "cpu")) == 1, "no more than the one that is too many"
+        assert len(workers(tenant, "cpu")) == 1, "no more than the one that is too many"
         signals.send(tenant.namespace, "deployment/silent-scheduler", "scheduler", Signals.SIGCONT)
         tenant.wait("silent", lambda s: "does not answer" not in condition(s, "DaskReady")["message"], 60, "good again")
         tenant.wait_condition("silent", "Ready")
@@ -152,11 +142,11 @@ def test_removed_workers_do_not_count_as_failures_of_the_tasks_that_they_ran(ten
         start(tenant, "planned", 2, profile=own)
         compute(tenant, "planned", "begin_without_end")
         for _ in range(3):
-            before = set(deployments(tenant, "cpu"))
+            before = set(workers(tenant, "cpu"))
             tenant.patch("planned", dask=pools((1, 1), (0, 0)))
             settled(tenant, "planned", cpu=1, other=0)
             tenant.patch("planned", dask=pools((2, 2), (0, 0)))
             settled(tenant, "planned", cpu=2, other=0)
             assert compute(tenant, "planned", "running", "2") == [0, 0], "each runs somewhere, and has not failed"
-            assert set(deployments(tenant, "cpu")) != before
+            assert set(workers(tenant, "cpu")) != before
         assert compute(tenant, "planned", "end") == [0, 1]

@@ -27,6 +27,8 @@ MOST = 4
 PATIENCE = {"quietSeconds": 3, "drainSeconds": 120, "silenceSeconds": 600}
 TINY = {"name": "small", "cpu": "10m", "memory": "512Mi"}
 """So that a node which others use as well has room for all of them."""
+REMOVED = "pods"
+"""What is deleted when a worker goes."""
 TARGET = 5.0
 """Seconds of work that make a worker wanted: Dask's ``distributed.adaptive.target-duration``."""
 
@@ -124,4 +126,4 @@ def retired_at(tenant: Tenant, name: str) -> dict[str, datetime]:
 
 def workers_removed(audit: Audit, namespace: str) -> list[Call]:
     """Return who deleted workers, whoever it was."""
-    return [w for w in audit.writes(namespace=namespace) if w.verb.startswith("delete") and w.resource == "deployments"]
+    return [w for w in audit.writes(namespace=namespace) if w.verb.startswith("delete") and w.resource == REMOVED]

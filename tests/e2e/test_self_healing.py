@@ -20,8 +20,9 @@ SPEC = {
 }
 PART = "analysisfacility.io/component"
 CHILDREN = [
-    ("daskcluster", "healed", f"{PART}=dask"),
-    ("daskworkergroup", "healed-two-", "analysisfacility.io/pool=two"),
+    ("deployment", "healed-scheduler", "analysisfacility.io/role=scheduler"),
+    ("service", "healed-scheduler", None),
+    ("configmap", "healed-dask-agent", None),
     ("configmap", "healed-source", None),
     ("configmap", "healed-xcache-config", None),
     ("deployment", "healed-xcache", f"{PART}=xcache"),
@@ -48,10 +49,16 @@ def test_a_deleted_child_comes_back(running: Tenant, kind: str, name: str, pods:
     poll(lambda: _is_well(running), "the session is ready again, all of it", 120)
 
 
-def test_the_number_of_workers_is_put_right(running: Tenant) -> None:
-    name = _find(running, "daskworkergroup", "healed-two-")["metadata"]["name"]
-    _edit(running, "daskworkergroup", name, {"spec": {"worker": {"replicas": 2}}})
-    poll(lambda: _replicas(running, "healed-two-") == 1, "the group is asked for one worker")
+def test_a_deleted_worker_is_replaced(running: Tenant) -> None:
+    old = _find(running, "pod", "healed-two-")["metadata"]["uid"]
+    running.kubectl("delete", "pod", "-l", "analysisfacility.io/pool=two", "--wait=false")
+    poll(lambda: old not in _uids(running, "analysisfacility.io/pool=two"), "the old pod is gone", 90)
+    poll(lambda: _is_well(running), "the session is ready again, all of it", 120)
+
+
+def test_the_number_of_schedulers_is_put_right(running: Tenant) -> None:
+    _edit(running, "deployment", "healed-scheduler", {"spec": {"replicas": 0}})
+    poll(lambda: _find(running, "deployment", "healed-scheduler")["spec"]["replicas"] == 1, "one is asked for")
     poll(lambda: _is_well(running), "the session is ready again, all of it", 120)
 
 
@@ -87,14 +94,6 @@ def _find(tenant: Tenant, kind: str, name: str) -> Body:
     """Return the child of this name (or that starts with it, when it ends with a dash)."""
     names = ((b["metadata"]["name"], b) for b in _list(tenant, kind))
     return next(b for n, b in names if n == name or (name.endswith("-") and n.startswith(name)))
-
-
-def _replicas(tenant: Tenant, name: str) -> int | None:
-    """Return what a group is asked for; None while it is made anew."""
-    groups = [g for g in _list(tenant, "daskworkergroup") if g["metadata"]["name"].startswith(name)]
-    return next(
-        (int(g["spec"]["worker"]["replicas"]) for g in groups if "deletionTimestamp" not in g["metadata"]), None
-    )
 
 
 def _uids(tenant: Tenant, pods: str | None) -> set[str]:

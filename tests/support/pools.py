@@ -60,14 +60,14 @@ def sizes(body: Body) -> dict[str, tuple[int, int]]:
     return {name: (pool["ready"], pool["desired"]) for name, pool in found.items()}
 
 
-def deployments(tenant: Tenant, pool: str) -> list[str]:
-    """Return the names of a pool's workers."""
-    selector = f"analysisfacility.io/pool={pool},dask.org/component=worker"
-    return tenant.kubectl("get", "deployments", "-l", selector, "-o", "name").split()
+def workers(tenant: Tenant, pool: str) -> list[str]:
+    """Return the names of the pods of a pool's workers, whichever engine made them, but for those that go."""
+    pods = json.loads(tenant.kubectl("get", "pods", "-l", f"analysisfacility.io/pool={pool}", "-o", "json"))["items"]
+    return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
 def settled(tenant: Tenant, name: str, **asked: int) -> None:
     """Wait until these pools have the workers that were asked for, and no more."""
     wanted = {pool: (number, number) for pool, number in asked.items()}
     tenant.wait(name, lambda body: wanted.items() <= sizes(body).items(), 120, f"pools {wanted}")
-    poll(lambda: {p: len(deployments(tenant, p)) for p in asked} == asked, f"workers {asked}", 90)
+    poll(lambda: {p: len(workers(tenant, p)) for p in asked} == asked, f"workers {asked}", 90)
