@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from af_operator.components.dask import ROUTES
+from af_operator.components.dask.programs import ROUTES
 from local_cluster import facility
 from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
