@@ -1,12 +1,8 @@
-"""What a session is doing, in words and in a table. Pure: statuses in, text out."""
+"""What a session is doing, in words: for the console and for the Hub's page alike. Pure: statuses in, text out."""
 
 from __future__ import annotations
 
 from datetime import datetime
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from af_client.model import Condition, Pool, Session
 
@@ -69,26 +65,6 @@ def _line(condition: Condition) -> str:
 
 def _pool(pool: Pool) -> str:
     return f"{pool.component} pool {pool.name}: {pool.ready} of {pool.desired} workers"
-
-
-def table(session: Session, elapsed: float) -> RenderableType:
-    """Return the live picture for a terminal."""
-    grid = Table.grid(padding=(0, 2))
-    for condition in parts(session):
-        mark = Text("✓", "green") if condition.status else Text("…", "yellow")
-        said = "" if condition.status else condition.message or condition.reason
-        grid.add_row(mark, condition.type.removesuffix("Ready"), Text(said, "dim", overflow="fold"))
-    for pool in session.pools:
-        done = pool.ready >= pool.desired
-        grid.add_row("", f"{pool.component}/{pool.name}", _bar(pool, "green" if done else "yellow"))
-    head = Text.assemble((session.name, "bold"), f"  {session.phase or 'waiting for the operator'}  {elapsed:.0f} s")
-    return Group(head, grid)
-
-
-def _bar(pool: Pool, style: str) -> Text:
-    width = min(pool.desired, 20)
-    full = round(width * pool.ready / pool.desired) if pool.desired else 0
-    return Text.assemble(("█" * full, style), ("░" * (width - full), "dim"), f" {pool.ready}/{pool.desired} workers")
 
 
 def explain(session: Session) -> list[str]:

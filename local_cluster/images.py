@@ -52,7 +52,9 @@ class Image:
     def sources(self) -> list[Path]:
         """Return what the recipe copies from the checkout: files and directories."""
         copies = re.findall(r"^COPY (?!--from)(.+) \S+$", self.containerfile.read_text(), re.MULTILINE)
-        return [self.checkout / source for copy in copies for source in copy.split()]
+        sources = [source for copy in copies for source in copy.split()]
+        # What matches nothing stays as it is written: it is missing, and the build will say so.
+        return [path for each in sources for path in sorted(self.checkout.glob(each)) or [self.checkout / each]]
 
     def files(self) -> list[Path]:
         """Return every file that the image is made from, its recipe first."""

@@ -7,8 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from traitlets import import_item
 
-from af_client.spawner import AnalysisSessionSpawner
+from af_client.hub.spawner import AnalysisSessionSpawner
 from af_operator.hub import SCOPES
 
 from .conftest import CHART, CHECKOUT, DEFAULT, NAMESPACE, Render
@@ -86,8 +87,5 @@ def test_zero_to_jupyterhub_gives_the_operator_its_scopes() -> None:
     role = hub["loadRoles"]["af-operator"]
     assert sorted(role["scopes"]) == sorted(SCOPES)
     assert set(role["services"]) == set(hub["services"])
-    assert (
-        hub["config"]["JupyterHub"]["spawner_class"]
-        == f"{AnalysisSessionSpawner.__module__}.{AnalysisSessionSpawner.__name__}"
-    )
+    assert import_item(hub["config"]["JupyterHub"]["spawner_class"]) is AnalysisSessionSpawner
     assert set(hub["config"]["AnalysisSessionSpawner"]) <= set(AnalysisSessionSpawner.class_trait_names(config=True))

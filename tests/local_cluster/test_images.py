@@ -18,6 +18,8 @@ from local_cluster.settings import CHECKOUT
 
 ALL = sorted(path.parent.name for path in CHECKOUT.glob("images/*/Containerfile"))
 RECIPES = [*sorted(CHECKOUT.glob("images/*/Containerfile")), CHECKOUT / "examples/z2jh/Containerfile"]
+ROOMS = ("af_client.cli", "af_client.hub", "af_client.pod")
+DOORS = {f"af_client/{name}.py" for name in ("__main__", "here", "spawner")}
 LOCKS = sorted([*CHECKOUT.glob("images/*/requirements.lock"), CHECKOUT / "requirements/operator.lock"])
 DIGEST = "sha256:" + "0" * 64
 
@@ -34,11 +36,12 @@ def progress() -> Progress:
 def checkout(tmp_path: Path) -> Path:
     for name, recipe in {
         "bottom": "FROM docker.io/library/debian:bookworm-slim\nCOPY requirements/a.lock /opt/\n",
-        "top": "ARG BOTTOM=x\nFROM ${BOTTOM}\nCOPY images/top/conf package /opt/\nCOPY --from=x /a /b\n",
+        "top": "FROM ${BOTTOM}\nCOPY images/top/conf package /opt/\nCOPY --from=x /a /b\nCOPY flat/*.py /c\n",
     }.items():
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "Containerfile").write_text(recipe)
-    for path in ("requirements/a.lock", "images/top/conf", "package/a.py", "package/deep/b.py", "other.py"):
+    made = ("requirements/a.lock", "images/top/conf", "package/a.py", "package/deep/b.py", "other.py")
+    for path in (*made, "flat/a.py", "flat/room/b.py"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(path)
     return tmp_path
@@ -47,7 +50,7 @@ def checkout(tmp_path: Path) -> Path:
 def test_parents_and_sources_are_read_from_the_recipe(checkout: Path) -> None:
     top = Image("top", checkout)
     assert top.parents() == [Image("bottom", checkout)]
-    assert top.sources() == [checkout / "images/top/conf", checkout / "package"]
+    assert top.sources() == [checkout / "images/top/conf", checkout / "package", checkout / "flat/a.py"]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,7 @@ def test_parents_and_sources_are_read_from_the_recipe(checkout: Path) -> None:
         "images/top/conf",
         "package/a.py",
         "package/deep/b.py",
+        "flat/a.py",
         "images/top/Containerfile",
         "images/bottom/Containerfile",
         "requirements/a.lock",
@@ -81,6 +85,7 @@ def test_a_new_file_a_renamed_file_and_another_debian_change_the_key(checkout: P
 def test_what_is_not_copied_changes_no_key(checkout: Path) -> None:
     before = {name: Image(name, checkout).key("debian") for name in ("bottom", "top")}
     (checkout / "other.py").write_text("edited")
+    (checkout / "flat/room/b.py").write_text("edited")
     (checkout / "package/__pycache__").mkdir()
     (checkout / "package/__pycache__/a.pyc").write_text("bytecode")
     (checkout / "package/a.py").touch()
@@ -261,10 +266,32 @@ def test_an_edit_of_our_source_keeps_the_layer_of_dependencies(name: str) -> Non
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.parent.relative_to(CHECKOUT)))
 def test_what_a_package_of_ours_imports_is_copied_with_it(recipe: Path) -> None:
-    copied = set(re.findall(r"^COPY (af_\w+) ", recipe.read_text(), re.MULTILINE))
-    texts = [file.read_text() for package in copied for file in (CHECKOUT / package).rglob("*.py")]
-    imported = {name for text in texts for name in re.findall(r"^\s*(?:from|import) (af_\w+)", text, re.MULTILINE)}
-    assert imported <= copied
+    copied = {path.relative_to(CHECKOUT) for path in _copied(recipe) if path.suffix == ".py"}
+    lacking = {f"{path}: {module}" for path in copied for module in _imported(path) if not _is_in(copied, module)}
+    assert lacking == set()
+
+
+def _copied(recipe: Path) -> list[Path]:
+    sources = re.findall(r"^COPY (af_\S+) ", recipe.read_text(), re.MULTILINE)
+    paths = [path for source in sources for path in CHECKOUT.glob(source)]
+    return [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the modules of ours that a file imports; not those of a door to a room, which an image may lack."""
+    found = re.findall(r"^\s*(?:from|import) (af_[\w.]+)", (CHECKOUT / path).read_text(), re.MULTILINE)
+    return {name for name in found if str(path) not in DOORS or not name.startswith(ROOMS)}
+
+
+def _is_in(copied: set[Path], module: str) -> bool:
+    path = Path(*module.split("."))
+    return bool({path.with_suffix(".py"), path / "__init__.py"} & copied)
+
+
+@pytest.mark.parametrize(("name", "room"), [("operator", None), ("analysis", "pod"), ("hub", "hub")])
+def test_an_image_has_the_clients_room_that_runs_in_it_and_no_other(name: str, room: str | None) -> None:
+    inside = [path.relative_to(CHECKOUT / "af_client") for path in Image(name).files() if "af_client" in path.parts]
+    assert {path.parts[0] for path in inside if len(path.parts) > 1} == ({room} if room else set())
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(CHECKOUT)))

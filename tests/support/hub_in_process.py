@@ -17,8 +17,8 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import Proxy
 from traitlets.config import Config
 
-from af_client.hub_sessions import HubSessions
-from af_client.spawner import AnalysisSessionSpawner
+from af_client.hub.sessions import HubSessions
+from af_client.hub.spawner import AnalysisSessionSpawner
 from tests.support.fake_api import FakeApi
 from tests.support.hubs import free_port
 from tests.support.spawner_bench import GOOD

@@ -15,9 +15,9 @@ from jupyterhub.spawner import SpawnException
 from jupyterhub.user import User
 from traitlets.config import Config
 
-from af_client.hub_errors import NotStarted
-from af_client.hub_sessions import HubSessions
-from af_client.spawner import AnalysisSessionSpawner
+from af_client.hub.errors import NotStarted
+from af_client.hub.sessions import HubSessions
+from af_client.hub.spawner import AnalysisSessionSpawner
 from tests.support.fake_api import BASE, FakeApi
 from tests.support.fake_transport import condition
 

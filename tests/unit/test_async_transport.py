@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from af_client import errors
-from af_client.async_transport import AsyncCluster
 from af_client.errors import ClientError, from_kube
+from af_client.hub.transport import AsyncCluster
 from af_kube import connection as connection_module
 from af_kube import errors as kube
 from af_kube.request import Request

@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 from fsspec.implementations.memory import MemoryFileSystem
 
-from af_client import follow, running, sessions, storage
-from af_client.cli import cli
+from af_client import follow, sessions, storage
+from af_client.cli import running
+from af_client.cli.commands import cli
 from af_client.errors import Unreachable, from_response
 from af_client.follow import Follower
 from af_client.storage import Storage

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from af_client import follow, forward, sessions
-from af_client.cli import cli
+from af_client.cli.commands import cli
 from af_client.errors import BadInput, NotReady, from_response
 from af_client.opening import OpenNotebook
 from af_client.sessions import Sessions

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from af_client import sessions
-from af_client.cli import cli
+from af_client.cli.commands import cli
 from tests.support.fake_transport import FakeTransport, condition, status
 
 SPEC = {"pools": [{"name": "cpu", "workers": {"max": 2}}, {"name": "gpu", "workers": {"max": 1}}]}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from af_client.cli.picture import picture
 from af_client.model import Session
-from af_client.progress import NOT_PICKED_UP, age, changes, explain, size, table
+from af_client.progress import NOT_PICKED_UP, age, changes, explain, size
 from tests.support.fake_transport import condition, status
 
 
@@ -51,7 +52,7 @@ def test_only_changes_are_said() -> None:
 def test_the_picture() -> None:
     console = Console(width=80, color_system=None)
     with console.capture() as captured:
-        console.print(table(session(SCRIPT[3]), 7.4))
+        console.print(picture(session(SCRIPT[3]), 7.4))
     text = captured.get()
     assert text.splitlines()[0] == "zmumu  Starting  7 s"
     assert "✓  Accepted" in text

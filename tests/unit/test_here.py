@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from af_client import here
 from af_client.errors import BadInput, Unreachable
-from af_client.here import Here
+from af_client.pod import here
+from af_client.pod.here import Here
 
 
 class Scheduler(ThreadingHTTPServer):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af_client import hub_names
+from af_client.hub import names as hub_names
 from af_operator import names
 from af_operator.api.common import NAME
 from af_operator.api.session import SERVER_NAME

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from af_client import hub_progress, spawner
+from af_client.hub import progress, spawner
 from af_client.model import Session
 from af_kube import reflector
 from tests.support.fake_transport import condition, status
@@ -34,22 +34,22 @@ def test_each_part_says_why_it_waits() -> None:
             condition("XCacheReady", False, "WaitingForOthers", "waits"),
         )
     )
-    assert hub_progress.sentences(found) == [
+    assert progress.sentences(found) == [
         "Asked for session alice-z in namespace physics",
         "Your choices are accepted",
         "Dask: pool gpu: 2 of at least 4 workers ready: no GPU is free",
         "Notebook is ready",
     ]
-    assert hub_progress.waiting_for(found) == "a summary"
+    assert progress.waiting_for(found) == "a summary"
 
 
 def test_the_bar_moves_with_the_workers_and_ends_before_the_hub_has_looked() -> None:
     def at(ready: int) -> int:
         pools = {"dask": {"pools": {"gpu": {"ready": ready, "desired": 4}}}}
-        return hub_progress.percent(session(status("Starting", condition("Accepted", True), WAITING, components=pools)))
+        return progress.percent(session(status("Starting", condition("Accepted", True), WAITING, components=pools)))
 
-    assert hub_progress.FIRST < at(0) < at(2) < at(4) <= hub_progress.LAST < 100
-    assert hub_progress.percent(session(status("Ready", *GOOD))) == hub_progress.LAST
+    assert progress.FIRST < at(0) < at(2) < at(4) <= progress.LAST < 100
+    assert progress.percent(session(status("Ready", *GOOD))) == progress.LAST
 
 
 async def events(started: Any) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ async def test_an_operator_that_is_away_is_said_and_the_start_comes_good(monkeyp
         stream = server.progress()
         async with asyncio.timeout(5):
             async for event in stream:
-                if event["message"] == hub_progress.OPERATOR_AWAY:
+                if event["message"] == progress.OPERATOR_AWAY:
                     break
         await bench.operate(PATH)
         assert await start
@@ -102,7 +102,7 @@ async def test_an_api_server_that_is_away_is_not_taken_for_the_operator(monkeypa
         await until(lambda: PATH in bench.api.objects and not bench.api.objects[PATH]["spec"]["suspend"])
         await bench.api.go_away()
         await until(lambda: not server.sessions.fresh, 10)
-        assert server._lines(server._start, server._start.session) == [hub_progress.CLUSTER_UNSEEN]
+        assert server._lines(server._start, server._start.session) == [progress.CLUSTER_UNSEEN]
         await bench.api.go_away(False)
         await bench.operate(PATH)
         assert await start

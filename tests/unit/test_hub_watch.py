@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from af_client import hub_names
 from af_client.errors import Forbidden, Unreachable, from_response
-from af_client.hub_sessions import HubSessions, Ref
+from af_client.hub import names
+from af_client.hub.sessions import HubSessions, Ref
 from tests.support.fake_api import FakeApi
 from tests.support.list_watch_server import until
 from tests.support.spawner_bench import session_path
@@ -35,7 +35,7 @@ async def test_one_is_found_without_a_look_at_those_of_other_users(
     api: FakeApi, sessions: HubSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[str] = []
-    server_name = hub_names.server_name
+    server_name = names.server_name
 
     def counted(body: Any) -> str | None:
         looked_at.append(body["metadata"]["name"])
@@ -46,7 +46,7 @@ async def test_one_is_found_without_a_look_at_those_of_other_users(
     await apply(api, "z")
     await apply(api, "y")
     await sessions.ready()
-    monkeypatch.setattr(hub_names, "server_name", counted)
+    monkeypatch.setattr(names, "server_name", counted)
     found = sessions.find("alice", "z")
     assert found is not None
     assert found.name == "z"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af_client import options_form
+from af_client.hub import options_form
+from af_client.hub.offers import Offer
+from af_client.hub.options_form import BadOption
 from af_client.model import Session
-from af_client.offers import Offer
-from af_client.options_form import BadOption
 from af_operator.api.profile import ProfileSpec
 from af_operator.api.session import SessionSpec
 from tests.support.spawner_bench import PROFILE

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from af_client import runner, storage
-from af_client.runner import MAX_MESSAGE, Outcome, termination_message
+from af_client import storage
+from af_client.pod import runner
+from af_client.pod.runner import MAX_MESSAGE, Outcome, termination_message
 from af_client.storage import StoredFile
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def af_run(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             "AF_TERMINATION_LOG": str(tmp_path / "message"),
         } | env
         child = subprocess.Popen(
-            [sys.executable, "-m", "af_client.runner", *command],
+            [sys.executable, "-m", "af_client.pod.runner", *command],
             cwd=tmp_path / "cwd",
             env=whole,
             text=True,
@@ -170,7 +171,8 @@ def test_nothing_that_the_command_leaves_behind_goes_on(af_run: Any, tmp_path: P
 SLOW = """
 import sys, time
 from pathlib import Path
-from af_client import runner, storage
+from af_client import storage
+from af_client.pod import runner
 put = storage.Storage._put
 def slow(self, name, source):
     Path("uploading").touch()
@@ -293,6 +295,6 @@ def test_many_real_files(in_process: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_runner_starts_light() -> None:
     heavy = ("fsspec", "XRootD", "kubernetes", "rich")
-    code = f"import sys, af_client.runner; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, af_client.pod.runner; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

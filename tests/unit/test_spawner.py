@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from jupyterhub import orm
 
-from af_client import hub_start
-from af_client.hub_errors import NotStarted
+from af_client.hub import start
+from af_client.hub.errors import NotStarted
 from tests.support.fake_api import BASE
 from tests.support.fake_transport import condition
 from tests.support.spawner_bench import Bench, refused, session_path, until
@@ -150,7 +150,7 @@ async def test_of_two_sessions_for_one_server_the_oldest_is_shown_and_one_that_e
 async def test_the_operator_gets_shown_what_runs_and_starts_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_start, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(start, "LOOK_SECONDS", 0.2)
     spawner = bench.spawner("z")
     spawner.handler = SimpleNamespace(current_user=orm.Service(name="af-operator"))
     assert (await refused(spawner)).reason == "no-session"

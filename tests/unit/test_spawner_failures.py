@@ -9,7 +9,7 @@ import pytest
 from jupyterhub import orm
 from traitlets import TraitError
 
-from af_client.hub_errors import NotStarted
+from af_client.hub.errors import NotStarted
 from af_kube import reflector
 from tests.support.fake_api import refusal
 from tests.support.fake_transport import condition

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from af_client import hub_names
-from af_client.async_transport import AsyncTransport
 from af_client.errors import ApiError, ClientError, NotFound
-from af_client.hub_watch import Watched
+from af_client.hub import names
+from af_client.hub.transport import AsyncTransport
+from af_client.hub.watch import Watched
 from af_client.model import API_VERSION, KIND, PLURAL, Session
 from af_kube.reflector import Source
 from af_kube.request import APPLY_PATCH, JSON_PATCH, Request
@@ -97,7 +97,7 @@ class HubSessions:
         bodies = [
             body
             for body in self._store.by("user", user)
-            if hub_names.server_name(body) == server and "deletionTimestamp" not in body["metadata"]
+            if names.server_name(body) == server and "deletionTimestamp" not in body["metadata"]
         ]
         sessions = [Session.parse(body) for body in bodies]
         return min(sessions, key=_age, default=None)
@@ -138,7 +138,7 @@ class HubSessions:
         Only while the session is suspended: a running server has what its Secret says.
         """
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": ref.name, "uid": ref.uid}
-        name = hub_names.hub_secret(ref.name)
+        name = names.hub_secret(ref.name)
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -153,7 +153,7 @@ class HubSessions:
 
     async def token(self, ref: Ref) -> str | None:
         """Return the token with which the session's running server speaks to the Hub; None if it has none."""
-        for name in (hub_names.hub_secret(ref.name), hub_names.notebook(ref.name)):
+        for name in (names.hub_secret(ref.name), names.notebook(ref.name)):
             try:
                 secret = await self._api.call(Request("GET", _secret(ref.namespace, name)))
             except NotFound:

@@ -8,9 +8,10 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from af_client.cli.picture import picture
 from af_client.follow import Event, LogLine, Notice
 from af_client.model import Session
-from af_client.progress import NOT_PICKED_UP, changes, table
+from af_client.progress import NOT_PICKED_UP, changes
 
 PATIENCE_SECONDS = 15.0
 """A running operator answers within a second or two."""
@@ -77,7 +78,7 @@ class Screen:
 
     def _redraw(self) -> None:
         if self._live and self._session:
-            self._live.update(table(self._session, self.elapsed), refresh=True)
+            self._live.update(picture(self._session, self.elapsed), refresh=True)
 
     def _complain(self) -> None:
         ignored = self._session is not None and not self._session.phase

@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from af_client import hub_names, hub_progress
 from af_client.errors import ClientError, NameTaken, NotFound
-from af_client.hub_errors import NotStarted, from_client
-from af_client.hub_sessions import HubSessions, NotSuspended, Ref
+from af_client.hub import names
+from af_client.hub.errors import NotStarted, from_client
+from af_client.hub.progress import CLUSTER_UNSEEN, waiting_for
+from af_client.hub.sessions import HubSessions, NotSuspended, Ref
 from af_client.model import Session
 
 LOG = logging.getLogger(__name__)
@@ -152,11 +153,11 @@ class Start:
 
     def _check_name(self) -> None:
         name = self._order.server
-        if not hub_names.SERVER_NAME.fullmatch(name) or len(name) > hub_names.MAX_SERVER_NAME:
+        if not names.SERVER_NAME.fullmatch(name) or len(name) > names.MAX_SERVER_NAME:
             raise NotStarted(
-                f"a server cannot be called {name[: hub_names.MAX_SERVER_NAME]!r}",
+                f"a server cannot be called {name[: names.MAX_SERVER_NAME]!r}",
                 "use letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, "
-                f"at most {hub_names.MAX_SERVER_NAME} of them",
+                f"at most {names.MAX_SERVER_NAME} of them",
                 reason="bad-name",
             )
 
@@ -177,10 +178,10 @@ class Start:
             LOG.info("session %s/%s runs already: adopting it", session.namespace, session.name)
 
     async def _make_room(self, ended: Session) -> None:
-        if ended.name not in hub_names.session_names(self._order.user, self._order.server):
+        if ended.name not in names.session_names(self._order.user, self._order.server):
             # Not made here: whoever made it may want to read how it ended.
             raise NotStarted(
-                f"session {ended.name} has ended: {hub_progress.waiting_for(ended)}",
+                f"session {ended.name} has ended: {waiting_for(ended)}",
                 f"delete this server (or: kubectl delete analysissession {ended.name} -n {ended.namespace}) "
                 "and start a new one; home stays",
                 reason="ended",
@@ -200,7 +201,7 @@ class Start:
         spec["notebook"]["serverName"] = self._order.server
         # Suspended, so that its server does not start before its environment is there.
         spec |= {"user": self._order.user, "suspend": True}
-        *nicer, own = hub_names.session_names(self._order.user, self._order.server)
+        *nicer, own = names.session_names(self._order.user, self._order.server)
         for name in nicer:
             try:
                 return await self._sessions.create(namespace, name, spec)
@@ -212,7 +213,7 @@ class Start:
         """Never make a second session for a server, not even when the answer to a first request was lost."""
         body = (await self._sessions.read(namespace, name)).body
         server = self._order.user, self._order.server
-        if (body["spec"].get("user"), hub_names.server_name(body)) == server:
+        if (body["spec"].get("user"), names.server_name(body)) == server:
             raise SeenLate(f"session {name} is there already")
         LOG.info("there is another session called %s/%s", namespace, name)
 
@@ -238,13 +239,13 @@ class Start:
                 await self._sessions.delete(ref)  # so that nothing is left to trip over
             raise NotStarted(accepted.message, "choose again", reason=accepted.reason)
         if session.ended:
-            why = hub_progress.waiting_for(session)
+            why = waiting_for(session)
             raise NotStarted(f"the session has ended: {why}", "start again", reason="ended")
         if session.suspended:
             raise NotStarted("the session was suspended meanwhile", "start again", reason="suspended")
 
     def _late(self, session: Session) -> NotStarted:
-        why = hub_progress.waiting_for(session) if self._sessions.fresh else hub_progress.CLUSTER_UNSEEN
+        why = waiting_for(session) if self._sessions.fresh else CLUSTER_UNSEEN
         return NotStarted(
             f"the server is not ready after {self._order.seconds:g} s: {why}",
             "start again in some minutes: until then it goes on by itself, and is found; delete the server to give up",

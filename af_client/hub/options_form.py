@@ -20,8 +20,8 @@ from typing import Any
 import jinja2
 
 from af_client.errors import BadInput
+from af_client.hub.offers import Offer, Pool
 from af_client.model import Session
-from af_client.offers import Offer, Pool
 
 Options = Mapping[str, Any]
 Fields = Mapping[str, Sequence[str]]
@@ -213,7 +213,7 @@ def render_existing(session: Session) -> str:
 @cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("af_client"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader(__package__), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.globals["pool_choice"] = _pool_choice
     return environment.get_template(name)

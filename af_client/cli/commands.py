@@ -5,76 +5,28 @@ from __future__ import annotations
 import json
 import sys
 import webbrowser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from af_client.command_line import WHERE, Workers, addressed
-from af_client.errors import BadInput, ClientError, Forbidden, NotFound, ResultsError, TimedOut
+from af_client.cli.command_line import Commands, Workers, addressed, common, connect, print_json
+from af_client.cli.resizing import Resize
+from af_client.cli.running import RunOptions, SessionRun, prepare
+from af_client.cli.screen import Screen
+from af_client.errors import BadInput, Forbidden, NotFound, ResultsError, TimedOut
 from af_client.follow import Follower, LogLine, Notice
 from af_client.model import Session
 from af_client.opening import openable
 from af_client.progress import age, explain, parts, size
-from af_client.resizing import Resize
-from af_client.running import INTERRUPTED, RunOptions, SessionRun, prepare
-from af_client.screen import Screen
 from af_client.sessions import Sessions
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-class Failure(click.ClickException):
-    """An error of ours as click shows it: one line, no traceback."""
-
-    def __init__(self, error: ClientError, ctx: click.Context) -> None:
-        super().__init__(addressed(str(error), ctx))
-        self.__dict__["exit_code"] = error.exit_code  # click declares it for the class, and reads the instance
-
-
-class Commands(click.Group):
-    """The commands; turns what the client raises into messages and exit codes."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except ClientError as error:
-            if ctx.params.get("debug"):
-                raise
-            raise Failure(error, ctx) from error
-        except (KeyboardInterrupt, click.Abort):
-            ctx.exit(INTERRUPTED)
-
-
-def common(command: _F) -> _F:
-    """Add the options that every command has."""
-    for option in (
-        click.option("--output", type=click.Choice(["text", "json"]), default="text", help="json: for programs."),
-        click.option("--context", metavar="NAME", help="Context of the kubeconfig.  [default: the current one]"),
-        click.option("-n", "--namespace", metavar="NAME", help="Namespace.  [default: the context's]"),
-    ):
-        command = option(command)
-    return command
-
-
-def connect(ctx: click.Context, namespace: str | None, context: str | None) -> Sessions:
-    """Return the sessions of a namespace; ``ctx.obj`` may bring a connection of its own."""
-    given = (("-n", namespace), ("--context", context))
-    ctx.meta[WHERE] = "".join(f" {option} {value}" for option, value in given if value)
-    return Sessions(namespace, context, transport=ctx.obj)
-
-
-def print_json(value: Mapping[str, Any]) -> None:
-    """Write an object to stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _version() -> str:
@@ -390,7 +342,3 @@ def main() -> None:
     """Entry point of the console scripts."""
     plugin = Path(sys.argv[0]).name == "kubectl-af"
     cli(prog_name="kubectl af" if plugin else "af")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from af_client.async_transport import AsyncTransport
 from af_client.errors import ClientError, from_kube
+from af_client.hub.transport import AsyncTransport
 from af_kube.reflector import AT_ONCE, Reflector, Source
 from af_kube.store import Body, Index, Store, without_managed_fields
 

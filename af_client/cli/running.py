@@ -10,17 +10,15 @@ from typing import Any
 
 import click
 
+from af_client.cli.command_line import INTERRUPTED
+from af_client.cli.screen import Screen
 from af_client.errors import ClientError, ResultsError, TimedOut
 from af_client.files import fill_source, read_session, set_name, set_value
 from af_client.follow import Follower
 from af_client.model import TIMEOUT_CODE, Session
 from af_client.progress import explain, size
-from af_client.screen import Screen
 from af_client.sessions import Sessions
 from af_client.storage import StoredFile
-
-INTERRUPTED = 130
-"""As a shell says it: 128 + SIGINT."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The port to the API server for a program with an event loop (JupyterHub): one call, one stream.
 
-The counterpart of ``transport.py``, with the same requests and the same errors, over ``af_kube``.
+The counterpart of ``af_client/transport.py``, with the same requests and the same errors, over ``af_kube``.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def peak_memory() -> int:
 
 def upload_results(outcome: Outcome, folder: str, url: str) -> tuple[Outcome, list[StoredFile] | None]:
     """Upload what the command left, also when it failed; a failed upload fails a run that succeeded."""
-    from af_client.upload import upload  # noqa: PLC0415 - see the module's docstring
+    from af_client.pod.upload import upload  # noqa: PLC0415 - see the module's docstring
 
     try:
         stored = upload(Path(folder), url, outcome.exit_code)

@@ -1,0 +1,5 @@
+"""``python -m af_client.cli`` is ``af``."""
+
+from af_client.cli.commands import main
+
+main()
