@@ -23,7 +23,7 @@ endef
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
-venv: $(VENV)/.installed ## The Python environment, from the locked requirements
+venv: $(VENV)/.editable ## The Python environment, from the locked requirements
 
 $(VENV)/.installed: requirements/dev.lock
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "installing python3-venv"; apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null; }
@@ -31,6 +31,10 @@ $(VENV)/.installed: requirements/dev.lock
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' $<)
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $<
+	@touch $@
+
+# Of ourselves only names are installed, of packages and programs: pyproject.toml has them.
+$(VENV)/.editable: $(VENV)/.installed pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
