@@ -15,8 +15,8 @@ from af_client.model import Session
 from af_client.progress import explain
 from af_client.transport import Transport
 from af_kube.request import Request
+from af_names import NOTEBOOK_PORT, notebook, notebook_pod
 
-NOTEBOOK_PORT = 8888
 TOKEN = "JUPYTER_TOKEN"  # noqa: S105 - the name of a key
 
 
@@ -57,6 +57,7 @@ class OpenNotebook:
     def __init__(self, api: Transport, session: Session, port: int = 0, say: Say = lambda _: None) -> None:
         self._api = api
         self._session = session
+        self._name = notebook(session.name)
         self._over = threading.Event()
         self._forward = PortForward(lambda: api.websocket(self._connection()), port, self._explained(say))
 
@@ -83,12 +84,8 @@ class OpenNotebook:
         """Return what programs need."""
         return {"url": self.url, "lab": self.lab, "token": self.token, "port": self.port, "pid": os.getpid()}
 
-    @property
-    def _name(self) -> str:
-        return f"{self._session.name}-notebook"
-
     def _connection(self) -> Request:
-        pod = f"/api/v1/namespaces/{self._session.namespace}/pods/{self._name}-0"
+        pod = f"/api/v1/namespaces/{self._session.namespace}/pods/{notebook_pod(self._session.name)}"
         return Request("GET", f"{pod}/portforward", {"ports": str(NOTEBOOK_PORT)})
 
     def _read_token(self) -> str:

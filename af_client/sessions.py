@@ -24,8 +24,8 @@ from af_client.results import RemoteResults
 from af_client.storage import StoredFile
 from af_client.transport import Cluster, Transport
 from af_kube.request import Request
+from af_names import RUN_CONTAINER, run_log
 
-RUN_CONTAINER = "run"
 WATCH_SECONDS = 240
 RECONNECT_SECONDS = 1.0
 SETTLE_SECONDS = 3.0
@@ -192,7 +192,7 @@ class Sessions:
 
     def log_tail(self, session: Session) -> str:
         """Return the last lines of a finished run's log, which outlive its pod (needs a right on ConfigMaps)."""
-        path = f"/api/v1/namespaces/{self.namespace}/configmaps/{session.name}-run-log"
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps/{run_log(session.name)}"
         return str(self._api.call(Request("GET", path)).get("data", {}).get("log", ""))
 
     def results(self, name: str) -> RemoteResults:

@@ -1,4 +1,4 @@
-"""Every child name, label, selector and address. Nobody else formats a name.
+"""Every child name, label, selector and address. Nobody else formats a name, but for those in ``af_names``.
 
 Names are at most 63 characters (45 for a group of workers, to whose name a worker's is appended), valid DNS
 labels, and collision-safe: what does not fit is cut and gets eight hex digits of its full text.
@@ -6,10 +6,10 @@ labels, and collision-safe: what does not fit is cut and gets eight hex digits o
 
 from __future__ import annotations
 
-import hashlib
-import re
 from urllib.parse import quote
 
+import af_names
+from af_names import MAX_NAME
 from af_operator.api import GROUP
 from af_operator.model import Session
 
@@ -32,25 +32,15 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 APPLIED_HASH = f"{GROUP}/applied-hash"
 """Annotation on children: hash of what we last applied."""
 
-SAFE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-MAX_NAME = 63
 MAX_GROUP = 45
 """A worker is <group>-worker-<10 hex>, by dask-kubernetes as by us: 45 + 8 + 10 = 63."""
 
 
-def fit(text: str, limit: int = MAX_NAME) -> str:
-    """Return `text` if it is a safe name of at most `limit` characters, else a cut of it and a hash."""
-    if len(text) <= limit and SAFE.fullmatch(text):
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    stem = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    stem = stem if stem[:1].isalpha() else f"s-{stem}"
-    return f"{stem[: limit - 9].rstrip('-')}-{digest}"
-
-
-def label_value(text: str) -> str:
-    """Return `text` if it is a label value, else a safe form of it with a hash."""
-    return text if re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", text) else fit(text)
+# The words that the client has as well.
+fit = af_names.fit
+label_value = af_names.label_value
+NOTEBOOK_PORT = af_names.NOTEBOOK_PORT
+RUN_CONTAINER = af_names.RUN_CONTAINER
 
 
 def labels(session: Session, component: str, pool: str | None = None) -> dict[str, str]:
@@ -71,7 +61,7 @@ def shared_labels(session: Session, component: str) -> dict[str, str]:
 
 def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
     """Return the name of a child object: <session>-<suffix>."""
-    return fit(f"{session.name}-{suffix}", limit)
+    return af_names.child(session.name, suffix, limit)
 
 
 # Dask. The same names and addresses whatever engine makes the objects: they are in the environment of running pods.
@@ -138,9 +128,6 @@ def xcache_host(session: Session, placement: str) -> str:
 
 
 # Run.
-RUN_CONTAINER = "run"
-
-
 def run_job(session: Session) -> str:
     """Return the name of the run's Job."""
     return child(session, "run")
@@ -153,7 +140,7 @@ def run_source(session: Session) -> str:
 
 def run_log(session: Session) -> str:
     """Return the name of the ConfigMap that keeps the last lines of the run's log."""
-    return child(session, "run-log")
+    return af_names.run_log(session.name)
 
 
 def results_url(session: Session, base: str) -> str:
@@ -162,23 +149,22 @@ def results_url(session: Session, base: str) -> str:
 
 
 # Notebook.
-NOTEBOOK_PORT = 8888
 NOTEBOOK_CONTAINER = "notebook"
 
 
 def notebook(session: Session) -> str:
     """Return the name of the notebook's StatefulSet, Service, Secret, Role and RoleBinding; its pod is <name>-0."""
-    return child(session, "notebook", 52)  # a StatefulSet's pods carry <name>-<10 characters> as a label
+    return af_names.notebook(session.name)
 
 
 def notebook_pod(session: Session) -> str:
     """Return the name of the notebook's one pod."""
-    return f"{notebook(session)}-0"
+    return af_names.notebook_pod(session.name)
 
 
 def notebook_hub_secret(session: Session) -> str:
     """Return the name of the Secret in which JupyterHub's spawner puts the environment; made by it, never by us."""
-    return child(session, "hub")
+    return af_names.hub_secret(session.name)
 
 
 def home(user: str) -> str:
@@ -189,7 +175,7 @@ def home(user: str) -> str:
 def hub_server(session: Session) -> str:
     """Return the name of the JupyterHub server that shows the session; empty is the user's default one."""
     notebook = session.spec.notebook
-    return session.name if notebook is None or notebook.server_name is None else notebook.server_name
+    return af_names.hub_server(session.name, notebook.server_name if notebook else None)
 
 
 def hub_path(session: Session, base: str = "/") -> str:
@@ -200,4 +186,4 @@ def hub_path(session: Session, base: str = "/") -> str:
 
 def notebook_url(session: Session) -> str:
     """Return the URL of the notebook's Service, without the path."""
-    return f"http://{notebook(session)}.{session.namespace}.svc.cluster.local:{NOTEBOOK_PORT}"
+    return af_names.notebook_url(session.name, session.namespace)

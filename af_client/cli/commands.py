@@ -27,6 +27,7 @@ from af_client.model import Session
 from af_client.opening import openable
 from af_client.progress import age, explain, parts, size
 from af_client.sessions import Sessions
+from af_names import run_log
 
 
 def _version() -> str:
@@ -191,7 +192,7 @@ def _kept_log(sessions: Sessions, session: Session, tail: int | None) -> Sequenc
         lines = sessions.log_tail(session).splitlines()
     except (Forbidden, NotFound) as error:
         raise NotFound(
-            f"pod {session.run.pod} of the run is gone; its last lines are in ConfigMap {session.name}-run-log, "
+            f"pod {session.run.pod} of the run is gone; its last lines are in ConfigMap {run_log(session.name)}, "
             f"which cannot be read: {error}"
         ) from error
     return lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]

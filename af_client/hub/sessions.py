@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import af_names
 from af_client.errors import ApiError, ClientError, NotFound
 from af_client.hub import names
 from af_client.hub.transport import AsyncTransport
@@ -138,7 +139,7 @@ class HubSessions:
         Only while the session is suspended: a running server has what its Secret says.
         """
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": ref.name, "uid": ref.uid}
-        name = names.hub_secret(ref.name)
+        name = af_names.hub_secret(ref.name)
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -153,7 +154,7 @@ class HubSessions:
 
     async def token(self, ref: Ref) -> str | None:
         """Return the token with which the session's running server speaks to the Hub; None if it has none."""
-        for name in (names.hub_secret(ref.name), names.notebook(ref.name)):
+        for name in (af_names.hub_secret(ref.name), af_names.notebook(ref.name)):
             try:
                 secret = await self._api.call(Request("GET", _secret(ref.namespace, name)))
             except NotFound:

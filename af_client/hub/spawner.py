@@ -25,6 +25,7 @@ from af_client.hub.start import Order, Start
 from af_client.hub.transport import AsyncCluster, AsyncTransport
 from af_client.model import Session
 from af_kube.store import Change
+from af_names import NOTEBOOK_PORT, notebook_url
 
 OPERATOR_SECONDS = 10.0
 """So long an operator that runs may take to look at a session."""
@@ -83,7 +84,7 @@ class AnalysisSessionSpawner(Spawner):
 
     @default("port")
     def _default_port(self) -> int:
-        return names.NOTEBOOK_PORT
+        return NOTEBOOK_PORT
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
@@ -214,7 +215,7 @@ class AnalysisSessionSpawner(Spawner):
             self._ref = ref = await self._start.until_ready()
             if self._start.adopted:
                 self.api_token = await self._start.token()  # which JupyterHub takes over
-            return names.notebook_url(ref.namespace, ref.name)
+            return notebook_url(ref.name, ref.namespace)
         finally:
             self._ref, self._starting = self._start.ref or self._ref, False
 

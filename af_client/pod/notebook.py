@@ -31,7 +31,8 @@ from jupyterhub.singleuser.extension import (
 from jupyterlab.commands import get_app_dir
 from jupyterlab.labapp import LabApp
 
-PORT = 8888
+from af_names import NOTEBOOK_PORT
+
 DASHBOARD_PORT = 8787
 
 
@@ -102,7 +103,7 @@ def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ())
     home = Path(env.get("HOME") or Path.cwd())
     traits = {
         "ServerApp.ip": "0.0.0.0",  # noqa: S104 (a pod's own addresses)
-        "ServerApp.port": urlsplit(env.get("JUPYTERHUB_SERVICE_URL", "")).port or PORT,
+        "ServerApp.port": urlsplit(env.get("JUPYTERHUB_SERVICE_URL", "")).port or NOTEBOOK_PORT,
         "ServerApp.port_retries": 0,
         "ServerApp.base_url": base_url(env),
         "ServerApp.root_dir": home,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+import af_names
 from af_client.errors import Invalid, NameTaken, NotFound
-from af_client.hub import names
 from af_client.hub.sessions import HubSessions, NotSuspended, Ref
 from af_client.hub.transport import AsyncCluster
 from af_client.model import Session
@@ -52,7 +52,7 @@ async def made(hub: tuple[HubSessions, Any, str], name: str) -> Session:
 
 
 async def secret_of(hub: tuple[HubSessions, Any, str], ref: Ref) -> dict[str, Any]:
-    path = f"/api/v1/namespaces/{ref.namespace}/secrets/{names.hub_secret(ref.name)}"
+    path = f"/api/v1/namespaces/{ref.namespace}/secrets/{af_names.hub_secret(ref.name)}"
     return dict(await hub[1].call(Request("GET", path)))
 
 

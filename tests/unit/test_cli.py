@@ -22,7 +22,9 @@ from af_client.cli.commands import cli
 from af_client.errors import Unreachable, from_response
 from af_client.follow import Follower
 from af_client.storage import Storage
+from af_operator import names
 from tests.support.fake_transport import FakeTransport, Script, condition, status
+from tests.support.objects import session
 
 ROOT = Path(__file__).parents[2]
 URL = "memory://results/physics/z-1"
@@ -370,6 +372,16 @@ def test_logs_of_a_pod_that_is_gone() -> None:
     result = logged(DONE, None)
     assert result.exit_code == 1
     assert "its last lines are in ConfigMap z-run-log, which cannot be read" in result.stderr
+
+
+def test_the_kept_log_is_called_as_the_operator_calls_it() -> None:
+    fake = FakeTransport()
+    fake.add("2018-zmumu", DONE)
+    assert f"ConfigMap {names.run_log(session('2018-zmumu'))}, which" in af(fake, "logs", "2018-zmumu").stderr
+    fake.tail = "a\n"
+    assert af(fake, "logs", "2018-zmumu").stdout == "a\n"
+    asked = {r.path.rpartition("/")[2] for r in fake.requests if "/configmaps/" in r.path}
+    assert asked == {names.run_log(session("2018-zmumu"))}
 
 
 @pytest.mark.parametrize(("found", "said"), [(None, "no operator"), (STARTING, "waiting for Dask")])

@@ -19,8 +19,10 @@ from af_client.errors import BadInput, NotReady, from_response
 from af_client.opening import OpenNotebook
 from af_client.sessions import Sessions
 from af_kube.request import Request
+from af_operator import names
 from tests.support.fake_kubelet import FakeKubelet, kubelet
 from tests.support.fake_transport import FakeTransport, condition, status
+from tests.support.objects import session
 
 SECRETS = {"lab-notebook": {"JUPYTER_TOKEN": base64.b64encode(b"s3cret").decode()}}
 URL = "http://lab-notebook.physics.svc.cluster.local:8888/user/al%40ce/lab/"
@@ -103,6 +105,20 @@ def test_it_uses_the_rights_of_the_sessions_role_and_no_others(pod: FakeKubelet,
     assert core == {("GET", f"{base}/secrets/lab-notebook"), ("GET", f"{base}/pods/lab-notebook-0/portforward")}
     assert {r.verb for r in fake.requests} == {"GET"}
     assert {r.query["ports"] for r in fake.requests if r.path.endswith("/portforward")} == {"8888"}
+    assert used
+
+
+def test_what_is_opened_is_called_as_the_operator_calls_it(pod: FakeKubelet, used: list[OpenNotebook]) -> None:
+    fake, child = transport(pod), session("lab.2018")
+    fake.objects["lab.2018"] = {
+        **fake.objects["lab"],
+        "metadata": {**fake.objects["lab"]["metadata"], "name": "lab.2018"},
+    }
+    fake.secrets = {names.notebook(child): SECRETS["lab-notebook"]}
+    result = CliRunner().invoke(cli, ["open", "lab.2018"], obj=fake)
+    assert result.exit_code == 0, result.stderr
+    pods = {r.path.rpartition("/")[0].rpartition("/")[2] for r in fake.requests if r.path.endswith("/portforward")}
+    assert pods == {names.notebook_pod(child)}
     assert used
 
 

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af_client.hub import names as hub_names
-from af_operator import names
+from af_client.hub import names
 from af_operator.api.common import NAME
 from af_operator.api.session import SERVER_NAME
-from tests.support.objects import session as a_session
 
 UGLY = [
     ("alice", ""),
@@ -54,19 +52,19 @@ UGLY = [
 
 def test_every_name_is_one_that_the_api_server_takes() -> None:
     for user, server in UGLY:
-        for name in hub_names.session_names(user, server):
+        for name in names.session_names(user, server):
             assert len(name) <= 40
             assert re.fullmatch(NAME, name), name
 
 
 def test_no_two_servers_share_a_name() -> None:
     for one, other in combinations(UGLY, 2):
-        assert not set(hub_names.session_names(*one)) & set(hub_names.session_names(*other)), (one, other)
+        assert not set(names.session_names(*one)) & set(names.session_names(*other)), (one, other)
 
 
 def test_what_is_simple_stays_readable() -> None:
-    assert hub_names.session_names("alice", "zmumu")[0] == "alice-zmumu"
-    assert hub_names.session_names("alice", "")[0] == "alice"
+    assert names.session_names("alice", "zmumu")[0] == "alice-zmumu"
+    assert names.session_names("alice", "")[0] == "alice"
 
 
 ANY = st.text(max_size=60)
@@ -76,11 +74,11 @@ NEAR = st.text(alphabet="ab-1.", max_size=8)
 
 @given(st.tuples(ANY | NEAR, ANY | NEAR), st.tuples(ANY | NEAR, ANY | NEAR))
 def test_no_two_servers_share_a_name_whatever_they_are_called(one: tuple[str, str], other: tuple[str, str]) -> None:
-    found = hub_names.session_names(*one)
+    found = names.session_names(*one)
     assert all(len(name) <= 40 and re.fullmatch(NAME, name) for name in found)
-    assert found == hub_names.session_names(*one)
+    assert found == names.session_names(*one)
     if one != other:
-        assert not set(found) & set(hub_names.session_names(*other))
+        assert not set(found) & set(names.session_names(*other))
 
 
 @pytest.mark.parametrize(
@@ -93,25 +91,17 @@ def test_no_two_servers_share_a_name_whatever_they_are_called(one: tuple[str, st
     ],
 )
 def test_namespace(template: str, user: str, group: str, expected: str) -> None:
-    found = hub_names.namespace(template, user, group)
+    found = names.namespace(template, user, group)
     assert found == expected
 
 
 @given(ANY)
 def test_namespaces_are_labels_of_at_most_63(user: str) -> None:
-    found = hub_names.namespace("team-{username}-x", user, "")
+    found = names.namespace("team-{username}-x", user, "")
     assert len(found) <= 63
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", found)
 
 
 @given(ANY)
 def test_server_names_are_those_of_the_crd(name: str) -> None:
-    assert bool(hub_names.SERVER_NAME.fullmatch(name)) == bool(re.fullmatch(SERVER_NAME, name))
-
-
-@given(st.from_regex(NAME, fullmatch=True).filter(lambda name: len(name) <= 40))
-def test_children_are_called_as_the_operator_calls_them(name: str) -> None:
-    session = a_session(name=name)
-    assert hub_names.notebook(name) == names.notebook(session)
-    assert hub_names.hub_secret(name) == names.notebook_hub_secret(session)
-    assert hub_names.notebook_url(session.namespace, name) == names.notebook_url(session)
+    assert bool(names.SERVER_NAME.fullmatch(name)) == bool(re.fullmatch(SERVER_NAME, name))

@@ -1,0 +1,73 @@
+"""What the children of a session are called: the names that the operator gives and the client looks for. Pure.
+
+Both ask here, and neither formats such a name itself: a session may be called ``2018-zmumu`` or ``lab.2018``, but a
+child's name is a DNS label that begins with a letter, of at most 63 characters. What does not fit is cut and gets eight
+hex digits of its full text, so that no two share one. Imports nobody: it is in every image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+MAX_NAME = 63
+NOTEBOOK_PORT = 8888
+RUN_CONTAINER = "run"
+
+_SAFE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+def fit(text: str, limit: int = MAX_NAME) -> str:
+    """Return `text` if it is a safe name of at most `limit` characters, else a cut of it and a hash."""
+    if len(text) <= limit and _SAFE.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{stem(text, limit - 9)}-{digest}"
+
+
+def stem(text: str, limit: int) -> str:
+    """Return what a name can keep of `text`, for a hash to follow: at most `limit` characters."""
+    found = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    found = found if found[:1].isalpha() else f"s-{found}"
+    return found[:limit].rstrip("-")
+
+
+def label_value(text: str) -> str:
+    """Return `text` if it is a label value, else a safe form of it with a hash."""
+    return text if _LABEL_VALUE.fullmatch(text) else fit(text)
+
+
+def child(session: str, suffix: str, limit: int = MAX_NAME) -> str:
+    """Return the name of a child object: <session>-<suffix>."""
+    return fit(f"{session}-{suffix}", limit)
+
+
+def run_log(session: str) -> str:
+    """Return the name of the ConfigMap that keeps the last lines of the run's log."""
+    return child(session, "run-log")
+
+
+def notebook(session: str) -> str:
+    """Return the name of the notebook's StatefulSet, Service, Secret, Role and RoleBinding; its pod is <name>-0."""
+    return child(session, "notebook", 52)  # a StatefulSet's pods carry <name>-<10 characters> as a label
+
+
+def notebook_pod(session: str) -> str:
+    """Return the name of the notebook's one pod."""
+    return f"{notebook(session)}-0"
+
+
+def notebook_url(session: str, namespace: str) -> str:
+    """Return the URL of the notebook's Service, without the path."""
+    return f"http://{notebook(session)}.{namespace}.svc.cluster.local:{NOTEBOOK_PORT}"
+
+
+def hub_secret(session: str) -> str:
+    """Return the name of the Secret in which JupyterHub's spawner puts the environment; made by it alone."""
+    return child(session, "hub")
+
+
+def hub_server(session: str, wanted: str | None) -> str:
+    """Return the name of the JupyterHub server that shows the session; empty is the user's default one."""
+    return session if wanted is None else wanted
