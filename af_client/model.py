@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -75,6 +76,9 @@ class Session:
     pools: tuple[Pool, ...]
     run: Run
     endpoints: Mapping[str, str]
+    """Name -> URL, of all components; ``component/name`` where several call one the same."""
+    last_activity: datetime | None
+    """When its user, a run or a task last did something, as far as the operator knows."""
     created: datetime | None
     body: Body = field(repr=False, compare=False)
 
@@ -85,7 +89,6 @@ class Session:
         status = body.get("status") or {}
         if status.get("observedGeneration", 0) < meta.get("generation", 0):
             status = {}
-        created = meta.get("creationTimestamp")
         return cls(
             name=meta["name"],
             namespace=meta.get("namespace", ""),
@@ -97,8 +100,9 @@ class Session:
             conditions=tuple(_condition(c) for c in status.get("conditions", [])),
             pools=_pools(status.get("components") or {}),
             run=_run(status.get("run") or {}),
-            endpoints=dict(status.get("endpoints") or {}),
-            created=datetime.fromisoformat(created) if created else None,
+            endpoints=_endpoints(status),
+            last_activity=_time(status.get("lastActivity")),
+            created=_time(meta.get("creationTimestamp")),
             body=body,
         )
 
@@ -164,6 +168,19 @@ def _pools(components: Body) -> tuple[Pool, ...]:
         for component, entry in sorted(components.items())
         for name, pool in sorted((entry.get("pools") or {}).items())
     )
+
+
+def _endpoints(status: Body) -> dict[str, str]:
+    components = sorted((status.get("components") or {}).items())
+    told = [(component, *each) for component, entry in components for each in (entry.get("endpoints") or {}).items()]
+    often = Counter(name for _, name, _ in told)
+    # Operators before components had their own say them at the top.
+    found = dict(status.get("endpoints") or {})
+    return found | {f"{component}/{name}" if often[name] > 1 else name: url for component, name, url in told}
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _run(entry: Body) -> Run:

@@ -20,6 +20,7 @@ from af_client.errors import BadInput, Expired, Forbidden, NotFound, TimedOut, U
 from af_client.forward import Say
 from af_client.model import API_VERSION, KIND, PLURAL, Session
 from af_client.opening import OpenNotebook, openable
+from af_client.pools import find
 from af_client.results import RemoteResults
 from af_client.storage import StoredFile
 from af_client.transport import Cluster, Transport
@@ -90,27 +91,25 @@ class Sessions:
         return self._patch(name, {"spec": {"suspend": False}})
 
     def scale(self, name: str, pool: str, least: int, most: int | None = None) -> Session:
-        """Give a Dask pool another number of workers: exactly `least`, or between both, as its tasks ask.
+        """Give a pool another number of workers: exactly `least`, or between both, as its tasks ask.
 
         The session goes on computing meanwhile; workers go without losing results.
+
+        Parameters
+        ----------
+        pool
+            ``cpu``, or ``dask/cpu`` where several components have one of that name.
 
         Raises
         ------
         BadInput
-            It has no such pool.
+            It has no such pool, or several.
         """
-        session = self.get(name)
-        pools = [each["name"] for each in (session.body["spec"].get("dask") or {}).get("pools", ())]
-        if pool not in pools:
-            raise BadInput(f"session {name} has no pool {pool!r}; its pools: {', '.join(pools) or 'none'}")
-        path = f"/spec/dask/pools/{pools.index(pool)}"
+        found = find(self.get(name), pool)
+        workers = {"min": least, "max": least if most is None else most}
         patch = [
-            {"op": "test", "path": f"{path}/name", "value": pool},  # somebody may have removed another one meanwhile
-            {
-                "op": "replace",
-                "path": f"{path}/workers",
-                "value": {"min": least, "max": least if most is None else most},
-            },
+            {"op": "test", "path": f"{found.path}/name", "value": found.name},  # others may have changed the list since
+            {"op": "replace", "path": f"{found.path}/workers", "value": workers},
         ]
         return self._patch(name, patch, "application/json-patch+json")
 

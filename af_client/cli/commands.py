@@ -25,6 +25,7 @@ from af_client.errors import BadInput, Forbidden, NotFound, ResultsError, TimedO
 from af_client.follow import Follower, LogLine, Notice
 from af_client.model import Session
 from af_client.opening import openable
+from af_client.pools import find
 from af_client.progress import age, explain, parts, size
 from af_client.sessions import Sessions
 from af_names import run_log
@@ -146,6 +147,8 @@ def status(ctx: click.Context, namespace: str | None, context: str | None, outpu
     for condition in () if session.ended else parts(session):
         mark = "ok" if condition.status else "--"
         click.echo(f"  {mark} {condition.type:<14} {condition.reason}")
+    if session.last_activity:
+        click.echo(f"  last active {age(session.last_activity, datetime.now(UTC))} ago")
 
 
 @cli.command()
@@ -270,26 +273,27 @@ def _await(sessions: Sessions, follower: Follower, screen: Screen, late: str) ->
 
 @cli.command()
 @click.argument("name")
-@click.argument("pool")
+@click.argument("pool", metavar="[COMPONENT/]POOL")
 @click.argument("workers", type=Workers(), metavar="N|MIN..MAX")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the pool has its workers.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Longest time to wait.")
 @common
 @click.pass_context
 def scale(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
-    """Give a Dask pool of a session another number of workers, while it computes.
+    """Give a pool of a session another number of workers, while it computes.
 
     N is a fixed number; MIN..MAX makes the pool elastic: as many as its tasks ask for. Workers that go have their
-    results copied to others first.
+    results copied to others first. COMPONENT is needed where several have a POOL of that name.
 
     \b
     Examples:
       af scale zmumu-x7k2p cpu 8
+      af scale zmumu-x7k2p dask/cpu 8
       af scale zmumu-x7k2p gpu 0..2
     """
     sessions, name = connect(ctx, namespace, context), options["name"]
-    resize = Resize(options["pool"], *options["workers"])
-    session = sessions.scale(name, resize.pool, resize.least, resize.most)
+    session = sessions.scale(name, options["pool"], *options["workers"])
+    resize = Resize(find(session, options["pool"]), *options["workers"])
     if not options["wait"]:
         _changed(session, output, f"{resize}; `af status {name}` says how far it is")
         return

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from af_client.errors import NotAccepted
 from af_client.model import Session
+from af_client.pools import PoolRef
 
 
 @dataclass(frozen=True)
 class Resize:
     """A pool with its new size: exactly `least` workers, or as its tasks ask up to `most`."""
 
-    pool: str
+    pool: PoolRef
     least: int
     most: int
 
@@ -25,9 +26,8 @@ class Resize:
         """Return whether nothing more is to come: the pool has its size, or will not get it as things are."""
         if session.suspended or session.ended or self._refusal(session):
             return True
-        return any(
-            p.name == self.pool and self.least <= p.desired <= self.most and p.ready == p.desired for p in session.pools
-        )
+        pools = (p for p in session.pools if (p.component, p.name) == (self.pool.component, self.pool.name))
+        return any(self.least <= p.desired <= self.most and p.ready == p.desired for p in pools)
 
     def result(self, session: Session) -> str:
         """Return what has come of it.

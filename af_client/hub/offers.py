@@ -32,7 +32,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Pool:
-    """A node pool on which Dask workers may be had, at most `most` of them."""
+    """A node pool on which workers may be had, at most `most` of them."""
 
     name: str
     gpu: bool

@@ -22,6 +22,7 @@ import jinja2
 from af_client.errors import BadInput
 from af_client.hub.offers import Offer, Pool
 from af_client.model import Session
+from af_client.pools import sections
 
 Options = Mapping[str, Any]
 Fields = Mapping[str, Sequence[str]]
@@ -34,6 +35,8 @@ PREFIX = ":"
 """Between a profile's name and a field that is of this profile only."""
 MAX_SHOWN = 60
 MAX_POOLS = 8
+ENGINE = "dask"
+"""What the form's pools compute with; a session that others made may have pools of any engine."""
 
 
 class BadOption(BadInput):
@@ -95,7 +98,7 @@ def spec(options: Any, offers: Sequence[Offer], default: str) -> dict[str, Any]:
     if (size := options.get("size")) is not None:
         chosen["notebook"]["size"] = _one_of("size", size, [s.name for s in offer.sizes])
     if pools := _pools(options.get("pools") or {}, offer):
-        chosen["dask"] = {"pools": pools}
+        chosen[ENGINE] = {"pools": pools}
     if cache := _xcache(options.get("xcache"), offer):
         chosen["xcache"] = cache
     return chosen
@@ -198,12 +201,15 @@ def render(offers: Sequence[Offer], default: str, chosen: Options) -> str:
 def render_existing(session: Session) -> str:
     """Return what stands in the form's place for a server that exists: its session comes back as it was."""
     body = session.body["spec"]
-    pools: list[dict[str, Any]] = (body.get("dask") or {}).get("pools", [])
+    pools = ((component, pool) for component, found in sections(body).items() for pool in found)
     lines: list[tuple[str, str]] = [
         ("Profile", body.get("profile", "")),
         ("Image", body.get("image", "")),
         ("Notebook", (body.get("notebook") or {}).get("size", "")),
-        *((f"Dask workers on {p['nodePool']}", f"at most {p['workers']['max']}") for p in pools),
+        *(
+            (f"{component.capitalize()} workers on {p['nodePool']}", f"at most {p['workers']['max']}")
+            for component, p in pools
+        ),
         ("Data cache", (body.get("xcache") or {}).get("placement", "")),
     ]
     shown = [(term, value or "default") for term, value in lines if value or term in ("Image", "Notebook")]

@@ -1,11 +1,12 @@
 """The session that this code runs in, for notebooks and runs.
 
-Pods of a session have no rights in Kubernetes; what can be said from inside is said to the session's own scheduler,
-within what the session's spec allows.
+Pods of a session have no rights in Kubernetes; what can be said from inside is said to the agent in the session's own
+engine, such as Dask's scheduler, within what the session's spec allows.
 
 >>> from af_client.here import session
 >>> session.scale("gpu", 2)      # now, whatever the tasks ask for
 >>> session.scale("gpu", None)   # as the tasks ask for again
+>>> session.scale("dask/gpu", 2) # where the session has other engines too
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from af_client.errors import BadInput, Unreachable
+from af_client.pod import engines
 
-DASHBOARD_PORT = 8787
 SECONDS = 10.0
 
 
@@ -41,35 +41,53 @@ class Here:
 
         They come and go within `workers.min` and `workers.max` of the session's spec, and go without losing results.
 
+        Parameters
+        ----------
+        pool
+            ``gpu``, or ``dask/gpu`` where the session has more engines than one.
+
         Raises
         ------
         BadInput
-            There is no such elastic pool, or this is no session with Dask.
+            There is no such elastic pool, or this is no session with pools.
         Unreachable
-            The scheduler does not answer.
+            The engine does not answer.
         """
-        address = self.environ.get("DASK_SCHEDULER_ADDRESS")
-        if not address:
-            raise BadInput("this is not inside a session with Dask: `af scale NAME POOL N` changes one from outside")
-        url = f"http://{urlsplit(address).hostname}:{DASHBOARD_PORT}/af/v1/scale"
-        body = json.dumps({"pool": pool, "workers": workers}).encode()
-        try:
-            # Without the proxies of the environment: the scheduler is in the cluster.
-            with build_opener(ProxyHandler({})).open(
-                Request(url, body, {"Content-Type": "application/json"}), timeout=SECONDS
-            ):
-                return
-        except HTTPError as error:
-            raise BadInput(_message(error)) from error
-        except (URLError, OSError) as error:
-            raise Unreachable(f"the Dask scheduler at {url} does not answer: {error}") from error
+        asked, _, name = pool.rpartition("/")
+        component, url = self._agent(asked, name)
+        _tell(component, url, {"pool": name, "workers": workers})
+
+    def _agent(self, asked: str, pool: str) -> tuple[str, str]:
+        agents = engines.agents(self.environ)
+        if not agents:
+            raise BadInput("this is not inside a session with pools: `af scale NAME POOL N` changes one from outside")
+        if not asked and len(agents) > 1:
+            listed = " or ".join(f"{each}/{pool}" for each in agents)
+            raise BadInput(f"this session has several engines, so whose pool {pool!r} is must be said: write {listed}")
+        if asked and asked not in agents:
+            raise BadInput(f"this session has no {asked!r} with elastic pools; it has: {', '.join(agents)}")
+        component = asked or next(iter(agents))
+        return component, agents[component]
 
 
-def _message(error: HTTPError) -> str:
+def _tell(component: str, url: str, wish: Mapping[str, object]) -> None:
+    body = json.dumps(wish).encode()
+    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - the URL is of ``engines``
+    try:
+        # Without the proxies of the environment: the engine is in the cluster.
+        with build_opener(ProxyHandler({})).open(request, timeout=SECONDS):
+            return
+    except HTTPError as error:
+        raise BadInput(_message(component, error)) from error
+    except (URLError, OSError) as error:
+        raise Unreachable(f"the agent of {component} at {url} does not answer: {error}") from error
+
+
+def _message(component: str, error: HTTPError) -> str:
     try:
         return str(json.loads(error.read())["error"])
     except (ValueError, KeyError, TypeError):
-        return f"the Dask scheduler answers {error.code}: its Dask was made by an older operator"
+        return f"the agent of {component} answers {error.code}: it was made by an older operator"
 
 
 session = Here(os.environ)

@@ -31,9 +31,8 @@ from jupyterhub.singleuser.extension import (
 from jupyterlab.commands import get_app_dir
 from jupyterlab.labapp import LabApp
 
+from af_client.pod.engines import DASHBOARD_PORT, dask_host
 from af_names import NOTEBOOK_PORT
-
-DASHBOARD_PORT = 8787
 
 
 def main() -> None:
@@ -51,14 +50,9 @@ def base_url(env: Mapping[str, str]) -> str:
     return env.get("JUPYTERHUB_SERVICE_PREFIX") or env.get("AF_BASE_URL") or "/"
 
 
-def scheduler_host(env: Mapping[str, str]) -> str | None:
-    """Return the host of the session's Dask scheduler, None for a session without Dask."""
-    return urlsplit(env.get("DASK_SCHEDULER_ADDRESS", "")).hostname
-
-
 def dashboard_path(env: Mapping[str, str]) -> str | None:
     """Return the path under which this server, and its login, shows the session's Dask dashboard."""
-    host = scheduler_host(env)
+    host = dask_host(env)
     return f"{base_url(env)}proxy/{host}:{DASHBOARD_PORT}" if host else None
 
 
@@ -99,7 +93,7 @@ def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ())
 
     What is `given` is taken as it is, and instead of ours.
     """
-    hosts = ["localhost", "127.0.0.1", *filter(None, [scheduler_host(env)])]
+    hosts = ["localhost", "127.0.0.1", *filter(None, [dask_host(env)])]
     home = Path(env.get("HOME") or Path.cwd())
     traits = {
         "ServerApp.ip": "0.0.0.0",  # noqa: S104 (a pod's own addresses)

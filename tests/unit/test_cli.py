@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from af_client import follow, sessions, storage
 from af_client.cli import running
 from af_client.cli.commands import cli
-from af_client.errors import Unreachable, from_response
+from af_client.errors import from_response
 from af_client.follow import Follower
 from af_client.storage import Storage
-from af_operator import names
 from tests.support.fake_transport import FakeTransport, Script, condition, status
-from tests.support.objects import session
 
 ROOT = Path(__file__).parents[2]
 URL = "memory://results/physics/z-1"
@@ -339,6 +338,15 @@ def test_what_is_suggested_goes_to_the_same_place() -> None:
     assert "af resume z" in af(fake, "status", "z").stdout
 
 
+def test_status_says_when_the_session_was_last_active() -> None:
+    fake = FakeTransport()
+    then = datetime.now(UTC) - timedelta(hours=3)
+    fake.add("z", RUNNING | {"lastActivity": then.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    fake.add("y", RUNNING)
+    assert "last active 3h ago" in af(fake, "status", "z").stdout
+    assert "last active" not in af(fake, "status", "y").stdout
+
+
 def test_suspend_resume_delete() -> None:
     fake = FakeTransport()
     fake.add("z", RUNNING)
@@ -347,52 +355,6 @@ def test_suspend_resume_delete() -> None:
     assert json.loads(af(fake, "resume", "z", "--output", "json").stdout)["spec"]["suspend"] is False
     assert json.loads(af(fake, "delete", "z", "--yes", "--output", "json").stdout)["deleted"] == "z"
     assert fake.objects == {}
-
-
-def logged(found: dict[str, Any] | None, log: Script | None, *args: str, tail: str = "") -> Result:
-    fake = FakeTransport([[DONE]], {"p1": [log]} if log is not None else {})
-    fake.add("z", found)
-    fake.tail = tail
-    return af(fake, "logs", "z", *args)
-
-
-@pytest.mark.parametrize("args", [[], ["-f"]])
-@pytest.mark.parametrize("found", [RUNNING, DONE])
-def test_logs(found: dict[str, Any], args: list[str]) -> None:
-    assert logged(found, ["t1 a", "t2  b ", "t3 "], *args).stdout == "a\n b \n\n"
-
-
-def test_logs_for_programs() -> None:
-    assert logged(DONE, ["t1 größe"], "--output", "json").stdout == '{"line": "größe"}\n'
-
-
-def test_logs_of_a_pod_that_is_gone() -> None:
-    assert logged(DONE, None, "--tail", "1", tail="a\nb\n").stdout == "b\n"
-    assert logged(DONE, None, "--tail", "0", tail="a\nb\n").stdout == ""
-    result = logged(DONE, None)
-    assert result.exit_code == 1
-    assert "its last lines are in ConfigMap z-run-log, which cannot be read" in result.stderr
-
-
-def test_the_kept_log_is_called_as_the_operator_calls_it() -> None:
-    fake = FakeTransport()
-    fake.add("2018-zmumu", DONE)
-    assert f"ConfigMap {names.run_log(session('2018-zmumu'))}, which" in af(fake, "logs", "2018-zmumu").stderr
-    fake.tail = "a\n"
-    assert af(fake, "logs", "2018-zmumu").stdout == "a\n"
-    asked = {r.path.rpartition("/")[2] for r in fake.requests if "/configmaps/" in r.path}
-    assert asked == {names.run_log(session("2018-zmumu"))}
-
-
-@pytest.mark.parametrize(("found", "said"), [(None, "no operator"), (STARTING, "waiting for Dask")])
-def test_logs_of_a_run_that_has_not_started(found: dict[str, Any] | None, said: str) -> None:
-    result = logged(found, None)
-    assert result.exit_code == 1
-    assert said in result.stderr
-
-
-def test_logs_when_the_connection_breaks() -> None:
-    assert logged(DONE, [Unreachable("the API server does not answer")]).exit_code == 1
 
 
 def test_results() -> None:

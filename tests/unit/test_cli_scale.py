@@ -13,6 +13,8 @@ from af_client.cli.commands import cli
 from tests.support.fake_transport import FakeTransport, condition, status
 
 SPEC = {"pools": [{"name": "cpu", "workers": {"max": 2}}, {"name": "gpu", "workers": {"max": 1}}]}
+BOTH = {"pools": [{"name": "cpu", "workers": {"max": 3}}, {"name": "mem", "workers": {"max": 1}}]}
+"""Pools of an engine that the client has never heard of."""
 OVER = "dask pool 'gpu': 4 workers is over the limit of profile 'default': at most 2"
 
 
@@ -40,7 +42,7 @@ def fake() -> FakeTransport:
 @pytest.mark.parametrize(("asked", "workers"), [("4", (4, 4)), ("0..2", (0, 2)), ("0", (0, 0))])
 def test_the_pool_is_edited_and_no_other(fake: FakeTransport, asked: str, workers: tuple[int, int]) -> None:
     done = af(fake, "z", "gpu", asked, "--no-wait")
-    assert "pool gpu" in done.stdout
+    assert "pool dask/gpu" in done.stdout
     assert "`af status z` says how far it is" in done.stdout
     cpu, gpu = fake.objects["z"]["spec"]["dask"]["pools"]
     assert gpu["workers"] == dict(zip(("min", "max"), workers, strict=True))
@@ -50,7 +52,7 @@ def test_the_pool_is_edited_and_no_other(fake: FakeTransport, asked: str, worker
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("z", "tpu", "1"), "its pools: cpu, gpu"),
+        (("z", "tpu", "1"), "its pools: dask/cpu, dask/gpu"),
         (("z", "cpu", "many"), "neither a number nor a range"),
         (("z", "cpu", "3..1"), "the smaller number first"),
         (("z", "cpu", "1.5"), "neither a number"),
@@ -64,12 +66,60 @@ def test_wrong_input_changes_nothing(fake: FakeTransport, arguments: tuple[str, 
     assert fake.objects["z"]["spec"]["dask"] == SPEC
 
 
+@pytest.fixture
+def two(fake: FakeTransport) -> FakeTransport:
+    """Return the same session with a second engine."""
+    fake.objects["z"]["spec"] |= {"quark": deepcopy(BOTH), "env": [{"name": "pools", "value": "x"}]}
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("pool", "component", "position"),
+    [("gpu", "dask", 1), ("mem", "quark", 1), ("quark/cpu", "quark", 0), ("dask/cpu", "dask", 0)],
+)
+def test_a_pool_is_found_whatever_computes_in_it(two: FakeTransport, pool: str, component: str, position: int) -> None:
+    before = deepcopy(two.objects["z"]["spec"])
+    done = af(two, "z", pool, "4", "--no-wait")
+    assert done.exit_code == 0, done.stderr
+    before[component]["pools"][position]["workers"] = {"min": 4, "max": 4}
+    assert two.objects["z"]["spec"] == before
+    assert f"pool {component}/{pool.rpartition('/')[2]}: 4 workers" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        ("cpu", "several pools 'cpu': write dask/cpu or quark/cpu"),
+        ("tpu", "no pool 'tpu'; its pools: dask/cpu, dask/gpu, quark/cpu, quark/mem"),
+        ("quark/gpu", "no pool 'quark/gpu'; its pools: dask/cpu,"),
+        ("lepton/cpu", "no pool 'lepton/cpu'"),
+    ],
+)
+def test_a_pool_that_could_be_another_is_not_guessed(two: FakeTransport, pool: str, words: str) -> None:
+    done = af(two, "z", pool, "4")
+    assert (done.exit_code, words in done.stderr) == (2, True), done.stderr
+    assert {r.verb for r in two.requests} == {"GET"}
+
+
+def test_the_pool_of_the_other_engine_is_not_waited_for(two: FakeTransport) -> None:
+    def sizes(dask: int, quark: int) -> dict[str, Any]:
+        each = {"dask": dask, "quark": quark}
+        return status(
+            "Ready", components={name: {"pools": {"cpu": {"ready": n, "desired": 2}}} for name, n in each.items()}
+        )
+
+    two.script = [[sizes(2, 0), sizes(2, 1), sizes(2, 2)]]
+    done = af(two, "z", "quark/cpu", "2")
+    assert "quark pool cpu: 1 of 2 workers" in done.stderr
+    assert done.stdout == "session z pool quark/cpu: 2 workers\n"
+
+
 def test_it_is_shown_until_the_pool_has_its_size(fake: FakeTransport) -> None:
     fake.script = [[of_gpu(1, 1), of_gpu(1, 2), of_gpu(2, 2)]]
     done = af(fake, "z", "gpu", "2")
     assert done.exit_code == 0, done.stderr
     assert "dask pool gpu: 1 of 2 workers" in done.stderr
-    assert done.stdout == "session z pool gpu: 2 workers\n"
+    assert done.stdout == "session z pool dask/gpu: 2 workers\n"
 
 
 def test_workers_that_still_go_are_waited_for(fake: FakeTransport) -> None:

@@ -162,6 +162,19 @@ def test_when_waiting_ends(found: dict[str, Any] | None, mode: str, arrived: boo
     assert session(found, mode).arrived is arrived
 
 
+def test_endpoints_are_found_where_the_operator_says_them() -> None:
+    of_components = {"notebook": {"endpoints": LAB}, "dask": {"endpoints": {"dask": "tcp://d", "ui": "http://d"}}}
+    assert session(status("Ready", components=of_components)).endpoints == LAB | {"dask": "tcp://d", "ui": "http://d"}
+    of_components["quark"] = {"endpoints": {"ui": "http://q"}}
+    found = session(status("Ready", components=of_components, endpoints=LAB | {"dask": "tcp://d"})).endpoints
+    assert found == LAB | {"dask": "tcp://d", "dask/ui": "http://d", "quark/ui": "http://q"}
+
+
+def test_a_notebook_of_its_component_is_ready() -> None:
+    found = status("Ready", NOTEBOOK, components={"notebook": {"endpoints": LAB}})
+    assert session(found, mode="Interactive").notebook_ready
+
+
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")])
 def test_size(count: int, text: str) -> None:
     assert size(count) == text

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from af_client.errors import BadInput, Unreachable
-from af_client.pod import here
+from af_client.pod import engines
 from af_client.pod.here import Here
 
 
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
     with Scheduler() as found:
-        monkeypatch.setattr(here, "DASHBOARD_PORT", found.server_port)
+        monkeypatch.setattr(engines, "DASHBOARD_PORT", found.server_port)
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield found
@@ -57,6 +57,22 @@ def test_scale(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scheduler.told == [("/af/v1/scale", each) for each in asked]
 
 
+def test_one_engine_may_be_named(scheduler: Scheduler) -> None:
+    INSIDE.scale("dask/gpu", 2)
+    assert scheduler.told == [("/af/v1/scale", {"pool": "gpu", "workers": 2})]
+    with pytest.raises(BadInput, match="no 'quark' with elastic pools; it has: dask"):
+        INSIDE.scale("quark/gpu", 2)
+
+
+def test_of_two_engines_one_must_be_named(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engines.AGENTS, "quark", lambda environ: environ.get("QUARK"))
+    both = Here({**INSIDE.environ, "QUARK": f"http://127.0.0.1:{scheduler.server_port}/quark"})
+    with pytest.raises(BadInput, match="write dask/gpu or quark/gpu"):
+        both.scale("gpu", 2)
+    both.scale("quark/gpu", 2)
+    assert scheduler.told == [("/quark", {"pool": "gpu", "workers": 2})]
+
+
 def test_a_pool_that_is_not_elastic(scheduler: Scheduler) -> None:
     with pytest.raises(BadInput, match="not elastic"):
         INSIDE.scale("cpu", 2)
@@ -68,6 +84,6 @@ def test_outside_of_a_session() -> None:
 
 
 def test_a_scheduler_that_is_away(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(here, "DASHBOARD_PORT", 1)
+    monkeypatch.setattr(engines, "DASHBOARD_PORT", 1)
     with pytest.raises(Unreachable, match="does not answer"):
         INSIDE.scale("gpu", 2)

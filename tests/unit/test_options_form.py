@@ -274,11 +274,12 @@ def test_a_server_that_exists_says_what_it_is() -> None:
             "profile": "default",
             "notebook": {"size": "<b>"},
             "dask": {"pools": [{"name": "cpu", "nodePool": "cpu", "workers": {"max": 3}}]},
+            "quark": {"pools": [{"name": "mem", "nodePool": "large", "workers": {"max": 5}}]},
         },
     }
     html = options_form.render_existing(Session.parse(body))
+    assert re.search(r"Dask workers on cpu.*at most 3.*Quark workers on large.*at most 5", html, re.DOTALL)
     assert "comes back as it was" in html
-    assert "at most 3" in html
     assert "<b>" not in html
     assert "<input" not in html
 

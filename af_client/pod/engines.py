@@ -1,0 +1,34 @@
+"""The engines of the session around this process, as they are found from inside: in the environment.
+
+An engine with elastic pools adds to ``AGENTS`` where it is told of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+Environ = Mapping[str, str]
+
+DASHBOARD_PORT = 8787
+"""Of Dask's scheduler; the agent in it is there too."""
+
+
+def dask_host(environ: Environ) -> str | None:
+    """Return the host of the session's Dask scheduler, None for a session without Dask."""
+    return urlsplit(environ.get("DASK_SCHEDULER_ADDRESS", "")).hostname
+
+
+def _dask_agent(environ: Environ) -> str | None:
+    host = dask_host(environ)
+    return f"http://{host}:{DASHBOARD_PORT}/af/v1/scale" if host else None
+
+
+AGENTS: dict[str, Callable[[Environ], str | None]] = {"dask": _dask_agent}
+"""Component -> the URL that takes ``{"pool": …, "workers": …}`` of it; None in a session without."""
+
+
+def agents(environ: Environ) -> dict[str, str]:
+    """Return component -> URL of those that this session has."""
+    found = {component: agent(environ) for component, agent in AGENTS.items()}
+    return {component: url for component, url in found.items() if url}
