@@ -1,27 +1,20 @@
 """Renders the chart with helm, as an installation would."""
 
-import os
-import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from local_cluster import binaries
-from local_cluster.progress import Progress
+from tests.support import chart
+from tests.support.chart import Objects, Values
 
 CHECKOUT = Path(__file__).parents[2]
-CHART = CHECKOUT / "helm" / "af-operator"
 NAMESPACE = "af-system"
 
-Values = Mapping[str, Any]
-Objects = list[dict[str, Any]]
 Render = Callable[[Values], Objects]
 
-DEFAULT: Values = {"image": {"operator": "registry.example.org/af-operator@sha256:0123"}}
+DEFAULT: Values = {"image": {"operator": chart.IMAGE}}
 EVERYTHING: Values = {
     "image": {
         **DEFAULT["image"],
@@ -88,43 +81,15 @@ EVERYTHING: Values = {
 
 
 @pytest.fixture(scope="session")
-def helm() -> str:
-    """The helm of the local cluster, another one on PATH, or one built now."""
-    linked = CHECKOUT / ".local" / "bin" / "helm"
-    if linked.exists():
-        return str(linked)
-    return shutil.which("helm") or str(binaries.ensure(Progress(), binaries.HELM)["helm"])
-
-
-@pytest.fixture(scope="session")
-def template(
-    helm: str, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Values], subprocess.CompletedProcess[str]]:
+def template() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``helm template`` with these values; what it says and how it ends is for the caller."""
-
-    def run(values: Values, *arguments: str) -> subprocess.CompletedProcess[str]:
-        file = tmp_path_factory.mktemp("values") / "values.yaml"
-        file.write_text(yaml.safe_dump(dict(values)))
-        command = [helm, "template", "af-operator", str(CHART), "--namespace", NAMESPACE, "--values", str(file)]
-        # Said here, or the helm that was built from source takes itself for one of Kubernetes 1.20.
-        command += ["--kube-version", "1.34.0", *arguments]
-        # No cluster: what is in reach of this machine must not change what is tested.
-        environment = os.environ | {"KUBECONFIG": os.devnull, "HELM_CACHE_HOME": str(file.parent)}
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
-
-    return run
+    return lambda values, *arguments: chart.template(values, NAMESPACE, *arguments)
 
 
 @pytest.fixture(scope="session")
-def render(template: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
+def render() -> Render:
     """Return the objects that the chart makes of these values."""
-
-    def run(values: Values) -> Objects:
-        done = template(values)
-        assert done.returncode == 0, done.stderr
-        return [found for found in yaml.safe_load_all(done.stdout) if found]
-
-    return run
+    return lambda values: chart.rendered(values, NAMESPACE)
 
 
 @pytest.fixture(scope="session")

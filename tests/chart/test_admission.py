@@ -8,7 +8,8 @@ from af_operator.components import shipped
 from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
 from .test_objects import named
 
-POLICIES = {"af-operator-session-user", "af-operator-session-children"}
+OF_THE_OPERATOR = {"af-operator-own-objects", "af-operator-own-pods", "af-operator-own-connections"}
+POLICIES = {"af-operator-session-user", "af-operator-session-children"} | OF_THE_OPERATOR
 OF_THE_HUB = "af-operator-hub-secrets"
 
 pytestmark = pytest.mark.timeout(600)
@@ -27,9 +28,13 @@ def test_policies_fail_closed_and_deny(default: Objects, everything: Objects) ->
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-def test_the_hubs_policy_is_about_the_hub_alone(everything: Objects) -> None:
-    spec = named(everything, "ValidatingAdmissionPolicy", OF_THE_HUB)["spec"]
-    account = named(everything, "Deployment", "hub")["spec"]["template"]["spec"]["serviceAccountName"]
+ABOUT = [(OF_THE_HUB, "hub"), *((name, "af-operator") for name in sorted(OF_THE_OPERATOR))]
+
+
+@pytest.mark.parametrize(("policy", "deployment"), ABOUT)
+def test_a_policy_about_one_account_is_about_it_alone(everything: Objects, policy: str, deployment: str) -> None:
+    spec = named(everything, "ValidatingAdmissionPolicy", policy)["spec"]
+    account = named(everything, "Deployment", deployment)["spec"]["template"]["spec"]["serviceAccountName"]
     [condition] = spec["matchConditions"]
     assert condition["expression"].endswith(f"== 'system:serviceaccount:{NAMESPACE}:{account}'")
 
@@ -48,6 +53,41 @@ def test_children_policy_covers_all_that_components_make(default: Objects) -> No
     assert made | {("", "pods"), ("apps", "replicasets")} <= covered
     assert all(sorted(r["operations"]) == ["CREATE", "UPDATE"] for r in rules)
     assert not any(resource == "events" or "*" in resource for _, resource in covered)
+
+
+def covered(objects: Objects, policy: str) -> dict[tuple[str, str], set[str]]:
+    """Return the operations that a policy judges, by group and resource."""
+    rules = named(objects, "ValidatingAdmissionPolicy", policy)["spec"]["matchConstraints"]["resourceRules"]
+    return {(g, r): set(rule["operations"]) for rule in rules for g in rule["apiGroups"] for r in rule["resources"]}
+
+
+def test_what_the_operator_may_write_is_bounded(default: Objects) -> None:
+    """Whatever a component will make one day: its own rights are the list."""
+    found = covered(default, "af-operator-own-objects")
+    rules = named(default, "ClusterRole", "af-operator-sessions")["rules"]
+    made = {(g, r) for rule in rules if "create" in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
+    assert {(g, r) for g, r in made if "/" not in r and r != "events"} | {("", "pods")} == set(found)
+    assert all(operations == {"CREATE", "UPDATE", "DELETE"} for operations in found.values())
+
+
+PODLESS = {"configmaps", "secrets", "services", "persistentvolumeclaims", "roles", "rolebindings"}
+
+
+def test_each_kind_that_pods_are_made_of_is_judged_as_a_pod(default: Objects) -> None:
+    """A kind that is neither here nor there is new: the policy has to be told where in it the pods stand."""
+    pods = covered(default, "af-operator-own-pods")
+    for group, resource in covered(default, "af-operator-own-objects"):
+        assert (resource in PODLESS) != bool({(group, resource), (group, "*")} & pods.keys()), resource
+
+
+def test_the_operator_writes_where_it_serves_sessions(default: Objects, everything: Objects) -> None:
+    def first(objects: Objects) -> str:
+        spec = named(objects, "ValidatingAdmissionPolicy", "af-operator-own-objects")["spec"]
+        found: str = spec["validations"][0]["expression"]
+        return found
+
+    assert first(default) == f"!request.namespace.startsWith('kube-') && request.namespace != '{NAMESPACE}'"
+    assert first(everything) == 'request.namespace in ["physics","detector"]'
 
 
 def test_children_policy_is_about_the_operators_labels(default: Objects) -> None:
@@ -72,5 +112,7 @@ def test_trusted_users(everything: Objects, render: Render) -> None:
 def test_policies_can_be_left_out(render: Render) -> None:
     for values in (DEFAULT, EVERYTHING):
         assert policies(render({**values, "admissionPolicies": {"enabled": False}})) == set()
-    only = render({**DEFAULT, "admissionPolicies": {"guardChildren": False}})
-    assert policies(only) == {"af-operator-session-user"}
+    unguarded = render({**DEFAULT, "admissionPolicies": {"guardChildren": False}})
+    assert policies(unguarded) == POLICIES - {"af-operator-session-children"}
+    unbounded = render({**DEFAULT, "admissionPolicies": {"boundOperator": False}})
+    assert policies(unbounded) == POLICIES - OF_THE_OPERATOR

@@ -11,8 +11,9 @@ from traitlets import import_item
 
 from af_client.hub.spawner import AnalysisSessionSpawner
 from af_operator.hub import SCOPES
+from tests.support.chart import CHART
 
-from .conftest import CHART, CHECKOUT, DEFAULT, NAMESPACE, Render
+from .conftest import CHECKOUT, DEFAULT, NAMESPACE, Render
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 HOW_TO = CHECKOUT / "docs" / "how-to"

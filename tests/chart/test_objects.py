@@ -7,7 +7,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from .conftest import CHART, DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
+from tests.support.chart import CHART
+
+from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
 
 OLDEST = "1.34"
 NEWEST = kubernetes_validate.latest_version()

@@ -8,8 +8,9 @@ import yaml
 
 from af_operator.components import shipped
 from af_operator.crdgen import operator_rules
+from tests.support.chart import CHART
 
-from .conftest import CHART, NAMESPACE, Objects
+from .conftest import NAMESPACE, Objects
 from .test_objects import named
 
 HERE = Path(__file__).parent

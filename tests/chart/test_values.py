@@ -10,7 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from .conftest import CHART, CHECKOUT, DEFAULT, EVERYTHING, Values
+from tests.support.chart import CHART
+
+from .conftest import CHECKOUT, DEFAULT, EVERYTHING, Values
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -59,6 +61,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"hub": {"external": {"token": "secret"}}}, "token"),
     ({"admissionPolicies": {"enable": True}}, "enable"),
     ({"admissionPolicies": {"trustedUsers": [""]}}, "trustedUsers"),
+    ({"admissionPolicies": {"boundOperator": "yes"}}, "boundOperator"),
 ]
 
 pytestmark = pytest.mark.timeout(600)

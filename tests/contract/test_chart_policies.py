@@ -16,6 +16,14 @@ from tests.contract.on_cluster import LABEL, USER, account, answer, create, refu
 
 SYSTEM = facility.SYSTEM_NAMESPACE
 ADMIN: tuple[str, ...] = ()
+UID = "11111111-2222-3333-4444-555555555555"
+OWNER = {
+    "apiVersion": "analysisfacility.io/v1alpha1",
+    "kind": "AnalysisSession",
+    "name": "s1",
+    "uid": UID,
+    "controller": True,
+}
 OPERATORS = [account(SYSTEM, "af-operator"), account(SYSTEM, "dask-operator")]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -90,7 +98,7 @@ def workload(namespace: str, kind: str) -> dict[str, Any]:
 def marked(body: dict[str, Any]) -> dict[str, Any]:
     """Return the object with a session's label on itself."""
     found = copy.deepcopy(body)
-    found["metadata"].setdefault("labels", {})[LABEL] = "11111111-2222-3333-4444-555555555555"
+    found["metadata"].setdefault("labels", {})[LABEL] = UID
     return found
 
 
@@ -99,7 +107,7 @@ def marked_pods(body: dict[str, Any]) -> dict[str, Any]:
     found = copy.deepcopy(body)
     spec = found["spec"]["jobTemplate"]["spec"] if found["kind"] == "CronJob" else found["spec"]
     marked(spec["template"])
-    spec["template"]["metadata"]["labels"][LABEL] = "11111111-2222-3333-4444-555555555555"
+    spec["template"]["metadata"]["labels"][LABEL] = UID
     return found
 
 
@@ -176,7 +184,7 @@ def test_a_mark_is_neither_added_nor_taken_away(kubectl: Kubectl, namespace: str
 def test_nobody_else_marks_a_home_volume(kubectl: Kubectl, namespace: str) -> None:
     editor, claim = account(namespace, "editor"), volume_claim(namespace)
     create(kubectl, editor, claim)
-    marked_claim = {**claim, "metadata": {**claim["metadata"], "labels": {USER: "alice"}}}
+    marked_claim = {**claim, "metadata": {**claim["metadata"], "name": "home-alice", "labels": {USER: "alice"}}}
     assert f"{USER} the volumes" in refused(lambda: create(kubectl, editor, marked_claim))
     create(kubectl, OPERATORS[0], marked_claim)
 
@@ -192,7 +200,9 @@ def test_the_operator_grants_no_right_that_it_lacks(kubectl: Kubectl, namespace:
 
 def test_the_operators_mark_what_they_make(kubectl: Kubectl, namespace: str) -> None:
     operator, dask = OPERATORS
-    create(kubectl, operator, marked(configmap(namespace)))
+    child = marked(configmap(namespace))
+    child["metadata"]["ownerReferences"] = [OWNER]
+    create(kubectl, operator, child)
     create(kubectl, dask, marked_pods(marked(workload(namespace, "Deployment"))))
 
 

@@ -1,0 +1,317 @@
+"""What the operator's account may make, change and delete: all that the golden cases have, and little else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from rich.console import Console
+
+from local_cluster.control_plane import ControlPlane, control_plane
+from local_cluster.progress import Progress
+from tests.support.bounded import LABEL, OWNER, SYSTEM, TENANT, UID, Body, Bounded, bounded, owned
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(300)]
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expected.yaml"))
+POLICY = "af-operator-own-objects"
+
+NAMESPACE = "writes nothing in namespace"
+OWNED = "makes nothing but what an AnalysisSession owns"
+KEPT = "puts no finalizer on anything"
+CHANGED = "changes nothing but what an AnalysisSession owns already"
+DELETED = "deletes nothing but what has the label"
+CLAIMS = "claims no volume but new ones for homes"
+SECRETS = "no Secret but those of type Opaque"
+SERVICES = "no Service but those of type ClusterIP"
+SELECTED = "selects no pods but those of the session"
+GRANTED = "grants nothing but to read Secrets"
+BOUND = "binds nothing but the Role of the RoleBinding's own name"
+
+
+def golden(case: str) -> list[Body]:
+    return list(yaml.safe_load_all((GOLDEN / case / "expected.yaml").read_text()))
+
+
+def one_of_each_kind() -> list[Body]:
+    return list({body["kind"]: body for case in CASES for body in golden(case)}.values())
+
+
+EACH = [pytest.param(body, id=body["kind"]) for body in one_of_each_kind()]
+OF_SESSIONS = [pytest.param(b, id=b["kind"]) for b in one_of_each_kind() if b["kind"] != "PersistentVolumeClaim"]
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[ControlPlane]:
+    with control_plane(Progress(Console(quiet=True))) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def plane(control: ControlPlane) -> Iterator[Bounded]:
+    with bounded(control, {}) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def named(control: ControlPlane, plane: Bounded) -> Iterator[Bounded]:
+    """A second release, which serves one namespace."""
+    with bounded(control, {"watchNamespaces": [TENANT]}, "af-named") as found:
+        yield found
+
+
+def changed(body: Body, *steps: tuple[str, Any]) -> Body:
+    """Return the object with other values at some places; ``None`` leaves them out."""
+    found = copy.deepcopy(body)
+    for path, value in steps:
+        *way, last = path.split("/")
+        place: Any = found
+        for step in way:
+            place = place[int(step)] if isinstance(place, list) else place.setdefault(step, {})
+        if isinstance(place, list):
+            place[int(last)] = value
+        elif value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    return found
+
+
+def of_another_name(body: Body) -> Body:
+    return changed(body, ("metadata/name", f"{body['metadata']['name']}-kept"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_sessions_are_made_of_is_made_changed_and_deleted(plane: Bounded, case: str) -> None:
+    for body in golden(case):
+        note = {"metadata": {**body["metadata"], "annotations": {"example.org/note": "x"}}}
+        change = {key: body[key] for key in ("apiVersion", "kind")} | note
+        shared = body["kind"] == "PersistentVolumeClaim"
+        assert plane.operator.create(body, keep=True) == "", body["kind"]
+        assert (CHANGED in plane.operator.change(change)) if shared else (plane.operator.change(change) == "")
+    for body in golden(case):
+        kept = body["kind"] == "PersistentVolumeClaim"
+        assert (DELETED in plane.operator.delete(body)) if kept else (plane.operator.delete(body) == "")
+        assert not kept or plane.admin.delete(body) == ""
+
+
+def test_each_kind_that_it_has_rights_on_is_among_them() -> None:
+    generated = yaml.safe_load((GOLDEN.parents[1] / "helm/af-operator/generated/operator-rules.yaml").read_text())
+    made = {r for rule in generated if "create" in rule["verbs"] for r in rule["resources"] if "/" not in r}
+    assert {f"{body['kind'].lower()}s" for body in one_of_each_kind()} >= made - {"events"}
+
+
+@pytest.mark.parametrize("body", EACH)
+@pytest.mark.parametrize("namespace", [SYSTEM, "kube-system", "kube-public"])
+def test_not_where_there_are_no_sessions(plane: Bounded, body: Body, namespace: str) -> None:
+    elsewhere = changed(body, ("metadata/namespace", namespace))
+    assert plane.operator.create(body) == plane.admin.create(elsewhere) == ""
+    said = plane.operator.create(elsewhere)
+    assert POLICY in said
+    assert f"{NAMESPACE} '{namespace}'" in said
+
+
+@pytest.mark.parametrize("body", EACH)
+def test_only_in_the_namespaces_that_are_named(named: Bounded, plane: Bounded, body: Body) -> None:
+    elsewhere = changed(body, ("metadata/namespace", "default"))
+    assert named.operator.create(body) == plane.operator.create(elsewhere) == ""
+    said = named.operator.create(elsewhere)
+    assert f"{NAMESPACE} 'default': it holds no sessions (watchNamespaces)" in said
+
+
+OWNERS: dict[str, Callable[[Body], Body]] = {
+    "no owner": lambda b: changed(b, ("metadata/ownerReferences", None)),
+    "not its controller": lambda b: changed(b, ("metadata/ownerReferences/0/controller", None)),
+    "an owner of another kind": lambda b: changed(b, ("metadata/ownerReferences/0/kind", "AnalysisProfile")),
+    "an owner of another group": lambda b: changed(b, ("metadata/ownerReferences/0/apiVersion", "example.org/v1")),
+    "another session's label": lambda b: changed(b, ("metadata/labels", {LABEL: "1-2-3"})),
+    # One other label at least: a Job without any gets those of its pods.
+    "no label": lambda b: changed(b, ("metadata/labels", {"app": "x"})),
+    "a DaskCluster": lambda b: changed(b, ("metadata/ownerReferences/0", DASK_OWNER)),
+}
+DASK_OWNER = {
+    "apiVersion": "kubernetes.dask.org/v1",
+    "kind": "DaskCluster",
+    "name": "c",
+    "uid": "1-2-3",
+    "controller": True,
+}
+
+
+@pytest.mark.parametrize("body", OF_SESSIONS)
+@pytest.mark.parametrize("how", OWNERS)
+def test_only_what_a_session_owns(plane: Bounded, body: Body, how: str) -> None:
+    stray = OWNERS[how](body)
+    assert plane.operator.create(body) == plane.admin.create(stray) == ""
+    said = plane.operator.create(stray)
+    assert POLICY in said
+    assert OWNED in said
+
+
+class Row(NamedTuple):
+    """One object, what may not be so in it, and the words of the refusal."""
+
+    kind: str
+    path: str
+    refused: Any
+    accepted: Any
+    words: str
+
+
+NAMED = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x-1"], "verbs": ["get"]}
+MALLORY = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}
+PORT = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}
+ANOTHER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "uid": "1-2-3"}
+ROWS = [
+    Row("ConfigMap", "metadata/finalizers", ["example.org/never"], [], KEPT),
+    Row("ConfigMap", "metadata/ownerReferences", [OWNER, ANOTHER], [OWNER], KEPT),
+    Row("Secret", "type", "kubernetes.io/service-account-token", "Opaque", SECRETS),
+    Row("Secret", "type", "helm.sh/release.v1", "Opaque", SECRETS),
+    Row("Secret", "type", "bootstrap.kubernetes.io/token", "Opaque", SECRETS),
+    Row("Service", "spec/type", "NodePort", "ClusterIP", SERVICES),
+    Row("Service", "spec/type", "LoadBalancer", "ClusterIP", SERVICES),
+    Row("Service", "spec/externalIPs", ["192.0.2.1"], None, SERVICES),
+    Row("Service", "spec/selector", {"app": "database"}, {LABEL: UID}, SELECTED),
+    Row("Service", "spec/selector", None, {LABEL: UID}, SELECTED),
+    Row("PersistentVolumeClaim", "metadata/name", "database", "home-bob", CLAIMS),
+    Row("PersistentVolumeClaim", "metadata/labels", None, {"analysisfacility.io/user": "bob"}, CLAIMS),
+    Row("PersistentVolumeClaim", "metadata/ownerReferences", [OWNER], None, CLAIMS),
+    Row("PersistentVolumeClaim", "spec/volumeName", "of-another", None, CLAIMS),
+    Row("PersistentVolumeClaim", "spec/selector", {"matchLabels": {"data": "raw"}}, None, CLAIMS),
+    Row("PersistentVolumeClaim", "spec/volumeMode", "Block", "Filesystem", CLAIMS),
+    Row("PersistentVolumeClaim", "spec/dataSource", {"kind": "PersistentVolumeClaim", "name": "x"}, None, CLAIMS),
+    Row("PersistentVolumeClaim", "spec/dataSourceRef", {"kind": "PersistentVolumeClaim", "name": "x"}, None, CLAIMS),
+    Row("Role", "rules/0/resourceNames", None, ["x"], GRANTED),
+    Row("Role", "rules/0/resourceNames", ["database"], ["x-1"], GRANTED),
+    Row("Role", "rules/0/verbs", ["get", "patch"], ["get"], GRANTED),
+    Row("Role", "rules/0/verbs", ["*"], ["get"], GRANTED),
+    Row("Role", "rules/0/resources", ["pods/exec"], ["pods/portforward"], GRANTED),
+    Row("Role", "rules/0/resources", ["*"], ["secrets"], GRANTED),
+    Row("RoleBinding", "roleRef/kind", "ClusterRole", "Role", BOUND),
+    Row("RoleBinding", "roleRef/name", "admin", "x", BOUND),
+    Row("RoleBinding", "subjects/0/name", "system:anonymous", "system:serviceaccount:physics:alice", BOUND),
+    Row(
+        "RoleBinding",
+        "subjects/0",
+        {"kind": "ServiceAccount", "name": "default", "namespace": "default"},
+        {**MALLORY, "name": "bob"},
+        BOUND,
+    ),
+    Row("RoleBinding", "subjects/0", {**MALLORY, "kind": "Group", "name": "system:authenticated"}, MALLORY, BOUND),
+    Row("Deployment", "spec/selector/matchLabels", {"app": "x"}, {LABEL: UID}, SELECTED),
+    Row("StatefulSet", "spec/selector/matchLabels", {"app": "x"}, {LABEL: UID}, SELECTED),
+    Row("DaskCluster", "spec/scheduler/service/type", "NodePort", "ClusterIP", SERVICES),
+    Row("DaskCluster", "spec/scheduler/service/externalIPs", ["192.0.2.1"], None, SERVICES),
+]
+
+
+def simple(kind: str) -> Body:
+    """Return the least object of a session of this kind."""
+    pod = {
+        "automountServiceAccountToken": False,
+        "containers": [
+            {
+                "name": "main",
+                "image": "example.org/x",
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            }
+        ],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    template = {"metadata": {"labels": {LABEL: UID, "app": "x"}}, "spec": pod}
+    selected = {"selector": {"matchLabels": {LABEL: UID}}, "template": template}
+    rbac, dask = "rbac.authorization.k8s.io/v1", "kubernetes.dask.org/v1"
+    service = {"type": "ClusterIP", "selector": {LABEL: UID}, "ports": [PORT]}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    found: dict[str, tuple[str, Body]] = {
+        "ConfigMap": ("v1", {}),
+        "Secret": ("v1", {"type": "Opaque"}),
+        "Service": ("v1", {"spec": service}),
+        "PersistentVolumeClaim": ("v1", {"spec": claim}),
+        "Role": (rbac, {"rules": [NAMED]}),
+        "RoleBinding": (
+            rbac,
+            {"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "x"}, "subjects": [MALLORY]},
+        ),
+        "Deployment": ("apps/v1", {"spec": selected}),
+        "StatefulSet": ("apps/v1", {"spec": {**selected, "serviceName": "x"}}),
+        "Job": ("batch/v1", {"spec": {"template": {**template, "spec": {**pod, "restartPolicy": "Never"}}}}),
+        "DaskCluster": (
+            dask,
+            {"spec": {"scheduler": {"spec": pod, "service": service}, "worker": {"replicas": 0, "spec": pod}}},
+        ),
+        "DaskWorkerGroup": (dask, {"spec": {"cluster": "c", "worker": {"replicas": 1, "spec": pod}}}),
+    }
+    version, rest = found[kind]
+    body = {"apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": TENANT}, **rest}
+    if kind != "PersistentVolumeClaim":
+        return owned(body)
+    return changed(body, ("metadata/name", "home-alice"), ("metadata/labels", {"analysisfacility.io/user": "alice"}))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{r.kind}-{r.path}-{n}" for n, r in enumerate(ROWS)])
+def test_it_may_not(plane: Bounded, row: Row) -> None:
+    right, wrong = (changed(simple(row.kind), (row.path, value)) for value in (row.accepted, row.refused))
+    if row.refused == "kubernetes.io/service-account-token":
+        wrong["metadata"]["annotations"] = {"kubernetes.io/service-account.name": "default"}
+    assert plane.operator.create(right) == plane.admin.create(wrong) == ""
+    said = plane.operator.create(wrong)
+    assert POLICY in said
+    assert row.words in said
+
+
+def config_map(name: str, **metadata: Any) -> Body:
+    body = simple("ConfigMap")
+    return {**body, "metadata": {**body["metadata"], "name": name, **metadata}, "data": {"a": "b"}}
+
+
+def test_what_is_not_a_sessions_is_neither_changed_nor_adopted_nor_deleted(plane: Bounded) -> None:
+    strange = config_map("strange", labels={}, ownerReferences=[])
+    assert plane.admin.create(strange, keep=True) == ""
+    for change in (strange, config_map("strange")):
+        said = plane.operator.change(change)
+        assert POLICY in said
+        assert OWNED in said or CHANGED in said
+    assert CHANGED in plane.operator.change(config_map("strange"))
+    assert DELETED in plane.operator.delete(strange)
+    assert plane.admin.delete(strange) == ""
+
+
+def test_what_is_a_sessions_stays_one(plane: Bounded) -> None:
+    mine = config_map("mine")
+    assert plane.operator.create(mine, keep=True) == plane.operator.change({**mine, "data": {"a": "c"}}) == ""
+    assert OWNED in plane.operator.change(config_map("mine", ownerReferences=[]))
+    assert OWNED in plane.operator.change(config_map("mine", labels={LABEL: "1-2-3"}))
+    assert plane.operator.delete(mine) == ""
+
+
+def test_finalizers_and_owners_of_others_are_no_reason_not_to_change_it(plane: Bounded) -> None:
+    held = config_map("held", finalizers=["example.org/backup"], ownerReferences=[OWNER, ANOTHER])
+    assert plane.admin.create(held, keep=True) == ""
+    assert plane.operator.change({**held, "data": {"a": "c"}}) == ""
+    more = config_map("held", finalizers=["example.org/backup", "example.org/never"])
+    assert KEPT in plane.operator.change(more)
+    assert plane.operator.change(config_map("held", finalizers=[])) == plane.operator.delete(held) == ""
+
+
+def test_a_group_that_the_dask_operator_has_taken_over_is_resized_and_deleted(plane: Bounded) -> None:
+    group = changed(simple("DaskWorkerGroup"), ("metadata/ownerReferences/0", DASK_OWNER))
+    assert plane.admin.create(group, keep=True) == ""
+    assert plane.operator.change(changed(group, ("spec/worker/replicas", 2))) == ""
+    assert OWNED in plane.operator.change(changed(group, ("metadata/labels", {LABEL: None})))
+    assert plane.operator.delete(group) == ""
+
+
+@pytest.mark.parametrize(
+    "way", ["pods/x/portforward", "pods/x/exec", "pods/x/attach", "pods/x/proxy", "services/x/proxy"]
+)
+def test_it_connects_to_nothing(plane: Bounded, way: str) -> None:
+    path = f"/api/v1/namespaces/{TENANT}/{way}"
+    said = plane.operator.get(path)
+    assert "af-operator-own-connections" in said
+    assert "may forward ports only to grant that" in said
+    assert "not found" in plane.admin.get(path)

@@ -1,0 +1,170 @@
+"""The chart's policies on a control plane without nodes, asked by its administrator and by the operator itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client, dynamic
+from kubernetes.client.exceptions import ApiException
+
+from local_cluster.control_plane import ADMIN, ControlPlane
+from tests.support import chart
+
+Body = dict[str, Any]
+SYSTEM, TENANT = "af-system", "physics"
+UID = "5e551011-0000-4000-8000-000000000000"
+LABEL = "analysisfacility.io/session-uid"
+OWNER: Body = {
+    "apiVersion": "analysisfacility.io/v1alpha1",
+    "kind": "AnalysisSession",
+    "name": "zmumu",
+    "uid": UID,
+    "controller": True,
+    "blockOwnerDeletion": True,
+}
+ADMISSION = "admissionregistration.k8s.io/v1"
+BIND = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+IN_FORCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody who asks the API server, by a token.
+
+    Attributes
+    ----------
+    kinds
+        What the server knows; asked by the administrator, for it is the same for everybody.
+    """
+
+    kinds: dynamic.DynamicClient
+    asks: dynamic.DynamicClient
+
+    def create(self, body: Body, *, keep: bool = False) -> str:
+        """Create an object, or only have its creation judged. Returns the words of a refusal, else nothing."""
+        return self._said("post", body, "", [] if keep else [("dryRun", "All")])
+
+    def change(self, body: Body) -> str:
+        """Set what the body says in the object of its name."""
+        return self._said("patch", body, body["metadata"]["name"], [], "application/merge-patch+json")
+
+    def delete(self, body: Body) -> str:
+        """Delete the object of its name, and what it owns in the background."""
+        return self._said("delete", body, body["metadata"]["name"], [("propagationPolicy", "Background")])
+
+    def get(self, path: str) -> str:
+        """Ask for a path."""
+        return _words(lambda: self.asks.request("get", path))
+
+    def put(self, path: str, body: Body) -> str:
+        """Replace what is at a path."""
+        return _words(lambda: self.asks.request("put", path, body=body))
+
+    def _said(self, verb: str, body: Body, name: str, query: list[tuple[str, str]], content: str = "") -> str:
+        kind = self.kinds.resources.get(api_version=body["apiVersion"], kind=body["kind"])
+        path = kind.path(name=name or None, namespace=body["metadata"].get("namespace"))
+        # Strict: what the server would drop, it would neither refuse nor do.
+        query = query if verb == "delete" else [*query, ("fieldValidation", "Strict")]
+        given = {} if verb == "delete" else {"body": body}
+        content = content or "application/json"
+        return _words(lambda: self.asks.request(verb, path, query_params=query, content_type=content, **given))
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A control plane with the chart's policies in force.
+
+    Attributes
+    ----------
+    operator
+        The operator's service account, which has all rights here: what it is refused, the policies refuse.
+    """
+
+    admin: Account
+    operator: Account
+
+
+@contextmanager
+def bounded(plane: ControlPlane, values: chart.Values, system: str = SYSTEM) -> Iterator[Bounded]:
+    """Put the policies of one more release into force; its account is in the namespace `system`."""
+    admin_client = _client(plane, plane.token(ADMIN))
+    kinds = dynamic.DynamicClient(admin_client)
+    admin = Account(kinds, kinds)
+    for body in _documents(values, system):
+        said = admin.create(body, keep=True)
+        assert not said or (body["kind"] == "Namespace" and "already exists" in said), said
+    token = f"/api/v1/namespaces/{system}/serviceaccounts/af-operator/token"
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    operator_client = _client(plane, plane.request("POST", token, request)["status"]["token"])
+    with admin_client, operator_client:
+        found = Bounded(admin, Account(kinds, dynamic.DynamicClient(operator_client)))
+        _await_force(found)
+        yield found
+
+
+def _documents(values: chart.Values, system: str) -> Iterator[Body]:
+    for namespace in (system, TENANT):
+        yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    for body in chart.rendered({"image": {"operator": chart.IMAGE}, **values}, system):
+        account = (body["kind"], body["metadata"]["name"]) == ("ServiceAccount", "af-operator")
+        if account or body["apiVersion"] == ADMISSION:
+            yield _of_release(body, system)
+    subject = {"kind": "ServiceAccount", "name": "af-operator", "namespace": system}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": system}}
+    yield {**binding, "roleRef": role, "subjects": [subject]}
+
+
+def _of_release(body: Body, system: str) -> Body:
+    """Return a policy under a name of this release: several stand side by side, each about its own account."""
+    found = copy.deepcopy(body)
+    if body["apiVersion"] == ADMISSION:
+        found["metadata"]["name"] += f"-{system}"
+    if body["kind"] == "ValidatingAdmissionPolicyBinding":
+        found["spec"]["policyName"] += f"-{system}"
+    return found
+
+
+def _client(plane: ControlPlane, token: str) -> client.ApiClient:
+    settings = client.Configuration(host=plane.server)
+    settings.ssl_ca_cert = str(plane.authority)
+    settings.api_key = {"authorization": f"Bearer {token}"}
+    return client.ApiClient(settings)
+
+
+def _await_force(found: Bounded) -> None:
+    """Wait until the API server has heard of each policy, and of the account's rights."""
+    pod = {"containers": [{"name": "main", "image": "example.org/x"}]}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": TENANT}, "spec": pod}
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": TENANT}}
+    path = f"/api/v1/namespaces/{TENANT}/pods/x/portforward"
+    asked: dict[str, Callable[[], str]] = {
+        "af-operator-own-pods": lambda: found.operator.create({**body, "metadata": owned(body)["metadata"]}),
+        "af-operator-own-objects": lambda: found.operator.create(config),
+        "af-operator-own-connections": lambda: found.operator.get(path),
+    }
+    end = time.monotonic() + IN_FORCE_SECONDS
+    while waiting := [name for name, ask in asked.items() if name not in ask()]:
+        assert time.monotonic() < end, f"not in force after {IN_FORCE_SECONDS:.0f} s: {waiting}"
+        time.sleep(0.2)
+
+
+def owned(body: Body) -> Body:
+    """Return the object as one of a session's."""
+    found = copy.deepcopy(body)
+    found["metadata"] |= {"labels": {**found["metadata"].get("labels", {}), LABEL: UID}, "ownerReferences": [OWNER]}
+    return found
+
+
+def _words(ask: Callable[[], Any]) -> str:
+    try:
+        ask()
+    except ApiException as error:
+        return str(json.loads(error.body)["message"] if error.body else error.reason)
+    return ""
