@@ -226,10 +226,11 @@ def test_alice_may_use_sessions_and_nothing_else(kubectl: Kubectl, namespace: st
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=["af-operator", "dask-operator"])
 def test_operators_do_not_own_the_cluster(kubectl: Kubectl, namespace: str, operator: tuple[str, ...]) -> None:
-    # The tokens of notebooks, and their users' right to these.
+    # The tokens of notebooks, and their users' right to these; and workers.
     own = {("get", "secrets"), ("list", "secrets"), ("create", "rolebindings.rbac.authorization.k8s.io")}
+    own |= {("create", "pods"), ("delete", "pods")}
     others = {
-        ("delete", "persistentvolumeclaims"), ("create", "pods"), ("create", "pods/exec"), ("get", "nodes"),
+        ("delete", "persistentvolumeclaims"), ("create", "pods/exec"), ("get", "nodes"),
         ("create", "serviceaccounts/token"), ("patch", "namespaces"),
         ("patch", "validatingadmissionpolicies.admissionregistration.k8s.io"), ("create", "analysissessions"),
     }  # fmt: skip
