@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ ORIGIN_NODE_PORT = 31094
 HUB_NODE_PORT = 31080
 ROLLOUT_SECONDS = 180
 LOCK = Path(tempfile.gettempdir()) / f"af-facility-{os.getuid()}.lock"
+DASK_OPERATOR = "daskOperator.enabled=true"
 TOKEN_LIFETIME = "24h"  # noqa: S105 (a duration)
 
 Document = dict[str, Any]
@@ -66,8 +67,13 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": path, "KUBECONFIG": str(KUBECONFIG)}
 
 
-def install(progress: Progress) -> Facility:
+def install(progress: Progress, *, dask_operator: bool = False) -> Facility:
     """Bring the facility into the state that chart and manifests describe; fine if it is there.
+
+    Parameters
+    ----------
+    dask_operator
+        Whether profiles may name the engine DaskKubernetes. Where its operator runs already, it stays in any case.
 
     Raises
     ------
@@ -77,7 +83,7 @@ def install(progress: Progress) -> Facility:
     images = image_references()
     kubectl = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
     address = node_address(kubectl)
-    install_chart(progress, kubectl, images)
+    install_chart(progress, kubectl, images, dask_operator=dask_operator)
     with progress.step("applying tenant, origin and catalogue"):
         kubectl.apply(yaml.safe_dump_all(facility_documents(images, address)))
     for namespace in (SYSTEM_NAMESPACE, STORAGE_NAMESPACE):
@@ -103,10 +109,14 @@ def node_address(kubectl: Kubectl) -> str:
     return next(str(entry["address"]) for entry in addresses if entry["type"] == "InternalIP")
 
 
-def install_chart(progress: Progress, kubectl: Kubectl, images: Mapping[str, str]) -> None:
+def install_chart(
+    progress: Progress, kubectl: Kubectl, images: Mapping[str, str], *, dask_operator: bool = False
+) -> None:
     """Install or upgrade the release; does not wait for it."""
     with alone(progress):
-        _install_chart(progress, kubectl, images)
+        # Sessions whose engine it is need it until they end, and whoever shares the cluster may have some.
+        there = kubectl("get", "deployment", "dask-operator", f"-n={SYSTEM_NAMESPACE}", "--ignore-not-found")
+        _install_chart(progress, kubectl, images, [DASK_OPERATOR] if dask_operator or there else [])
 
 
 @contextmanager
@@ -116,13 +126,14 @@ def alone(progress: Progress) -> Iterator[None]:
         yield
 
 
-def _install_chart(progress: Progress, kubectl: Kubectl, images: Mapping[str, str]) -> None:
+def _install_chart(progress: Progress, kubectl: Kubectl, images: Mapping[str, str], settings: Sequence[str]) -> None:
     with progress.step("applying the definitions of the kinds"):
         # helm leaves crds/ alone on an upgrade.
         kubectl.apply("\n---\n".join(file.read_text() for file in sorted((CHART / "crds").glob("*.yaml"))))
     argv = ["helm", "upgrade", "--install", RELEASE, str(CHART), "--skip-crds"]
     argv += ["--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--values", str(MANIFESTS / "values.yaml")]
     argv += [f"--set=image.{name}={images[name]}" for name in ("operator", "hub")]
+    argv += [f"--set={setting}" for setting in settings]
     progress.run("helm upgrade --install", argv, LOCAL / "logs" / "helm.log", environment())
 
 

@@ -42,6 +42,7 @@ EVERYTHING: Values = {
         "serviceAccountAnnotations": {"example.org/role": "operator"},
     },
     "daskOperator": {
+        "enabled": True,
         "priorityClassName": "facility",
         "nodeSelector": {"role": "infra"},
         "tolerations": [{"key": "infra", "operator": "Exists"}],
@@ -100,3 +101,9 @@ def default(render: Render) -> Objects:
 @pytest.fixture(scope="session")
 def everything(render: Render) -> Objects:
     return render(EVERYTHING)
+
+
+@pytest.fixture(scope="session")
+def with_dask(render: Render) -> Objects:
+    """The Dask operator, too, with what is said of it left out."""
+    return render({**DEFAULT, "daskOperator": {"enabled": True}})

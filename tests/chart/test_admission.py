@@ -97,16 +97,16 @@ def test_children_policy_is_about_the_operators_labels(default: Objects) -> None
     assert set(labels) == {names.USER, names.SESSION_UID}
     [validation] = spec["validations"]
     assert all(f"variables.{v['name']}" in validation["expression"] for v in spec["variables"])
-    for account in ("af-operator", "dask-operator"):
-        assert f'"system:serviceaccount:{NAMESPACE}:{account}"' in validation["expression"]
+    assert f'"system:serviceaccount:{NAMESPACE}:af-operator"' in validation["expression"]
 
 
-def test_trusted_users(everything: Objects, render: Render) -> None:
+def test_trusted_users(default: Objects, with_dask: Objects, everything: Objects) -> None:
     spec = named(everything, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
     assert '"system:serviceaccount:velero:velero","o\'neil"' in spec["validations"][0]["expression"]
-    without = render({**DEFAULT, "daskOperator": {"enabled": False}})
-    spec = named(without, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
-    assert ":dask-operator" not in spec["validations"][0]["expression"]
+    for objects, trusted in ((default, False), (with_dask, True)):
+        spec = named(objects, "ValidatingAdmissionPolicy", "af-operator-session-children")["spec"]
+        account = f'"system:serviceaccount:{NAMESPACE}:dask-operator"'
+        assert (account in spec["validations"][0]["expression"]) == trusted
 
 
 def test_policies_can_be_left_out(render: Render) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.chart import CHART
 
-from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
+from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects
 
 OLDEST = "1.34"
 NEWEST = kubernetes_validate.latest_version()
@@ -64,7 +64,7 @@ def test_names_are_unique_and_placed(values: str, request: pytest.FixtureRequest
 @pytest.mark.parametrize("values", ["default", "everything"])
 def test_pods_pass_restricted_pod_security(values: str, request: pytest.FixtureRequest) -> None:
     found = pods(request.getfixturevalue(values))
-    assert len(found) == {"default": 2, "everything": 4}[values]
+    assert len(found) == {"default": 1, "everything": 4}[values]
     for pod in found:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] != 0
@@ -78,14 +78,19 @@ def test_pods_pass_restricted_pod_security(values: str, request: pytest.FixtureR
             assert security["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_both_operators_run_from_the_one_image(default: Objects) -> None:
-    images = {c["image"] for pod in pods(default) for c in pod["containers"]}
+def test_both_operators_run_from_the_one_image(with_dask: Objects) -> None:
+    images = {c["image"] for pod in pods(with_dask) for c in pod["containers"]}
     assert images == {DEFAULT["image"]["operator"]}
 
 
-def test_each_account_is_there_and_used_once(default: Objects) -> None:
-    accounts = {o["metadata"]["name"] for o in default if o["kind"] == "ServiceAccount"}
-    assert accounts == {pod["serviceAccountName"] for pod in pods(default)} == {"af-operator", "dask-operator"}
+def test_each_account_is_there_and_used_once(default: Objects, with_dask: Objects) -> None:
+    def accounts(objects: Objects) -> list[str]:
+        found = [o["metadata"]["name"] for o in objects if o["kind"] == "ServiceAccount"]
+        assert sorted(found) == sorted(pod["serviceAccountName"] for pod in pods(objects))
+        return found
+
+    assert accounts(default) == ["af-operator"]
+    assert sorted(accounts(with_dask)) == ["af-operator", "dask-operator"]
 
 
 def test_settings_of_the_operator(default: Objects, everything: Objects) -> None:
@@ -115,22 +120,25 @@ def test_lease_name_is_the_one_the_role_allows(default: Objects) -> None:
     assert {name for rule in rules for name in rule.get("resourceNames", [])} == {env["AF_OPERATOR_LEASE_NAME"]}
 
 
-def test_dask_operator_serves_the_same_namespaces(default: Objects, everything: Objects) -> None:
-    [container] = named(default, "Deployment", "dask-operator")["spec"]["template"]["spec"]["containers"]
+def test_dask_operator_serves_the_same_namespaces(with_dask: Objects, everything: Objects) -> None:
+    [container] = named(with_dask, "Deployment", "dask-operator")["spec"]["template"]["spec"]["containers"]
     assert "--all-namespaces" in container["args"]
     [container] = named(everything, "Deployment", "dask-operator")["spec"]["template"]["spec"]["containers"]
     assert "--all-namespaces" not in container["args"]
     assert [a for a in container["args"] if "namespace=" in a] == ["--namespace=physics", "--namespace=detector"]
 
 
-def test_never_two_dask_operators(default: Objects) -> None:
-    spec = named(default, "Deployment", "dask-operator")["spec"]
+def test_never_two_dask_operators(with_dask: Objects) -> None:
+    spec = named(with_dask, "Deployment", "dask-operator")["spec"]
     assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
 
 
-def test_without_dask_operator(render: Render) -> None:
-    objects = render({**DEFAULT, "daskOperator": {"enabled": False}})
-    assert [o["metadata"]["name"] for o in objects if "dask" in o["metadata"]["name"]] == []
+def test_no_dask_operator_unless_it_is_asked_for(default: Objects, with_dask: Objects) -> None:
+    def of_dask(objects: Objects) -> set[str]:
+        return {o["kind"] for o in objects if "dask" in o["metadata"]["name"]}
+
+    assert of_dask(default) == set()
+    assert {"Deployment", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"} <= of_dask(with_dask)
 
 
 def test_disruption_budget_only_for_more_than_one(default: Objects, everything: Objects) -> None:

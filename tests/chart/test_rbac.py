@@ -94,7 +94,7 @@ def test_operator_writes_only_what_components_make(default: Objects) -> None:
 @pytest.mark.parametrize("values", ["default", "everything"])
 def test_no_wildcards_and_nothing_dangerous(values: str, request: pytest.FixtureRequest) -> None:
     objects: Objects = request.getfixturevalue(values)
-    assert len(roles(objects)) >= 8
+    assert len(roles(objects)) >= 6
     for role in roles(objects):
         name = role["metadata"]["name"]
         for rule in role["rules"] or []:
@@ -114,8 +114,8 @@ def test_what_outlives_sessions_is_never_changed_or_deleted(default: Objects) ->
         assert verbs == {"get", "list", "watch", "create"}, kind.plural
 
 
-def test_operators_only_read_what_is_the_clusters(default: Objects, everything: Objects) -> None:
-    for objects in (default, everything):
+def test_operators_only_read_what_is_the_clusters(with_dask: Objects, everything: Objects) -> None:
+    for objects in (with_dask, everything):
         for prefix in ("af-operator", "af-operator-dask"):
             cluster = rights(named(objects, "ClusterRole", f"{prefix}-cluster")["rules"] or []) - {OWN_STATUS}
             assert {resource for _, resource, _, _ in cluster} <= READ_ONLY
@@ -123,13 +123,13 @@ def test_operators_only_read_what_is_the_clusters(default: Objects, everything: 
 
 
 @pytest.mark.parametrize("prefix", ["af-operator", "af-operator-dask"])
-def test_bound_cluster_wide_or_in_the_named_namespaces(prefix: str, default: Objects, everything: Objects) -> None:
+def test_bound_cluster_wide_or_in_the_named_namespaces(prefix: str, with_dask: Objects, everything: Objects) -> None:
     def bound(objects: Objects) -> set[tuple[str, str | None]]:
         bindings = [o for o in objects if o["kind"].endswith("Binding") and "roleRef" in o]
         sessions = [o for o in bindings if o["roleRef"]["name"] == f"{prefix}-sessions"]
         return {(o["kind"], o["metadata"].get("namespace")) for o in sessions}
 
-    assert bound(default) == {("ClusterRoleBinding", None)}
+    assert bound(with_dask) == {("ClusterRoleBinding", None)}
     assert bound(everything) == {("RoleBinding", "physics"), ("RoleBinding", "detector")}
 
 
@@ -145,8 +145,8 @@ def test_bindings_name_roles_and_accounts_that_exist(values: str, request: pytes
         assert named(objects, "ServiceAccount", subject["name"])
 
 
-def test_dask_operator_has_the_reviewed_rights(default: Objects) -> None:
-    found = sorted(" ".join(filter(None, right)) for right in rights(rules_of(default, "af-operator-dask")))
+def test_dask_operator_has_the_reviewed_rights(with_dask: Objects) -> None:
+    found = sorted(" ".join(filter(None, right)) for right in rights(rules_of(with_dask, "af-operator-dask")))
     assert found == (HERE / "dask-operator-rights.txt").read_text().splitlines(), "\n".join(found)
 
 

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def kubectl() -> Kubectl:
     found = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
-    facility.install_chart(Progress(), found, facility.image_references())
+    facility.install_chart(Progress(), found, facility.image_references(), dask_operator=True)
     return found
 
 

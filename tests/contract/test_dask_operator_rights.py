@@ -45,7 +45,7 @@ def image() -> str:
 @pytest.fixture(scope="module")
 def kubectl() -> Kubectl:
     found = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
-    facility.install_chart(Progress(), found, facility.image_references())
+    facility.install_chart(Progress(), found, facility.image_references(), dask_operator=True)
     facility.await_rollout(Progress(), found, facility.SYSTEM_NAMESPACE)
     return found
 

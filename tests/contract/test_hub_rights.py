@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def kubectl() -> Kubectl:
     found = Kubectl(LOCAL / "bin" / "kubectl", KUBECONFIG)
-    facility.install_chart(Progress(), found, facility.image_references())
+    facility.install_chart(Progress(), found, facility.image_references(), dask_operator=True)
     return found
 
 
@@ -85,5 +85,5 @@ def test_an_upgrade_keeps_tokens_and_password(kubectl: Kubectl) -> None:
         return found
 
     before = data()
-    facility.install_chart(Progress(), kubectl, facility.image_references())
+    facility.install_chart(Progress(), kubectl, facility.image_references(), dask_operator=True)
     assert data() == before

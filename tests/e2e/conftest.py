@@ -27,8 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def facility() -> demo.Facility:
-    """Chart, tenant `physics`, origin and catalogue; idempotent, shared by all tests of all workers."""
-    return demo.install(Progress())
+    """Chart with both engines of Dask, tenant, origin and catalogue; idempotent, shared by all tests of all workers."""
+    return demo.install(Progress(), dask_operator=True)
 
 
 @pytest.fixture

@@ -16,6 +16,10 @@ from tests.support.tenant import ENVIRONMENT, kubectl
 
 TUTORIALS = demo.CHECKOUT / "docs/tutorial"
 ANALYSIS = demo.CHECKOUT / "examples/notebook/zmumu.py"
+# Whoever shares the cluster has sessions that need it.
+HELM = f"""
+helm() {{ command helm "$@" --set {demo.DASK_OPERATOR}; }}
+"""
 # What a user ends with Ctrl-C when they have seen enough.
 ATTENDED = f"""
 af() {{
@@ -40,7 +44,7 @@ def blocks(tutorial: Path, language: str) -> list[str]:
 def follow(tutorial: Path) -> subprocess.CompletedProcess[str]:
     """Type in what a tutorial says."""
     told = (f"echo '>>> {n}'\n{block}" for n, block in enumerate(blocks(tutorial, "bash")))
-    script = "\n".join(["set -euo pipefail", ATTENDED, *told])
+    script = "\n".join(["set -euo pipefail", HELM, ATTENDED, *told])
     return subprocess.run(
         ["bash"], input=script, cwd=demo.CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
