@@ -10,9 +10,10 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -21,8 +22,9 @@ import structlog
 from aiohttp import ClientResponse
 from yarl import URL
 
+from af_operator.components._shared import untrusted
 from af_operator.settings import Settings
-from af_operator.views import HubRefusal, HubServer, HubView
+from af_operator.views import HubRefusal, HubServer, HubView, activity_at
 
 RETRY = 60.0
 """Seconds until a server that JupyterHub refused, or started and lost, is asked for again."""
@@ -46,6 +48,8 @@ PAGINATED = "application/jupyterhub-pagination+json"
 SCOPES = ("list:users", "read:servers", "start:servers")
 """What the operator's token must be allowed, and nothing else."""
 
+Servers = Mapping[HubServer, datetime | None]
+"""Every server that is up or on its way up or down, and when it was last used, as far as JupyterHub knows."""
 Changed = Callable[[frozenset[str] | None], None]
 """Told which users' sessions look different now; None is everybody's."""
 Runs = Callable[[HubServer], bool]
@@ -172,11 +176,12 @@ class JupyterHub:
             # One request that is lost is no reason to tell everybody; what is wrong at the start is.
             if self._failures > 1 or self._view.servers is None:
                 self._refused.clear()  # a Hub that comes back may have forgotten all, and knows new users
-                self._publish(None, str(error))
+                self._publish(replace(self._view, servers=None, trouble=str(error)))
             return False
         self._failures = 0
-        await asyncio.gather(*(self._lost(api, s) for s in (self._view.servers or frozenset()) - servers))
-        self._publish(servers)
+        await asyncio.gather(*(self._lost(api, s) for s in (self._view.servers or frozenset()) - servers.keys()))
+        activity = {server: time for server, time in servers.items() if time}
+        self._publish(replace(self._view, servers=frozenset(servers), activity=activity, trouble=""))
         return True
 
     async def _lost(self, api: Api, server: HubServer) -> None:
@@ -189,14 +194,13 @@ class JupyterHub:
         until = time.monotonic() + STOPPED
         self._refused[server] = _Until(refusal, max(until, before.time) if before else until)
 
-    def _publish(self, servers: frozenset[HubServer] | None, trouble: str = "") -> None:
+    def _publish(self, found: HubView) -> None:
         now = time.monotonic()
-        shown = servers or frozenset()
         self._refused = {s: r for s, r in self._refused.items() if now < r.time}
-        refused = {s: r.refusal for s, r in self._refused.items() if s not in shown}
-        before, self._view = self._view, replace(self._view, servers=servers, refused=refused, trouble=trouble)
-        if before.trouble != trouble:
-            log.info("JupyterHub answers") if not trouble else log.warning("JupyterHub is away", error=trouble)
+        refused = {s: r.refusal for s, r in self._refused.items() if s not in (found.servers or ())}
+        before, self._view = self._view, replace(found, refused=refused)
+        if before.trouble != found.trouble:
+            log.warning("JupyterHub is away", error=found.trouble) if found.trouble else log.info("JupyterHub answers")
         if before != self._view:
             self._changed(_concerned(before, self._view))
 
@@ -214,8 +218,12 @@ class _Until:
 def _concerned(before: HubView, after: HubView) -> frozenset[str] | None:
     if before.servers is None or after.servers is None:
         return None
-    refused = {s for s in {*before.refused, *after.refused} if before.refused.get(s) != after.refused.get(s)}
-    return frozenset(s.user for s in (before.servers ^ after.servers) | refused)
+    changed = _differing(before.refused, after.refused) | _differing(before.activity, after.activity)
+    return frozenset(s.user for s in (before.servers ^ after.servers) | changed)
+
+
+def _differing(before: Mapping[HubServer, Any], after: Mapping[HubServer, Any]) -> set[HubServer]:
+    return {server for server in {*before, *after} if before.get(server) != after.get(server)}
 
 
 class Api:
@@ -226,27 +234,27 @@ class Api:
         self._url = config.hub_api_url.rstrip("/")
         self._file = config.hub_token_file
 
-    async def servers(self) -> frozenset[HubServer]:
-        """Return every server that is up or on its way up or down.
+    async def servers(self) -> Servers:
+        """Return every server that is up or on its way up or down, and when it was last used.
 
         Raises
         ------
         Away
             With words for a condition.
         """
-        found: set[HubServer] = set()
+        found: dict[HubServer, datetime | None] = {}
         offset: int | None = 0
         while offset is not None:
             status, body = await self._request("GET", f"/users?state=active&offset={offset}&limit={PAGE}")
             if status != 200:
                 raise Away(self._wrong(status, body))
             try:
-                found |= set(_active(body["items"]))
+                found |= dict(_active(body["items"]))
                 following = body["_pagination"]["next"]
                 offset = following and max(offset + 1, int(following["offset"]))
             except (KeyError, TypeError, AttributeError):
                 raise Away(self._not_the_api()) from None
-        return frozenset(found)
+        return found
 
     async def start(self, server: HubServer) -> HubRefusal | None:
         """Start a server; return None if it is started, starting or up, else why it is not.
@@ -318,14 +326,20 @@ def _path(server: HubServer) -> str:
     return f"/users/{user}/servers/{name}" if name else f"/users/{user}/server"
 
 
-def _active(users: list[dict[str, Any]]) -> Iterator[HubServer]:
+def _active(users: list[dict[str, Any]]) -> Iterator[tuple[HubServer, datetime | None]]:
     for user in users:
         if "servers" not in user:
             # Without it every server would look as if it were missing.
             raise Away(f"JupyterHub does not show servers to the operator{_hint(403, 'scopes')}")
         for name, server in user["servers"].items():
             if server["ready"] or server["pending"]:
-                yield HubServer(user["name"], name)
+                yield HubServer(user["name"], name), _last_used(server)
+
+
+def _last_used(server: Mapping[str, Any]) -> datetime | None:
+    used = untrusted.time_of(server.get("last_activity"))
+    # JupyterHub begins with the start, which we may have asked for: nobody has used the server by that.
+    return activity_at(used) if used and server["last_activity"] != server.get("started") else None
 
 
 def _message(body: Any) -> str:

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+ACTIVITY_STEP = timedelta(minutes=5)
+"""To which it is told when something was last used: what is used all the time is news once in so many."""
+
+
+def activity_at(used: datetime) -> datetime:
+    """Return when something was last used as it is told: the last `ACTIVITY_STEP` before it."""
+    seconds = ACTIVITY_STEP.total_seconds()
+    return datetime.fromtimestamp(used.timestamp() // seconds * seconds, UTC)
 
 
 class HubServer(NamedTuple):

@@ -198,6 +198,8 @@ class FakeHub:
         self.posts: list[HubServer] = []
         self.answers: list[web.Response] = []
         """What to answer instead, first to last."""
+        self.polls = 0
+        """How often it was asked who is there."""
         self._servers: dict[HubServer, dict[str, Any]] = {}
         self._runner: web.AppRunner | None = None
 
@@ -221,7 +223,12 @@ class FakeHub:
     async def stop_server(self, server: HubServer) -> None:
         del self._servers[server]
 
+    def use(self, server: HubServer, last_activity: Any) -> None:
+        """Say when a server was last used."""
+        self._servers[server]["last_activity"] = last_activity
+
     async def _users(self, request: web.Request) -> web.Response:
+        self.polls += request.query["offset"] == "0"
         if self.answers:
             return self.answers.pop(0)
         scopes = self._scopes(request)

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-LAST_YEAR = 9000
-"""Seconds are added to times: the last that there are leave no room for that."""
+YEARS = range(1970, 9000)
+"""Seconds are added to times, and they are turned to another time zone: the first and last leave no room for that."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,7 +26,7 @@ def time_of(value: Any) -> datetime | None:
         found = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    return found if found.tzinfo is not None and found.year < LAST_YEAR else None
+    return found if found.tzinfo is not None and found.year in YEARS else None
 
 
 def json_of(text: Any, limit: int) -> Any:
