@@ -31,7 +31,7 @@ from af_operator.model import (
     ref_of,
 )
 from af_operator.observed import Observed, Settled, Terms
-from af_operator.views import Question
+from af_operator.views import ACTIVITY_STEP, Question, activity_at
 
 NOTHING = ProfileSpec(images=[Image(name="none", image="none")], sizes=[Size(name="none", cpu="1", memory="1Mi")])
 """Stands for the catalogue when it is gone."""
@@ -109,7 +109,7 @@ def _rejected(session: Session, observed: Settled, enabled: Enabled, error: Inva
     # Nothing is created, and nothing that runs is taken away: a profile edited by mistake stops no session.
     rejected = (error.reason, error.message)
     if not any(ownership.of_session(session, child, observed) for child in observed.children):
-        return Plan(rejected=rejected)
+        return Plan(rejected=rejected, last_activity=_last_activity(session, observed, enabled))
     active = frozenset(c.NAME for c in enabled)
     return replace(_known(session, observed, enabled), rejected=rejected, active=active)
 
@@ -149,12 +149,16 @@ def _questions(
 def _last_activity(session: Session, observed: Settled, enabled: Enabled) -> datetime | None:
     """Return when the session was last used: the newest that any component knows, or that the status says already.
 
-    What was seen once stays seen, also while JupyterHub or an agent is away. Those that tell of it are the user's own
-    programs: none of them tells of a time to come.
+    What was told once stays told, also while JupyterHub or an agent is away. Those that tell of it are the user's own
+    programs: none of them tells of a time to come, or before there was a session; and to fewer minutes than they like,
+    for each change is a write.
     """
+    # Who tells of it in steps says when the step began, which may be before the session did.
+    earliest = session.created - ACTIVITY_STEP
+    seen = (c.activity(session, observed) for c in enabled)
+    believed = [activity_at(time) for time in seen if time and earliest < time <= observed.now]
     told = untrusted.time_of(session.status.get("lastActivity"))
-    seen = [told, *(c.activity(session, observed) for c in enabled)]
-    return max((time for time in seen if time and session.created <= time <= observed.now), default=None)
+    return max((max(time, session.created) for time in [*believed, told] if time), default=None)
 
 
 def check(session: Session, profile: Profile | None, enabled: Enabled) -> Profile:

@@ -46,7 +46,8 @@ def _of_component(health: Health) -> dict[str, Any]:
 def unreadable(body: Body, message: str, now: datetime) -> dict[str, Any]:
     """Return the status of a session that our models cannot parse though the API server stored it."""
     condition = _alone(body, ("Accepted", False, "InvalidSpec", message), now)
-    return {"observedGeneration": _generation(body), "phase": "Refused", "conditions": [condition]}
+    kept = {key: value for key, value in (body.get("status") or {}).items() if key == "lastActivity"}
+    return {"observedGeneration": _generation(body), "phase": "Refused", "conditions": [condition], **kept}
 
 
 def broken(body: Body, error: Exception, now: datetime) -> dict[str, Any]:

@@ -84,8 +84,9 @@ def registration(session: Session, observed: Settled) -> HubServer | None:
 
 def activity(session: Session, observed: Settled) -> datetime | None:
     """Return when JupyterHub last saw somebody, or a kernel, use the server."""
-    server = HubServer(session.spec.user, names.hub_server(session))
-    return observed.hub.activity.get(server) if observed.hub else None
+    if observed.hub is None or observed.namesake:  # what it shows by that name is another session
+        return None
+    return observed.hub.activity.get(HubServer(session.spec.user, names.hub_server(session)))
 
 
 def _stopped(session: Session, observed: Observed) -> Iterator[Manifest]:
