@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from af_kube.store import key_of, version_of
-from af_operator.agents import NoAgents
-from af_operator.components import shipped
+from af_operator.agents import Agents, NoAgents
+from af_operator.components import Components, shipped
 from af_operator.hub import Hub, NoHub
 from af_operator.model import Key
 from af_operator.reconcile import QUIET, Ports, Reconciler
@@ -49,14 +49,19 @@ class Bench:
     """One fake cluster, one world, and passes at a time that the test sets."""
 
     def __init__(
-        self, spec: dict[str, Any] | None = None, profile: dict[str, Any] | None = None, hub: Hub | None = None
+        self,
+        spec: dict[str, Any] | None = None,
+        profile: dict[str, Any] | None = None,
+        hub: Hub | None = None,
+        agents: Agents | None = None,
+        components: Components | None = None,
     ) -> None:
         self.cluster = FakeCluster()
-        self.world = World(shipped())
         self.now = NOW
         self.key = Key("physics", "zmumu")
-        self.hub = hub or NoHub()
-        self.reconcile = Reconciler(shipped(), self.world, Ports(self.cluster, self.hub, NoAgents()), lambda: self.now)
+        self.hub, self.agents = hub or NoHub(), agents or NoAgents()
+        self.components = components or shipped()
+        self._begin()
         self.cluster.store(
             {
                 "apiVersion": "analysisfacility.io/v1alpha1",
@@ -116,11 +121,10 @@ class Bench:
 
     def restart(self) -> None:
         """Put an operator that has just read every list in the place of this one."""
-        self.world = World(shipped())
+        self._begin()
         for body in self.cluster.objects.values():
             self._tell("ADDED", body)
         self.cluster.events.clear()
-        self.reconcile = Reconciler(shipped(), self.world, Ports(self.cluster, self.hub, NoAgents()), lambda: self.now)
 
     async def settle(self, passes: int = 20, seconds: float = 2.0) -> None:
         """Alternate passes and echoes until nothing is written any more."""
@@ -133,6 +137,11 @@ class Bench:
             if len(self.cluster.writes) == before and not held:
                 return
         raise AssertionError(f"still writing after {passes} passes: {self.cluster.writes[-5:]}")
+
+    def _begin(self) -> None:
+        self.world = World(self.components)
+        ports = Ports(self.cluster, self.hub, self.agents)
+        self.reconcile = Reconciler(self.components, self.world, ports, lambda: self.now)
 
     def _tell(self, event: str, body: dict[str, Any]) -> None:
         if event != "DELETED":
