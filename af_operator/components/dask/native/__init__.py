@@ -1,36 +1,35 @@
-"""The engine `Native`: a Deployment and a Service for the scheduler, and each worker a pod of the session's own.
-
-Worker pods are planned by name, made by a create, and removed by uid once the agent has retired them. Nobody but the
-kubelet looks after them: it starts a container that ends again; a pod that has failed, was evicted, or whose node was
-lost is replaced here.
-"""
+"""The engine `Native`: a Deployment and a Service for the scheduler, and each worker a pod of the session's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
-from itertools import count, islice
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
 
-from af_operator import names, ownership
+from af_operator import names
 from af_operator.api.session import Pool
-from af_operator.components._shared import choices, placement, pod_reasons, pod_spec, pool_health, untrusted
+from af_operator.components._shared import (
+    choices,
+    placement,
+    pod_reasons,
+    pod_spec,
+    pool_health,
+    untrusted,
+    worker_pods,
+)
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as of_spec
 from af_operator.components.dask import programs
-from af_operator.model import POD, Body, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session, label_of, ref_of
+from af_operator.model import POD, Body, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session, label_of
 from af_operator.observed import Observed, Settled
 from af_operator.render import render
 
-MAKER = "the operator"
+MAKER = worker_pods.MAKER
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 SERVICE = Kind("v1", "Service", "services")
 KINDS = (DEPLOYMENT, SERVICE, POD)
 SCHEDULER = {names.ROLE: "scheduler"}
-OVER = ("Succeeded", "Failed")
-FAILED_PAUSE = timedelta(seconds=30)
-"""How long a pod that a node would not even start keeps its place: made anew at once, it would fail ever again."""
 
 
 def there(observed: Observed) -> bool:
@@ -40,11 +39,7 @@ def there(observed: Observed) -> bool:
 
 def groups(session: Session, observed: Settled) -> dict[str, WorkerGroup]:
     """Return the groups of workers that there are, by name."""
-    by_name: dict[str, list[Body]] = {}
-    for pod in sorted(observed.pods(of_spec.NAME), key=_age):
-        if _is(pod, "worker") and _counts(pod, observed) and ownership.of_session(session, pod, observed):
-            by_name.setdefault(pod["metadata"]["labels"].get(names.WORKER_GROUP, ""), []).append(pod)
-    return {name: _group(name, pods) for name, pods in by_name.items()}
+    return worker_pods.groups(session, of_spec.NAME, observed)
 
 
 def desired(
@@ -52,11 +47,9 @@ def desired(
 ) -> Sequence[Manifest | Keep]:
     """Return the scheduler with its agent and address, and the workers: those that stay, and those that are missing."""
     found = [programs.agent(session), _service(session), _scheduler(session, profile, observed)]
+    pod = partial(_worker_pod, session, profile, observed, patch)
     for group in groups:
-        going = {body["metadata"]["uid"] for body in group.leaving}
-        found += [Keep(ref_of(w)) for w in group.group.workers if w["metadata"]["uid"] not in going]
-        if group.pool and group.surplus < 0 and group.group.name not in observed.refused:
-            found += _new_workers(session, profile, observed, patch, group)
+        found += worker_pods.planned(session, of_spec.NAME, observed, group, pod)
     return found
 
 
@@ -87,57 +80,7 @@ def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
 
 def deadline(observed: Settled) -> datetime | None:
     """Return when a pod that failed at once is to be replaced."""
-    failed = [pod for pod in observed.pods(of_spec.NAME) if _is(pod, "worker") and _failed_at_once(pod)]
-    return min((time + FAILED_PAUSE for pod in failed if (time := _made(pod))), default=None)
-
-
-def _group(name: str, pods: Sequence[Body]) -> WorkerGroup:
-    labels, spec = pods[-1]["metadata"]["labels"], pods[-1].get("spec", {})
-    return WorkerGroup(
-        name,
-        labels.get(names.POOL, ""),
-        tuple(pods),
-        tuple(pods),
-        expected=len(pods),
-        gpus=sum(pod_spec.gpus(spec).values()),
-        node_pool=labels.get(names.NODE_POOL, ""),
-        idle=frozenset(pod["metadata"]["name"] for pod in pods if pod_reasons.never_started(pod)),
-    )
-
-
-def _counts(pod: Body, observed: Settled) -> bool:
-    """Return whether a pod has a worker's place: those that go, and those that are over, are replaced."""
-    if "deletionTimestamp" in pod["metadata"]:
-        return False
-    if not _failed_at_once(pod):
-        return pod.get("status", {}).get("phase") not in OVER
-    made = _made(pod)
-    return made is not None and observed.now < made + FAILED_PAUSE
-
-
-def _failed_at_once(pod: Body) -> bool:
-    status = pod.get("status", {})
-    return status.get("phase") in OVER and not status.get("containerStatuses")
-
-
-def _new_workers(
-    session: Session, profile: Profile, observed: Settled, patch: PodPatch, group: Resized
-) -> Iterator[Manifest]:
-    pool, name = group.pool, group.group.name
-    if pool is None:
-        raise TypeError("a group on its way out gets no workers")
-    labels = names.labels(session, of_spec.NAME, pool.name) | {
-        names.ROLE: "worker",
-        names.WORKER_GROUP: name,
-        names.NODE_POOL: pool.node_pool,
-    }
-    spec = _worker_pod(session, profile, observed, patch, pool)
-    taken = {pod["metadata"]["name"] for pod in observed.of(POD)}
-    # By name, and by the same ones where a pass has to be made anew: an answer that was lost makes no second pod.
-    tokens = (observed.secret(f"worker {name} {number}")[:10] for number in count())
-    free = (each for token in tokens if (each := names.worker(name, token)) not in taken)
-    for each in islice(free, -group.surplus):
-        yield replace(render(__name__, "worker", name=each, labels=labels, pod=spec), batch=name)
+    return worker_pods.deadline(of_spec.NAME, observed)
 
 
 def _worker_pod(session: Session, profile: Profile, observed: Settled, patch: PodPatch, pool: Pool) -> Body:
@@ -193,18 +136,6 @@ def _ready_since(session: Session) -> datetime | None:
     conditions = session.status.get("conditions", ())
     ready = next((c for c in conditions if c["type"] == "DaskReady" and c["status"] == "True"), None)
     return untrusted.time_of(ready["lastTransitionTime"]) if ready else None
-
-
-def _is(body: Body, role: str) -> bool:
-    return label_of(body, names.ROLE) == role
-
-
-def _made(body: Body) -> datetime | None:
-    return untrusted.time_of(body["metadata"].get("creationTimestamp"))
-
-
-def _age(body: Body) -> tuple[str, str]:
-    return str(body["metadata"].get("creationTimestamp", "")), str(body["metadata"]["name"])
 
 
 def _scheduler_ref(session: Session) -> ObjectRef:
