@@ -7,6 +7,7 @@ from datetime import datetime
 from af_operator import names
 from af_operator.components._shared import untrusted
 from af_operator.components.dask import engine
+from af_operator.components.dask.groups import NAME
 from af_operator.model import POD, Body, Condition, Kind, Session, label_of
 from af_operator.observed import Observed, Settled
 
@@ -38,7 +39,8 @@ WORDS = {
 
 def is_scheduler(body: Body) -> bool:
     """Return whether a Deployment or a pod is a scheduler's, whichever engine made it."""
-    return "scheduler" in (label_of(body, names.ROLE), label_of(body, "dask.org/component"))
+    roles = (label_of(body, names.ROLE), label_of(body, "dask.org/component"))
+    return "scheduler" in roles and label_of(body, names.COMPONENT) == NAME
 
 
 def _evidence(session: Session, observed: Observed) -> str | None:

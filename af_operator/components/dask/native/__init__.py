@@ -34,7 +34,8 @@ SCHEDULER = {names.ROLE: "scheduler"}
 
 def there(observed: Observed) -> bool:
     """Return whether the session has a scheduler or workers that we made."""
-    return any(label_of(body, names.ROLE) for kind in (DEPLOYMENT, POD) for body in observed.of(kind))
+    ours = (body for kind in (DEPLOYMENT, POD) for body in observed.of(kind) if label_of(body, names.ROLE))
+    return any(label_of(body, names.COMPONENT) == of_spec.NAME for body in ours)
 
 
 def groups(session: Session, observed: Settled) -> dict[str, WorkerGroup]:
