@@ -2,5 +2,5 @@
 
 Choices out of the catalogue, pod specs, placement, why a pod is not ready, values that others write; and pools of
 workers, whatever computes in them: how many there should be (`pools`), within one budget (`budget`), which of them go,
-and how they are (`pool_health`). Nothing in here knows a component.
+how they are (`pool_health`), and workers that are pods of our own (`worker_pods`). Nothing in here knows a component.
 """
