@@ -135,6 +135,8 @@ class Discard:
     body: Body
 
 
+Lifetime = Literal["compute", "cache", "record"]
+"""When a component's objects go: compute on suspend and on the end; cache on the end; record with the session."""
 Audience = Literal["user", "worker"]
 """Whose pods a patch is for: those where the user's own program starts (run, notebook), or those that compute for it.
 

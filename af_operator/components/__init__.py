@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from af_operator.api.session import Pool
 from af_operator.components._shared.budget import Demand
@@ -23,6 +23,7 @@ from af_operator.model import (
     Health,
     Keep,
     Kind,
+    Lifetime,
     LogRequest,
     Manifest,
     PodPatch,
@@ -33,13 +34,15 @@ from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import HubServer, Question
 
 Item = Manifest | Keep | Discard
-Lifetime = Literal["compute", "cache", "record"]
-"""When a component's objects go: compute on suspend and on the end; cache on the end; record with the session."""
 
 
 @runtime_checkable
 class Component(Protocol):
-    """What ``plan`` and ``status`` ask of a component. ``_shared.defaults`` has those answers that say nothing."""
+    """What ``plan`` and ``status`` ask of a component, which is a module: its functions have no `self`.
+
+    ``_shared.defaults`` has those answers that say nothing. What a package has of the protocol stands in its
+    ``__all__``: what does not is nothing that mypy can see.
+    """
 
     NAME: str
     """Lower-case name: key in ``status.components``; the condition is ``<Title>Ready``."""
@@ -55,66 +58,52 @@ class Component(Protocol):
 
     # Of the spec alone.
 
-    @staticmethod
-    def enabled(session: Session) -> bool:
+    def enabled(self, session: Session) -> bool:
         """Return whether the session asks for this component."""
 
-    @staticmethod
-    def check(session: Session, profile: Profile) -> None:
+    def check(self, session: Session, profile: Profile) -> None:
         """Raise ``InvalidSession`` when the spec does not fit the profile."""
 
-    @staticmethod
-    def pools(session: Session) -> Sequence[Pool]:
+    def pools(self, session: Session) -> Sequence[Pool]:
         """Return the pools of workers that the spec asks for: ``plan`` holds them against the profile's limits."""
 
-    @staticmethod
-    def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+    def pod_patch(self, session: Session, profile: Profile, audience: Audience) -> PodPatch:
         """Return what this component adds to the pods of others."""
 
     # Of the world, before it is settled whether the session is over.
 
-    @staticmethod
-    def finish(session: Session, observed: Observed) -> Finish | None:
+    def finish(self, session: Session, observed: Observed) -> Finish | None:
         """Return how the session ended, if this component is what ends it."""
 
     # Of the world, once that is settled.
 
-    @staticmethod
-    def health(session: Session, observed: Settled) -> Health:
+    def health(self, session: Session, observed: Settled) -> Health:
         """Return readiness, computed from the pods."""
 
-    @staticmethod
-    def report(session: Session, observed: Settled) -> Mapping[str, Any]:
+    def report(self, session: Session, observed: Settled) -> Mapping[str, Any]:
         """Return what this component adds to the status at its top level."""
 
-    @staticmethod
-    def log_wanted(session: Session, observed: Settled) -> LogRequest | None:
+    def log_wanted(self, session: Session, observed: Settled) -> LogRequest | None:
         """Return the log that must be read before the end can be recorded, if any is still to be read."""
 
-    @staticmethod
-    def deadline(session: Session, observed: Settled) -> datetime | None:
+    def deadline(self, session: Session, observed: Settled) -> datetime | None:
         """Return when the session must be looked at again though nothing may happen, or None."""
 
-    @staticmethod
-    def registration(session: Session, observed: Settled) -> HubServer | None:
+    def registration(self, session: Session, observed: Settled) -> HubServer | None:
         """Return the JupyterHub server that shows this component, or None; whether it is ready is not asked here."""
 
-    @staticmethod
-    def activity(session: Session, observed: Settled) -> datetime | None:
+    def activity(self, session: Session, observed: Settled) -> datetime | None:
         """Return when this component was last seen to be used; None where it cannot tell."""
 
-    @staticmethod
-    def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
+    def demands(self, session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
         """Return, for each group of workers that there is or should be, what it asks of the one budget."""
 
     # Of the world, once it is settled what each component may have.
 
-    @staticmethod
-    def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Item]:
+    def desired(self, session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Item]:
         """Return what should exist, and what others made that is to go."""
 
-    @staticmethod
-    def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
+    def question(self, session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
         """Return what to ask of the agent in this component's engine, or None."""
 
 

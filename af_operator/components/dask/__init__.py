@@ -18,19 +18,40 @@ from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
 from af_operator.components.dask import dask_kubernetes, engine, groups, native
 from af_operator.components.dask.health import health
-from af_operator.model import Audience, Discard, Keep, Kind, Manifest, PodPatch, Profile, Session
+from af_operator.model import Audience, Discard, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Settled, Terms
 from af_operator.views import Question
 
-__all__ = ["finish", "health", "log_wanted", "registration", "report"]
+__all__ = [
+    "KINDS",
+    "LIFETIME",
+    "NAME",
+    "SHARED",
+    "TITLE",
+    "WATCHED",
+    "activity",
+    "check",
+    "deadline",
+    "demands",
+    "desired",
+    "enabled",
+    "finish",
+    "health",
+    "log_wanted",
+    "pod_patch",
+    "pools",
+    "question",
+    "registration",
+    "report",
+]
 
 NAME = groups.NAME
 TITLE = "Dask"
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
-KINDS = tuple(sorted({CONFIG_MAP, *native.KINDS, *dask_kubernetes.KINDS}))
-WATCHED = ()
-SHARED = ()
-LIFETIME = "compute"
+KINDS: tuple[Kind, ...] = tuple(sorted({CONFIG_MAP, *native.KINDS, *dask_kubernetes.KINDS}))
+WATCHED: tuple[Kind, ...] = ()
+SHARED: tuple[Kind, ...] = ()
+LIFETIME: Lifetime = "compute"
 
 
 def enabled(session: Session) -> bool:

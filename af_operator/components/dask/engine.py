@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, cast
+from typing import Protocol
 
 from af_operator.api.session import Pool
 from af_operator.components._shared.pod_reasons import Reason
@@ -20,38 +20,32 @@ class Engine(Protocol):
     MAKER: str
     """Who starts workers, in words for people."""
 
-    @staticmethod
-    def there(observed: Observed) -> bool:
+    def there(self, observed: Observed) -> bool:
         """Return whether the session has anything that this engine made."""
 
-    @staticmethod
-    def groups(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
+    def groups(self, session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
         """Return the groups of workers that there are, by name."""
 
-    @staticmethod
     def desired(
-        session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
+        self, session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
     ) -> Sequence[Manifest | Keep | Discard]:
         """Return what should exist, and what is to go; `patch` is for the pods of workers."""
 
-    @staticmethod
-    def refused(session: Session, pool: Pool, observed: Observed) -> Reason | None:
+    def refused(self, session: Session, pool: Pool, observed: Observed) -> Reason | None:
         """Return why workers of a pool have no pods, if the API server refuses them."""
 
-    @staticmethod
-    def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
+    def no_scheduler_pod(self, session: Session, observed: Observed) -> Reason:
         """Return why the scheduler has no pod."""
 
-    @staticmethod
-    def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
+    def has_lost_its_scheduler(self, session: Session, observed: Observed) -> bool:
         """Return whether somebody has taken away the scheduler itself, and not only its pod."""
 
-    @staticmethod
-    def deadline(observed: Settled) -> datetime | None:
+    def deadline(self, observed: Settled) -> datetime | None:
         """Return when to look again though nothing may happen, or None."""
 
 
-NATIVE, DASK_KUBERNETES = cast(Engine, native), cast(Engine, dask_kubernetes)
+NATIVE: Engine = native
+DASK_KUBERNETES: Engine = dask_kubernetes
 
 
 def of_session(observed: Observed, profile: Profile | None = None) -> Engine:

@@ -26,12 +26,33 @@ from af_operator.components._shared.defaults import (
 )
 from af_operator.components.notebook import env
 from af_operator.components.notebook.health import health
-from af_operator.model import POD, Body, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 from af_operator.views import HubServer
 
-__all__ = ["deadline", "demands", "finish", "health", "log_wanted", "pod_patch", "pools", "question", "report"]
+__all__ = [
+    "KINDS",
+    "LIFETIME",
+    "NAME",
+    "SHARED",
+    "TITLE",
+    "WATCHED",
+    "activity",
+    "check",
+    "deadline",
+    "demands",
+    "desired",
+    "enabled",
+    "finish",
+    "health",
+    "log_wanted",
+    "pod_patch",
+    "pools",
+    "question",
+    "registration",
+    "report",
+]
 
 NAME = "notebook"
 TITLE = "Notebook"
@@ -41,10 +62,10 @@ SECRET = Kind("v1", "Secret", "secrets")
 ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-KINDS = (STATEFUL_SET, SERVICE, SECRET, ROLE, ROLE_BINDING)
-WATCHED = (POD,)
-SHARED = (VOLUME_CLAIM,)
-LIFETIME = "record"
+KINDS: tuple[Kind, ...] = (STATEFUL_SET, SERVICE, SECRET, ROLE, ROLE_BINDING)
+WATCHED: tuple[Kind, ...] = (POD,)
+SHARED: tuple[Kind, ...] = (VOLUME_CLAIM,)
+LIFETIME: Lifetime = "record"
 
 HOME = "/home/analysis"
 SAVE_SECONDS = 60

@@ -27,14 +27,25 @@ from af_operator.components.run.record import (
     run_health,
     spec,
 )
-from af_operator.model import POD, Body, Health, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.model import POD, Body, Health, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
 __all__ = [
+    "KINDS",
+    "LIFETIME",
+    "NAME",
+    "SHARED",
+    "TITLE",
+    "WATCHED",
+    "activity",
+    "check",
     "deadline",
     "demands",
+    "desired",
+    "enabled",
     "finish",
+    "health",
     "log_wanted",
     "pod_patch",
     "pools",
@@ -47,10 +58,10 @@ NAME = "run"
 TITLE = "Run"
 JOB = Kind("batch/v1", "Job", "jobs")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
-KINDS = (JOB, CONFIG_MAP)
-WATCHED = (POD,)
-SHARED = ()
-LIFETIME = "record"
+KINDS: tuple[Kind, ...] = (JOB, CONFIG_MAP)
+WATCHED: tuple[Kind, ...] = (POD,)
+SHARED: tuple[Kind, ...] = ()
+LIFETIME: Lifetime = "record"
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"

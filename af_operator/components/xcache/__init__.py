@@ -24,16 +24,27 @@ from af_operator.components._shared.defaults import (
     report,
 )
 from af_operator.errors import InvalidSession
-from af_operator.model import POD, Audience, Body, Health, Keep, Kind, Manifest, PodPatch, Profile, Session
+from af_operator.model import POD, Audience, Body, Health, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
 __all__ = [
+    "KINDS",
+    "LIFETIME",
+    "NAME",
+    "SHARED",
+    "TITLE",
+    "WATCHED",
     "activity",
+    "check",
     "deadline",
     "demands",
+    "desired",
+    "enabled",
     "finish",
+    "health",
     "log_wanted",
+    "pod_patch",
     "pools",
     "question",
     "registration",
@@ -45,10 +56,10 @@ TITLE = "XCache"
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 SERVICE = Kind("v1", "Service", "services")
-KINDS = (CONFIG_MAP, DEPLOYMENT, SERVICE)
-WATCHED = (POD,)
-SHARED = ()
-LIFETIME = "cache"
+KINDS: tuple[Kind, ...] = (CONFIG_MAP, DEPLOYMENT, SERVICE)
+WATCHED: tuple[Kind, ...] = (POD,)
+SHARED: tuple[Kind, ...] = ()
+LIFETIME: Lifetime = "cache"
 
 CONTAINER = "xcache"
 MIN_SIZE = "100Mi"
