@@ -51,6 +51,8 @@ KUBERNETES = Module(
 COREDNS = Module("coredns")
 HELM = Module("helm", "helm.sh/helm/v3/cmd/helm", ("-X helm.sh/helm/v3/internal/version.version=v3.22.0",))
 KIND = Module("kind", "sigs.k8s.io/kind")
+KWOK = Module("kwok", "sigs.k8s.io/kwok/cmd/kwok")
+"""Plays nodes and the pods on them; built when a benchmark asks."""
 
 # The names that the one Kubernetes binary goes by.
 KUBERNETES_NAMES = (
@@ -77,13 +79,21 @@ def _alone(progress: Progress) -> AbstractContextManager[None]:
     return locks.held(cache_dir() / "lock", lambda: progress.note("another command is building programs: waiting"))
 
 
+def is_built(progress: Progress, module: Module) -> bool:
+    """Return whether a program is there already."""
+    return _target(module, go_toolchain(progress)).is_dir()
+
+
+def _target(module: Module, go: Path) -> Path:
+    return cache_dir() / "bin" / f"{module.name}-{key(module, go_version(go), GO_MODULES)}"
+
+
 def _ensure_one(progress: Progress, module: Module, go: Path) -> Path:
-    home = cache_dir() / "bin"
-    target = home / f"{module.name}-{key(module, go_version(go), GO_MODULES)}"
+    target = _target(module, go)
     if target.is_dir():
         return target / module.name
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{module.name}-", dir=home) as partial:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{module.name}-", dir=target.parent) as partial:
         built = Path(partial) / "built"
         built.mkdir()
         _build(progress, module, go, built / module.name)

@@ -41,10 +41,11 @@ class Programs:
     """Where the programs are."""
 
     kubernetes: Path
+    kwok: Path | None = None
 
     def __getitem__(self, name: str) -> str:
-        """Return the link by which the Kubernetes binary plays the component ``name``."""
-        return str(self.kubernetes.with_name(name))
+        """Return KWOK, or the link by which the Kubernetes binary plays the component ``name``."""
+        return str(self.kwok if self.kwok and name == "kwok" else self.kubernetes.with_name(name))
 
 
 def command(name: str, programs: Programs, paths: Paths) -> list[str]:

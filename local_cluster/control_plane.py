@@ -1,7 +1,8 @@
 """A control plane without nodes: etcd and kube-apiserver alone, on loopback, for measurements and tests of faults.
 
 Without controllers an object stays as it is made, and no pod ever runs: what is left is what the API server and its
-client do. It needs no root and no cluster, and several of them stand side by side.
+client do. It needs no root and no cluster, and several of them stand side by side. Where nodes are wanted, they are
+simulated.
 """
 
 import base64
@@ -23,22 +24,28 @@ from typing import Any
 import psutil
 import yaml
 
-from local_cluster import api, binaries, pki, processes
+from local_cluster import api, binaries, pki, processes, simulated_nodes
 from local_cluster.components import Programs
 from local_cluster.errors import ClusterError
 from local_cluster.processes import Daemon
 from local_cluster.progress import Progress
 from local_cluster.settings import CHECKOUT
 
-ADMIN, OPERATOR, CLIENT = "admin", "af-operator", "bare-client"
+ADMIN, OPERATOR, DASK_OPERATOR, CLIENT = "admin", "af-operator", "dask-operator", "bare-client"
 """Users. All may do everything; they have names of their own so that the audit log can tell them apart."""
+CONTROLLERS, SCHEDULER, NODES = "system:kube-controller-manager", "system:kube-scheduler", "simulated-nodes"
+"""Kubernetes' own parts. The API server's limits know two of these names, and kubelets stand above limits."""
 # No limit of the API server applies to system:masters: who is measured must be like others.
-GROUPS = {ADMIN: ("system:masters",), OPERATOR: ("measured",), CLIENT: ("measured",)}
+GROUPS = {
+    **dict.fromkeys((ADMIN, NODES), ("system:masters",)),
+    **dict.fromkeys((OPERATOR, DASK_OPERATOR, CLIENT, CONTROLLERS, SCHEDULER), ("measured",)),
+}
 START_SECONDS = 60.0
 REQUEST_SECONDS = 30.0
 IDLE_PERCENT = 10.0
 CRDS = CHECKOUT / "crds"
-COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager")
+NODES_PATH = "/api/v1/nodes"
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", *simulated_nodes.COMPONENTS)
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Options:
     ----------
     controllers
         Whether owned objects are collected and namespaces end: kube-controller-manager, with those two controllers.
+    nodes
+        Simulated nodes. With any there are all `controllers`, Deployments get their pods, and pods run.
     event_seconds
         How long Events are kept.
     watch_cache
@@ -57,6 +66,7 @@ class Options:
     """
 
     controllers: bool = False
+    nodes: int = 0
     event_seconds: int = 3600
     watch_cache: bool = True
 
@@ -146,13 +156,28 @@ class ControlPlane:
         self._wait("the API server", lambda: api.answers(ready, self._tls()))
         self.request("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", _BINDING)
         self._install_kinds()
-        if self.options.controllers:  # after the kinds: of those that come later it learns half a minute later
+        if self.options.controllers or self.options.nodes:
+            # After the kinds: of those that come later it learns half a minute later.
             self._start("kube-controller-manager", _controller_manager(self))
+        if self.options.nodes:
+            self._start_nodes(self.options.nodes)
 
     def stop(self) -> None:
         """End what was started, however far that went."""
         # All at once and by force: nothing of it is kept.
         processes.stop_all([self._daemon(name).identity() for name in COMPONENTS], grace_seconds=0.0)
+
+    def _start_nodes(self, number: int) -> None:
+        self._start("kube-scheduler", simulated_nodes.scheduler(self.kubeconfig(SCHEDULER)))
+        self._start("kwok", simulated_nodes.kwok(self.kubeconfig(NODES)))
+        for node in simulated_nodes.nodes(number):
+            self.request("POST", NODES_PATH, node)
+        kwok = self._daemon("kwok")
+        all_ready = partial(self._nodes_are_ready, number)
+        kwok.wait(f"waiting for {number} simulated nodes", all_ready, START_SECONDS)
+
+    def _nodes_are_ready(self, number: int) -> bool:
+        return simulated_nodes.ready(self.request("GET", NODES_PATH), number)
 
     def _install_kinds(self) -> None:
         kinds = [yaml.safe_load(file.read_text()) for file in sorted(CRDS.rglob("*.yaml"))]
@@ -215,7 +240,8 @@ def control_plane(progress: Progress, options: Options = Options()) -> Iterator[
     ClusterError
         With the end of the log of what does not start.
     """
-    programs = Programs(binaries.ensure(progress, binaries.KUBERNETES)["kubernetes"])
+    wanted = (binaries.KUBERNETES, binaries.KWOK) if options.nodes else (binaries.KUBERNETES,)
+    programs = Programs(**binaries.ensure(progress, *wanted))
     with tempfile.TemporaryDirectory(prefix="af-control-plane-") as name, _reserved(3) as ports:
         plane = ControlPlane(Path(name), Ports(*ports), programs, options)
         try:
@@ -276,8 +302,8 @@ def _apiserver(plane: ControlPlane) -> dict[str, Any]:
         "service-cluster-ip-range": "10.96.0.0/12",  # the default has 254 addresses
         "authorization-mode": "RBAC",
         "token-auth-file": directory / "tokens.csv",
-        # Accounts would be waited for, and volumes never go: the controllers of both are not here.
-        "disable-admission-plugins": "ServiceAccount,StorageObjectInUseProtection",
+        # Accounts would be waited for, volumes never go, nodes stay tainted: the controllers of these are not here.
+        "disable-admission-plugins": "ServiceAccount,StorageObjectInUseProtection,TaintNodesByCondition",
         "tls-cert-file": directory / "apiserver.crt",
         "tls-private-key-file": directory / "apiserver.key",
         "service-account-issuer": "https://kubernetes.default.svc",
@@ -293,9 +319,10 @@ def _apiserver(plane: ControlPlane) -> dict[str, Any]:
 
 
 def _controller_manager(plane: ControlPlane) -> dict[str, Any]:
+    more = simulated_nodes.CONTROLLERS if plane.options.nodes else ()
     return {
-        "kubeconfig": plane.kubeconfig(ADMIN),
-        "controllers": "garbage-collector-controller,namespace-controller",
+        "kubeconfig": plane.kubeconfig(CONTROLLERS),
+        "controllers": ",".join(("garbage-collector-controller", "namespace-controller", *more)),
         "secure-port": 0,
         "leader-elect": "false",
         "kube-api-qps": 500,

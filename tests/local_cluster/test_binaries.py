@@ -38,7 +38,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_the_key_is_of_content_not_of_time(copied: Path) -> None:
-    for module in (binaries.KUBERNETES, binaries.COREDNS, binaries.HELM, binaries.KIND):
+    for module in (binaries.KUBERNETES, binaries.COREDNS, binaries.HELM, binaries.KIND, binaries.KWOK):
         assert binaries.key(module, VERSION, copied) == binaries.key(module, VERSION, GO_MODULES)
 
 
@@ -74,7 +74,9 @@ def test_an_old_toolchain_is_noticed(version: str, enough: bool) -> None:
 
 
 def test_a_build_is_made_once(module: binaries.Module) -> None:
+    assert not binaries.is_built(Progress(), module)
     first = binaries.ensure(Progress(), module)["hello"]
+    assert binaries.is_built(Progress(), module)
     made = first.stat().st_mtime_ns
     assert binaries.ensure(Progress(), module)["hello"].stat().st_mtime_ns == made
 

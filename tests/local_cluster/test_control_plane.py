@@ -60,7 +60,7 @@ def test_our_kinds_are_served_and_nothing_is_there(plane: ControlPlane) -> None:
 
 def test_each_user_may_work_and_is_known_by_name_in_the_audit_log(plane: ControlPlane) -> None:
     for user in GROUPS:
-        plane.request("POST", CONFIG_MAPS, {"metadata": {"name": f"of-{user}"}}, user)
+        plane.request("POST", CONFIG_MAPS, {"metadata": {"name": f"of-{user.replace(':', '.')}"}}, user)
     events = [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
     made = {
         e["user"]["username"]: e["verb"] for e in events if e.get("objectRef", {}).get("name", "").startswith("of-")
