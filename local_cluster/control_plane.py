@@ -116,7 +116,7 @@ class ControlPlane:
         return self.directory / f"{user}.kubeconfig"
 
     def request(self, verb: str, path: str, body: Any = None, user: str = ADMIN) -> Any:
-        """Ask the API server.
+        """Ask the API server; a patch is merged.
 
         Raises
         ------
@@ -124,6 +124,8 @@ class ControlPlane:
             With what it answered, if that is no success.
         """
         headers = {"Authorization": f"Bearer {self.token(user)}"}
+        if verb == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
         return _request(verb, self.server + path, body, headers, self._tls())
 
     def calm(self, seconds: float = START_SECONDS) -> None:

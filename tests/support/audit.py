@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from af_operator.reconcile import QUIET
 from local_cluster.facility import SYSTEM_NAMESPACE
@@ -67,7 +67,7 @@ class Audit:
         self._calls: list[Call] = []
         self._partial = ""
 
-    def __enter__(self) -> Audit:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -17,18 +12,14 @@ import psutil
 
 from local_cluster.processes import poll
 from local_cluster.progress import tail
-from local_cluster.settings import CHECKOUT
+from tests.support.local_process import LocalProcess
 
 PREFIX = "AF_OPERATOR_"
-# With the last, which many containers set, each start would compile Python's libraries anew: most of its CPU.
-NOT_ITS_OWN = ("AF_", "KUBE", "PYTHONDONTWRITEBYTECODE")
-STOP_SECONDS = 30
 ANSWER_SECONDS = 10
-MIB = 2**20
 PACE = 0.3
 
 
-class LocalOperator:
+class LocalOperator(LocalProcess):
     """One operator that may be started again and again; ends with its context.
 
     Parameters
@@ -46,59 +37,18 @@ class LocalOperator:
     def __init__(
         self, kubeconfig: Path, directory: Path, settings: Mapping[str, str], command: Sequence[str] = ()
     ) -> None:
-        self.log = directory / "operator.log"
-        self._kubeconfig, self._settings, self._command = kubeconfig, settings, command
-        self._output: IO[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__([*command, sys.executable, "-m", "af_operator"], kubeconfig, directory / "operator.log")
+        self._settings = {"PORT": "0", **settings}
         self._port: int | None = None
 
-    def __enter__(self) -> LocalOperator:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-        self.wait()
+    def variables(self) -> Mapping[str, str]:
+        """Return its settings."""
+        return {PREFIX + name: value for name, value in self._settings.items()}
 
     def start(self) -> None:
-        """Start it."""
-        settings = {"PORT": "0", **self._settings}
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(NOT_ITS_OWN)}
-        ours = {"KUBECONFIG": str(self._kubeconfig), **{PREFIX + name: value for name, value in settings.items()}}
+        """Start it; it may listen at another port than before."""
         self._port = None
-        self._output = self.log.open("ab")
-        self._process = subprocess.Popen(
-            [*self._command, sys.executable, "-m", "af_operator"],
-            cwd=CHECKOUT,
-            env=plain | ours,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-        )
-
-    def kill(self) -> None:
-        """Kill it: no word, no last write."""
-        if self._process:
-            self._process.send_signal(signal.SIGKILL)
-
-    def stop(self) -> int:
-        """End it as a kubelet does; return its exit code."""
-        assert self._process, "it has not been started"
-        self._process.send_signal(signal.SIGTERM)
-        return self.wait()
-
-    def wait(self) -> int:
-        """Wait until it is dead; return its exit code."""
-        code = 0
-        if self._process and self._output:
-            code = self._process.wait(STOP_SECONDS)
-            self._output.close()
-            self._process = None
-        return code
-
-    def running(self) -> bool:
-        """Return whether it lives."""
-        return self._process is not None and self._process.poll() is None
+        super().start()
 
     def wait_ready(self, seconds: float = 60) -> None:
         """Wait until it says that it is ready; one that ends meanwhile shows its last words."""
@@ -141,28 +91,10 @@ class LocalOperator:
         except OSError:
             return 0, ""
 
-    def cpu_seconds(self) -> float:
-        """Return how much it has computed since it was started."""
-        times = self._live().cpu_times()
-        return float(times.user + times.system)
-
-    def memory_mib(self) -> float:
-        """Return what it takes now."""
-        return float(self._live().memory_info().rss) / MIB
-
-    def highest_memory_mib(self) -> float:
-        """Return the most that it has ever taken since it was started."""
-        lines = Path(f"/proc/{self._live().pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-
-    def _live(self) -> psutil.Process:
-        assert self._process, "it has not been started"
-        return psutil.Process(self._process.pid)
-
     def _listens(self) -> int | None:
         """Return the port that it was given for the 0 that it asked for."""
         try:
-            open_ = self._live().net_connections("tcp")
+            open_ = self.live().net_connections("tcp")
         except psutil.NoSuchProcess:
             return None
         return next((found.laddr.port for found in open_ if found.status == psutil.CONN_LISTEN), None)
