@@ -43,6 +43,12 @@ def workers(dask_scheduler: Scheduler) -> list[str]:
     return [str(ws.name) for ws in dask_scheduler.workers.values()]
 
 
+def last_change(dask_scheduler: Scheduler, since: float) -> float | None:
+    """Return when a worker came or went last; None if none has since then."""
+    found = dask_scheduler.plugins[Record.name]
+    return max((at for at, _ in (*found.came, *found.went) if at >= since), default=None)
+
+
 def record(dask_scheduler: Scheduler) -> tuple[dict[str, int], list[tuple[float, str]], list[tuple[float, str]]]:
     """Return how often each task was computed, who came and who went."""
     found = dask_scheduler.plugins[Record.name]

@@ -59,12 +59,12 @@ class Loss:
 def measure(way: Way, eyes: Eyes, goal: int) -> Loss:
     """Hold results on all workers, shrink the first pool to `goal`, and look for what was held."""
     held, data = _hold(eyes.client)
-    main, other = (way.group(pool) for pool in POOLS)
-    others = eyes.in_scheduler()[other]
-    begin, clock = time.monotonic(), time.time()
-    way.scale(POOLS[0], goal)
-    settled = eyes.settle({main: goal, other: others}, begin, LIMIT)
-    return _count(eyes, settled, _Held(held, data, clock), {main: goal, other: others})
+    main, other = POOLS
+    wanted = {main: goal, other: eyes.in_scheduler()[other]}
+    begin = time.time()
+    way.scale(main, goal)
+    settled = eyes.settle(wanted, begin, LIMIT)
+    return _count(eyes, settled, _Held(held, data, begin), wanted)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _count(eyes: Eyes, settled: Settled, held: _Held, asked: Mapping[str, int]) 
         lost=HELD - states["finished"] - states["error"],
         errors=states["error"] + wrong,
         data_lost=sum(1 for state, _ in data if state != "finished"),
-        others_killed=len({n for at, n in went if at > held.since and n.startswith(f"{other}-worker-")}),
+        others_killed=len({n for at, n in went if at > held.since and eyes.names.pool_of(n) == other}),
         came_back=sum(1 for at, _ in came if at > held.since),
         left=left[main],
         asked=asked[main],

@@ -25,12 +25,36 @@ class Numbers:
     rows: Sequence[Row]
 
 
+@dataclass(frozen=True)
+class Target:
+    """A number that is to be at most something; None where it could not be had."""
+
+    title: str
+    value: float | None
+    most: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it is so."""
+        return self.value is not None and self.value <= self.most
+
+    def row(self) -> Row:
+        """Return it as a row of a table."""
+        value = "–" if self.value is None else f"{self.value:.3g}"  # noqa: RUF001
+        return self.title, value, f"≤ {self.most:g}" if self.most else "0", "met" if self.met else "missed"
+
+
+def targets(title: str, all_of_them: Iterable[Target]) -> Numbers:
+    """Return targets as a table."""
+    return Numbers(title, ("", "measured", "goal", ""), tuple(target.row() for target in all_of_them))
+
+
 def show(console: Console, tables: Iterable[Numbers]) -> None:
     """Print tables."""
     for each in tables:
         table = Table(*each.head, title=each.title)
         for row in each.rows:
-            table.add_row(*row, style="dim" if "ratio" in row else None)
+            table.add_row(*row)
         console.print(table)
 
 
@@ -65,7 +89,7 @@ def write_json(file: Path, body: Mapping[str, Any]) -> None:
 
 def seconds(value: float | None) -> str:
     """Return a time in words."""
-    return "never" if value is None else f"{value:.1f} s"
+    return "never" if value is None else f"{value:.{1 if value >= 10 else 2}f} s"
 
 
 def ratio(one: float | None, two: float | None) -> str:

@@ -1,35 +1,68 @@
-"""The two ways to scale: a session's pools, and plain objects of dask-kubernetes as ``KubeCluster`` makes them."""
+"""The ways to scale on the cluster: a session's pools with either engine, and plain objects of dask-kubernetes."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from af_client.sessions import Sessions
-from tests.support.tenant import kubectl, poll
+from kubernetes import client as kube
+from kubernetes import config
+
+from benchmarks._engines import DASK_KUBERNETES, OWN_WAY, Shape, plain
+from local_cluster.settings import KUBECONFIG
+from tests.support.tenant import API, kubectl, poll
 
 Body = dict[str, Any]
 POOLS = ("cpu", "other")
 SIZE = {"name": "tiny", "cpu": "10m", "memory": "400Mi"}
 START_SECONDS = 180
+MERGE = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the objects of one Dask cluster are called.
+
+    Attributes
+    ----------
+    role
+        Key of the label that says ``scheduler`` or ``worker``.
+    deployments
+        Whether each worker has a Deployment of its own.
+    """
+
+    cluster: str
+    role: str
+    deployments: bool
+
+    @property
+    def workers(self) -> str:
+        """Selector of all that is made for workers."""
+        return f"{self.role}=worker"
+
+    @property
+    def scheduler(self) -> str:
+        """Selector of the scheduler's pod."""
+        return f"{self.role}=scheduler"
+
+    def pool_of(self, worker: str) -> str:
+        """Return the pool of a worker, of its pod or of its Deployment, by its name; empty where it is of none."""
+        group, _, _ = worker.partition("-worker-")
+        return next((pool for pool in POOLS if f"{group}-".startswith(f"{self.cluster}-{pool}-")), "")
 
 
 class Way(Protocol):
-    """A Dask cluster with two groups of workers, both empty at first."""
+    """A Dask cluster with two pools of workers, both empty at first."""
 
     title: str
-    cluster: str
+    names: Names
 
     def start(self) -> None:
         """Make it, and wait until its scheduler is ready."""
 
     def scale(self, pool: str, workers: int) -> None:
-        """Ask for this many workers."""
-
-    def group(self, pool: str) -> str:
-        """Return the name of the pool's DaskWorkerGroup."""
+        """Ask for this many workers, in one request."""
 
     def stop(self) -> None:
         """Delete it, and wait until all its pods are gone."""
@@ -38,92 +71,77 @@ class Way(Protocol):
 class SessionPools:
     """Pools of an AnalysisSession, whose spec is edited."""
 
-    title = "AnalysisSession"
-    cluster = "session"
-
-    def __init__(self, namespace: str, profile: str) -> None:
-        self._namespace, self._profile = namespace, profile
-        self._sessions = Sessions(namespace)
+    def __init__(self, namespace: str, engine: str, profile: str) -> None:
+        self.title = engine
+        by_dask = engine == DASK_KUBERNETES
+        role = "dask.org/component" if by_dask else "analysisfacility.io/role"
+        self.names = Names("session", role, deployments=by_dask)
+        self._namespace, self._profile, self._api = namespace, profile, _api()
+        self._workers = dict.fromkeys(POOLS, 0)
 
     def start(self) -> None:
         """See ``Way.start``."""
-        none = {"min": 0, "max": 0}
-        pools = [{"name": name, "nodePool": "cpu", "size": SIZE["name"], "workers": none} for name in POOLS]
-        spec = {"profile": self._profile, "mode": "Interactive", "dask": {"pools": pools}}
-        self._sessions.create({"metadata": {"name": self.cluster}, "spec": spec})
-        _started(self._namespace, self.cluster)
+        spec = {"profile": self._profile, "user": "admin", "mode": "Interactive", "dask": self._dask()}
+        _create(self._namespace, {"apiVersion": API, "kind": "AnalysisSession", "spec": spec}, self.names.cluster)
+        _started(self._namespace, self.names)
 
     def scale(self, pool: str, workers: int) -> None:
         """See ``Way.scale``."""
-        self._sessions.scale(self.cluster, pool, workers)
-
-    def group(self, pool: str) -> str:
-        """See ``Way.group``."""
-        return str(self._live(pool)["metadata"]["name"])
+        self._workers[pool] = workers
+        where = (*API.split("/"), self._namespace, "analysissessions", self.names.cluster)
+        self._api.patch_namespaced_custom_object(*where, {"spec": {"dask": self._dask()}}, _content_type=MERGE)
 
     def stop(self) -> None:
         """See ``Way.stop``."""
-        self._sessions.delete(self.cluster)
+        kubectl("--namespace", self._namespace, "delete", "analysissession", self.names.cluster, "--wait=false")
         _gone(self._namespace)
 
-    def shape(self) -> tuple[Body, Body]:
-        """Return the specs of its DaskCluster and of one of its groups."""
-        return _get(self._namespace, "daskcluster", self.cluster)["spec"], self._live(POOLS[0])["spec"]
+    def shape(self) -> Shape:
+        """Return what its DaskCluster and its groups are made of, where it has them."""
+        groups = _get(self._namespace, "daskworkergroups", "-l", f"analysisfacility.io/pool={POOLS[0]}")["items"]
+        return Shape(_get(self._namespace, "daskcluster", self.names.cluster)["spec"], groups[0]["spec"])
 
-    def _live(self, pool: str) -> Body:
-        found = _get(self._namespace, "daskworkergroups", "-l", f"analysisfacility.io/pool={pool}")["items"]
-        return dict(found[0])
+    def _dask(self) -> Body:
+        shape = {"nodePool": "cpu", "size": SIZE["name"]}
+        pools = [{"name": name, **shape, "workers": {"min": n, "max": n}} for name, n in self._workers.items()]
+        return {"pools": pools}
 
 
 class PlainGroups:
     """A DaskCluster and two DaskWorkerGroups with the same pods, whose ``replicas`` are set."""
 
-    title = "dask-kubernetes"
-    cluster = "plain"
+    title = OWN_WAY
+    names = Names("plain", "dask.org/component", deployments=True)
 
-    def __init__(self, namespace: str, shape: tuple[Body, Body]) -> None:
-        self._namespace = namespace
-        self._cluster_spec, self._group_spec = (copy.deepcopy(spec) for spec in shape)
+    def __init__(self, namespace: str, shape: Shape) -> None:
+        self._namespace, self._shape, self._api = namespace, shape, _api()
 
     def start(self) -> None:
         """See ``Way.start``."""
-        spec = _without_agent(self._cluster_spec)
-        spec["scheduler"]["service"]["selector"]["dask.org/cluster-name"] = self.cluster
-        _create(self._namespace, "DaskCluster", self.cluster, spec)
-        _started(self._namespace, self.cluster)
+        cluster = self.names.cluster
+        _create(self._namespace, plain("DaskCluster", cluster, self._shape.plain_cluster(cluster)), cluster)
+        _started(self._namespace, self.names)
         for pool in POOLS:
-            spec = self._group_spec | {"cluster": self.cluster}
-            spec["worker"]["replicas"] = 0
-            _create(self._namespace, "DaskWorkerGroup", self.group(pool), spec)
+            group = self._shape.plain_group(cluster)
+            _create(self._namespace, plain("DaskWorkerGroup", self._group(pool), group), self._group(pool))
 
     def scale(self, pool: str, workers: int) -> None:
         """See ``Way.scale``; this is what ``KubeCluster.scale`` sends."""
-        patch = json.dumps({"spec": {"replicas": workers}})
-        kubectl(
-            *("--namespace", self._namespace, "patch", "daskworkergroup", self.group(pool)),
-            *("--subresource=scale", "--type=merge", f"--patch={patch}"),
-        )
-
-    def group(self, pool: str) -> str:
-        """See ``Way.group``."""
-        return f"{self.cluster}-{pool}"
+        where = ("kubernetes.dask.org", "v1", self._namespace, "daskworkergroups", self._group(pool))
+        self._api.patch_namespaced_custom_object_scale(*where, {"spec": {"replicas": workers}}, _content_type=MERGE)
 
     def stop(self) -> None:
         """See ``Way.stop``."""
-        kubectl("--namespace", self._namespace, "delete", "daskcluster", self.cluster, "--wait=false")
+        kubectl("--namespace", self._namespace, "delete", "daskcluster", self.names.cluster, "--wait=false")
         kubectl("--namespace", self._namespace, "delete", "daskworkergroups", "--all", "--wait=false")
         _gone(self._namespace)
 
+    def _group(self, pool: str) -> str:
+        return f"{self.names.cluster}-{pool}"
 
-def _without_agent(spec: Body) -> Body:
-    """Return a cluster's spec with Dask's own scheduler: the agent is what this project adds."""
-    pod = spec["scheduler"]["spec"]
-    pod.pop("volumes")
-    container = pod["containers"][0]
-    container.pop("volumeMounts")
-    at = container["args"].index("--preload")
-    del container["args"][at : at + 2]
-    return spec
+
+def _api() -> kube.CustomObjectsApi:
+    return kube.CustomObjectsApi(config.new_client_from_config(str(KUBECONFIG)))
 
 
 def _get(namespace: str, *what: str) -> Body:
@@ -131,14 +149,13 @@ def _get(namespace: str, *what: str) -> Body:
     return found
 
 
-def _create(namespace: str, kind: str, name: str, spec: Mapping[str, Any]) -> None:
-    body = {"apiVersion": "kubernetes.dask.org/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-    kubectl("--namespace", namespace, "create", "--filename=-", stdin=json.dumps(body))
+def _create(namespace: str, body: Body, name: str) -> None:
+    kubectl("--namespace", namespace, "create", "--filename=-", stdin=json.dumps({**body, "metadata": {"name": name}}))
 
 
-def _started(namespace: str, cluster: str) -> None:
-    pods = ("pods", "-l", f"dask.org/cluster-name={cluster},dask.org/component=scheduler")
-    poll(lambda: _ready(_get(namespace, *pods)), f"the scheduler of {cluster} is ready", START_SECONDS)
+def _started(namespace: str, names: Names) -> None:
+    pods = ("pods", "-l", names.scheduler)
+    poll(lambda: _ready(_get(namespace, *pods)), f"the scheduler of {names.cluster} is ready", START_SECONDS)
 
 
 def _ready(pods: Body) -> bool:
