@@ -75,7 +75,7 @@ test: venv ## Everything: check, faults of the API server, the cluster's own lif
 proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about 25 minutes): no result is lost
 	@AF_SEEDS=$$(seq -s, 10) AF_RESIZES=30 AF_ELASTIC=10 $(BIN)/pytest -q -s -m cluster tests/e2e/test_pools_loss.py
 
-bench: cluster ## Scale Dask workers side by side with dask-kubernetes' own way (8 minutes); numbers into benchmarks/
+bench: cluster ## Dask workers three ways side by side, also on simulated nodes (20 minutes); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (17 minutes; no cluster); numbers into benchmarks/
