@@ -264,6 +264,13 @@ def test_it_may_not(plane: Bounded, row: Row) -> None:
     assert row.words in said
 
 
+def test_a_job_selects_no_pods_by_hand(plane: Bounded) -> None:
+    job = simple("Job")
+    wrong = changed(job, ("spec/manualSelector", True), ("spec/selector", {"matchLabels": {"app": "x"}}))
+    assert plane.operator.create(job) == plane.admin.create(wrong) == ""
+    assert SELECTED in plane.operator.create(wrong)
+
+
 def config_map(name: str, **metadata: Any) -> Body:
     body = simple("ConfigMap")
     return {**body, "metadata": {**body["metadata"], "name": name, **metadata}, "data": {"a": "b"}}
@@ -298,12 +305,40 @@ def test_finalizers_and_owners_of_others_are_no_reason_not_to_change_it(plane: B
     assert plane.operator.change(config_map("held", finalizers=[])) == plane.operator.delete(held) == ""
 
 
+@pytest.mark.parametrize("how", OWNERS)
+def test_only_what_a_session_owned_before_is_changed(plane: Bounded, how: str) -> None:
+    mine = config_map(f"before-{sorted(OWNERS).index(how)}")
+    assert plane.admin.create(OWNERS[how](mine), keep=True) == ""
+    assert CHANGED in plane.operator.change(mine)
+    assert plane.admin.change(mine) == plane.operator.change(mine) == plane.operator.delete(mine) == ""
+
+
 def test_a_group_that_the_dask_operator_has_taken_over_is_resized_and_deleted(plane: Bounded) -> None:
     group = changed(simple("DaskWorkerGroup"), ("metadata/ownerReferences/0", DASK_OWNER))
     assert plane.admin.create(group, keep=True) == ""
     assert plane.operator.change(changed(group, ("spec/worker/replicas", 2))) == ""
-    assert OWNED in plane.operator.change(changed(group, ("metadata/labels", {LABEL: None})))
+    owner = "metadata/ownerReferences/0"
+    for stray in (
+        changed(group, ("metadata/labels", {LABEL: None})),
+        changed(group, (f"{owner}/controller", None)),
+        changed(group, (f"{owner}/kind", "DaskJob")),
+        changed(group, (f"{owner}/apiVersion", "example.org/v1")),
+    ):
+        assert OWNED in plane.operator.change(stray)
     assert plane.operator.delete(group) == ""
+
+
+def test_a_group_that_somebody_made_by_hand_is_theirs(plane: Bounded) -> None:
+    group = changed(simple("DaskWorkerGroup"), ("metadata/ownerReferences/0", DASK_OWNER), ("metadata/name", "by-hand"))
+    assert plane.admin.create(changed(group, ("metadata/labels", {})), keep=True) == ""
+    assert CHANGED in plane.operator.change(group)
+
+
+def test_dask_takes_over_nothing_but_groups(plane: Bounded) -> None:
+    mine = config_map("not-of-dask")
+    assert plane.operator.create(mine, keep=True) == ""
+    assert OWNED in plane.operator.change(changed(mine, ("metadata/ownerReferences/0", DASK_OWNER)))
+    assert plane.operator.delete(mine) == ""
 
 
 @pytest.mark.parametrize(
