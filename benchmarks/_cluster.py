@@ -35,7 +35,7 @@ def measure(progress: Progress, numbers: Sequence[int]) -> list[Found]:
     """
     os.environ.update(ENVIRONMENT)
     if not kubectl("get", "analysisprofile", "default", check=False).startswith("NAME"):
-        facility.install(progress)
+        facility.install(progress, dask_operator=True)
     _check_dask_operator()
     with _namespace(progress) as namespace:
         with _profile(NATIVE) as profile:
