@@ -56,17 +56,19 @@ WITHOUT = pytest.param(0, id="without-the-operator", marks=pytest.mark.alone)
 
 @pytest.fixture(params=[pytest.param(1, id="with-the-operator"), WITHOUT])
 def replicas(request: pytest.FixtureRequest) -> Iterator[int]:
-    """How many operators there are when the namespace goes; one afterwards."""
+    """How many operators there are when the namespace goes, of ours and of Dask's; one of each afterwards."""
     yield request.param
+    operator_pod.system("scale", "deployment/dask-operator", "--replicas=1")
     operator_pod.scale(1)
 
 
 def test_a_namespace_goes_with_its_running_session(tenant: Tenant, replicas: int) -> None:
-    """Without our operator too: no object has a finalizer of ours."""
+    """Without any operator too: no object has a finalizer."""
     tenant.apply("deleted", SPEC)
     tenant.wait_condition("deleted", "Ready")
     assert not tenant.session("deleted")["metadata"].get("finalizers")
     operator_pod.scale(replicas)
+    operator_pod.system("scale", "deployment/dask-operator", f"--replicas={replicas}")
     began = time.monotonic()
     kubectl("delete", "namespace", tenant.namespace, "--wait=false")
     poll(lambda: not kubectl("get", "namespace", tenant.namespace, "--ignore-not-found"), "the namespace goes", SECONDS)
@@ -84,7 +86,7 @@ def everything(tenant: Tenant) -> set[tuple[str, str, str]]:
 def _owned_all_the_way(tenant: Tenant, uid: str, made: set[tuple[str, str, str]]) -> None:
     """Every object that came of a session is in the session's tree: so the test would see it if it stayed."""
     kinds = {kind for kind, _, _ in made}
-    assert kinds >= {"AnalysisSession", "DaskCluster", "DaskWorkerGroup", "Deployment", "Service", "ConfigMap", "Job"}
+    assert kinds >= {"AnalysisSession", "Deployment", "Service", "ConfigMap", "Job", "Pod"}
     assert {kind for kind, _ in tenant.children(uid)} >= kinds - {"AnalysisSession", "Endpoints", "EndpointSlice"} - {
         "ReplicaSet"
     }

@@ -161,8 +161,8 @@ def test_a_label_on_a_session_makes_it_no_part_of_another(alice: Person, shared_
     "wish",
     [
         ("update", "secrets"),
-        ("create", "pods/exec"),
-        ("create", "serviceaccounts/token"),
+        ("create", "pods", "--subresource=exec"),
+        ("create", "serviceaccounts", "--subresource=token"),
         ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
         ("escalate", "roles.rbac.authorization.k8s.io"),
         ("bind", "clusterroles.rbac.authorization.k8s.io"),
@@ -175,7 +175,7 @@ def test_a_label_on_a_session_makes_it_no_part_of_another(alice: Person, shared_
     ],
     ids=" ".join,
 )
-def test_the_operator_has_no_right_to(wish: tuple[str, str]) -> None:
+def test_the_operator_has_no_right_to(wish: tuple[str, ...]) -> None:
     account = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:af-operator"
     for where in ("--all-namespaces", f"--namespace={SYSTEM_NAMESPACE}"):
         said = kubectl("auth", "can-i", *wish, account, where, check=False).split()
