@@ -14,11 +14,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from af_operator.components.dask.pools import HANDLED
 
-from af_operator import capacity, names, plan, registration, status
+from af_operator import capacity, drift, names, plan, registration, status
 from af_operator.capacity import Node
 from af_operator.components import shipped
+from af_operator.components.dask.dask_kubernetes.told import HANDLED
 from af_operator.model import Body
 from af_operator.observed import Children, Observed
 from tests.support.garbage import Keys, Read, changed, changes
@@ -70,7 +70,7 @@ def looked_at(life: Life, field: str, index: int) -> set[Keys]:
     """Return what a pass looks at in one object, but for finding out whether it is as we want it."""
     seen: set[Keys] = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "needs_apply", lambda *_: False)
+        patch.setattr(drift, "needs_apply", lambda *_: False)
         within = instead(life, field, index, Read(getattr(life.observed, field)[index], seen))
         a_pass(within)
         free(within)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from af_operator.components.dask.pools import HANDLED, WORKER_GROUP
 
 from af_operator import names, plan
 from af_operator.api import ProfileSpec
 from af_operator.components import shipped
-from af_operator.model import Body, Profile, Session
+from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP
+from af_operator.components.dask.groups import DaskAnswer
+from af_operator.model import Body, Profile, Session, label_of
 from af_operator.observed import Children, Observed
 from af_operator.views import AgentView, HubView, PoolAnswer
 from af_operator.world import parse_session
@@ -87,11 +88,18 @@ def _settled(given: Life, stage: str) -> Life:
         made = [_live(manifest.body, stage) for manifest in todo.desired if not manifest.shared]
         there = {(b["kind"], b["metadata"]["name"]): b for b in (*observed.children, *made)}
         all_of_it = there | {(b["kind"], b["metadata"]["name"]): b for o in there.values() for b in _made_of(o, stage)}
-        groups = [b["metadata"]["name"] for b in made if b["kind"] == "DaskWorkerGroup"]
-        view = AgentView({name: PoolAnswer(wanted=1) for name in groups})
+        groups = filter(None, map(_group_of, all_of_it.values()))
+        view = AgentView(DaskAnswer(pools=dict.fromkeys(groups, PoolAnswer(wanted=1))))
         claims = [_live(m.body, stage) for m in todo.desired if m.shared] or list(observed.shared)
-        observed = replace(observed, children=Children(all_of_it.values()), shared=tuple(claims), scheduler=view)
+        observed = replace(observed, children=Children(all_of_it.values()), shared=tuple(claims), agents={"dask": view})
     return replace(given, observed=observed)
+
+
+def _group_of(body: Body) -> str | None:
+    """Return the group of workers that an object is, or that it is one of."""
+    name: str = body["metadata"]["name"]
+    of_pool = body["kind"] == "DaskWorkerGroup" and label_of(body, names.POOL)
+    return name if of_pool else label_of(body, names.WORKER_GROUP)
 
 
 def _live(body: Body, stage: str) -> dict[str, Any]:
@@ -104,6 +112,8 @@ def _live(body: Body, stage: str) -> dict[str, Any]:
         "managedFields": [{"manager": names.MANAGER, "operation": "Apply"}],
     }
     status = _status(body["kind"], stage)
+    if body["kind"] == "Pod":
+        found["spec"], status = _run_by_kubelet(body["spec"], stage)
     if body["kind"] == "Job":
         found["spec"]["suspend"] = False
     if body["kind"] == "DaskWorkerGroup":
@@ -171,8 +181,21 @@ def _deployment(name: str, labels: dict[str, str], owner: Body, pod: Body, stage
 
 
 def _pod(name: str, labels: dict[str, str], spec: Body, stage: str, *, nowhere: bool = False) -> dict[str, Any]:
+    pod, status = _run_by_kubelet(spec, stage, nowhere=nowhere and stage == "trouble")
+    owner = {"kind": "ReplicaSet", "name": name.rpartition("-")[0], "uid": "uid-of-rs", "controller": True}
+    metadata = {"name": name, "uid": f"uid-of-pod-{name}", "creationTimestamp": BEGAN, "labels": dict(labels)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**metadata, "namespace": "physics", "ownerReferences": [owner]},
+        "spec": pod,
+        "status": status,
+    }
+
+
+def _run_by_kubelet(spec: Body, stage: str, *, nowhere: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return spec and status of a pod in this stage."""
     pod = copy.deepcopy(dict(spec))
-    nowhere = nowhere and stage == "trouble"
     if not nowhere:
         pod["nodeName"] = "n1"
     statuses = {
@@ -182,15 +205,7 @@ def _pod(name: str, labels: dict[str, str], spec: Body, stage: str, *, nowhere: 
     }
     ready = {"type": "Ready", "status": "True" if stage == "up" else "False", **_at(CHANGED)}
     conditions = [NOWHERE, ready] if nowhere else [ready]
-    owner = {"kind": "ReplicaSet", "name": name.rpartition("-")[0], "uid": "uid-of-rs", "controller": True}
-    metadata = {"name": name, "uid": f"uid-of-pod-{name}", "creationTimestamp": BEGAN, "labels": dict(labels)}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {**metadata, "namespace": "physics", "ownerReferences": [owner]},
-        "spec": pod,
-        "status": {"phase": "Running", "conditions": conditions, **statuses},
-    }
+    return pod, {"phase": "Running", "conditions": conditions, **statuses}
 
 
 def _container(container: Body, stage: str) -> dict[str, Any]:

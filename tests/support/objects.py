@@ -10,7 +10,8 @@ import yaml
 from af_operator import names
 from af_operator.api import ProfileSpec
 from af_operator.model import Body, Profile, Session
-from af_operator.observed import Observed
+from af_operator.observed import Settled
+from af_operator.views import AgentView
 from af_operator.world import parse_session
 
 UID = "5e551011-0000-4000-8000-000000000000"
@@ -30,13 +31,23 @@ def profile(**changes: Any) -> Profile:
     return Profile("default", ProfileSpec.model_validate({k: v for k, v in spec.items() if v is not None}))
 
 
-def world(*children: Body, **more: Any) -> Observed:
-    return Observed(children=children, **more)
+def world(*children: Body, dask: AgentView | None = None, **more: Any) -> Settled:
+    """Return what is observed; `dask` is what the agent in the scheduler said last."""
+    return Settled(children=children, agents={"dask": dask} if dask else {}, **more)
 
 
 def live(api_version: str, kind: str, name: str, labels: dict[str, str] | None = None, **body: Any) -> dict[str, Any]:
     metadata = {"name": name, "namespace": "physics", "uid": f"uid-of-{name}", "labels": labels or {}}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+
+
+def ours(body: Body, owner: str = UID) -> dict[str, Any]:
+    """Return an object as if the operator had made it, for the session or for the child of it with that uid."""
+    made = {
+        "ownerReferences": [{"uid": owner, "controller": True}],
+        "managedFields": [{"manager": names.MANAGER, "operation": "Update"}],
+    }
+    return {**body, "metadata": {**body["metadata"], **made}}
 
 
 def of_component(component: str, pool: str | None = None, **more: str) -> dict[str, str]:

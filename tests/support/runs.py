@@ -9,15 +9,18 @@ from typing import Any
 
 from af_operator.components import run
 from af_operator.model import Body, Keep, Manifest, PodPatch, Session
-from af_operator.observed import Observed
+from af_operator.observed import Observed, Settled, Terms
 from tests.support.objects import RUN, container, live, of_component, pod, profile, session, world
 
 LOG = "one\nlast words\naf-run: 0 files stored\n"
 ENDED = datetime(2026, 1, 1, 10, 5, tzinfo=UTC)
 
 
-def made(s: Session, observed: Observed, patch: PodPatch | None = None, **changes: Any) -> list[Manifest | Keep]:
-    return list(run.desired(s, profile(**changes), observed, patch or PodPatch()))
+def made(
+    s: Session, observed: Settled, patch: PodPatch | None = None, waiting_for: tuple[str, ...] = (), **changes: Any
+) -> list[Manifest | Keep]:
+    terms = Terms(waiting_for, {"user": patch or PodPatch()})
+    return list(run.desired(s, profile(**changes), observed, terms))
 
 
 def job_of(items: list[Manifest | Keep]) -> Body | Keep | None:
@@ -59,6 +62,6 @@ def kept(**record: Any) -> dict[str, Any]:
     return live("v1", "ConfigMap", "zmumu-run-log", data={"log": LOG, "record": json.dumps(record)})
 
 
-def log_of(observed: Observed) -> Body | Keep | None:
+def log_of(observed: Settled) -> Body | Keep | None:
     items = [i for i in made(session(run=RUN), observed) if i.ref.name == "zmumu-run-log"]
     return None if not items else (items[0].body if isinstance(items[0], Manifest) else items[0])

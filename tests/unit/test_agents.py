@@ -1,4 +1,4 @@
-"""The port to Dask schedulers, against a server that answers as an agent would, or as an enemy."""
+"""The port to agents in engines, against a server that answers as an agent would, or as an enemy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from af_operator import agents
 from af_operator.agents import AskedByHttp
 from af_operator.model import Key, SessionRef
-from af_operator.views import AgentView, PoolAnswer, Question
+from af_operator.views import AgentView, PoolAnswer, PoolsAnswer, Question
 from tests.support.objects import session
 
 GROUP = "zmumu-cpu-1a2b3c"
@@ -22,7 +23,12 @@ EMPTY: dict[str, Any] = {"wanted": 0, "workers": [], "retiring": [], "retired": 
 REF = SessionRef("physics", "zmumu", session().uid)
 
 
-class Scheduler:
+def says(**pool: Any) -> AgentView:
+    """Return what is known of one that says this of its group."""
+    return AgentView(PoolsAnswer(pools={GROUP: PoolAnswer(**pool)}))
+
+
+class Agent:
     """Answers what the test says."""
 
     def __init__(self) -> None:
@@ -40,21 +46,25 @@ class Scheduler:
 class Port(AskedByHttp):
     """The port under test, with a clock that the test moves."""
 
-    def __init__(self, scheduler: Scheduler, url: str) -> None:
+    def __init__(self, agent: Agent, url: str) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.scheduler, self.url = scheduler, url
+        self.agent, self.url = agent, url
         self.changes = 0
         super().__init__(self._count, lambda: self.now)
 
     def _count(self, _: SessionRef) -> None:
         self.changes += 1
 
-    def question(self, keep: int = 1) -> Question:
-        return Question(self.url, {GROUP: {"keep": keep}}, patience=60)
+    def question(self, keep: int = 1, **more: Any) -> dict[str, Question]:
+        asked = {"pools": {GROUP: {"keep": keep}}}
+        return {"dask": Question(self.url, asked, PoolsAnswer, patience=60, **more)}
+
+    def view(self) -> AgentView | None:
+        return self.views(session()).get("dask")
 
     async def until(self, said: Callable[[AgentView | None], bool]) -> AgentView | None:
         end = time.monotonic() + 10
-        while not said(view := self.view(session())):
+        while not said(view := self.view()):
             assert time.monotonic() < end, view
             await asyncio.sleep(0.01)
         return view
@@ -62,15 +72,15 @@ class Port(AskedByHttp):
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
-    monkeypatch.setattr(schedulers, "EVERY", 0.01)
-    scheduler = Scheduler()
+    monkeypatch.setattr(agents, "EVERY", 0.01)
+    agent = Agent()
     app = web.Application()
-    app.router.add_post("/af/v1/pools", scheduler.handle)
+    app.router.add_post("/af/v1/pools", agent.handle)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    found = Port(scheduler, f"http://127.0.0.1:{runner.addresses[0][1]}/af/v1/pools")
+    found = Port(agent, f"http://127.0.0.1:{runner.addresses[0][1]}/af/v1/pools")
     yield found
     await found.close()
     await runner.cleanup()
@@ -78,14 +88,14 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
 
 async def test_it_asks_again_and_tells_of_changes_only(port: Port) -> None:
     port.ask(REF, port.question())
-    assert port.view(session()) is None, "nothing is known yet"
-    await port.until(lambda v: v == AgentView({GROUP: PoolAnswer()}))
-    asked = len(port.scheduler.asked)
-    port.scheduler.answer = lambda: port.scheduler.says(wanted=3, retired=["w"])
-    await port.until(lambda v: v == AgentView({GROUP: PoolAnswer(3, retired=frozenset({"w"}))}))
+    assert port.view() is None, "nothing is known yet"
+    await port.until(lambda v: v == says())
+    asked = len(port.agent.asked)
+    port.agent.answer = lambda: port.agent.says(wanted=3, retired=["w"])
+    await port.until(lambda v: v == says(wanted=3, retired=frozenset({"w"})))
     assert port.changes == 2
-    assert port.scheduler.asked[0] == {"pools": {GROUP: {"keep": 1}}}
-    assert len(port.scheduler.asked) > asked
+    assert port.agent.asked[0] == {"pools": {GROUP: {"keep": 1}}}
+    assert len(port.agent.asked) > asked
 
 
 async def test_another_question_is_asked_and_none_ends_it(port: Port) -> None:
@@ -93,20 +103,20 @@ async def test_another_question_is_asked_and_none_ends_it(port: Port) -> None:
     await port.until(lambda v: v is not None)
     port.ask(REF, port.question(2))
     end = time.monotonic() + 10
-    while port.scheduler.asked[-1] != {"pools": {GROUP: {"keep": 2}}}:
+    while port.agent.asked[-1] != {"pools": {GROUP: {"keep": 2}}}:
         assert time.monotonic() < end
         await asyncio.sleep(0.01)
-    port.ask(REF, None)
-    assert port.view(session()) is None
+    port.ask(REF, {})
+    assert port.view() is None
     port.ask(REF, port.question())
     port.forget(Key("physics", "zmumu"))
-    assert port.view(session()) is None
+    assert port.view() is None
 
 
 async def test_a_session_of_the_same_name_is_another_one(port: Port) -> None:
     port.ask(REF._replace(uid="earlier"), port.question())
     await asyncio.sleep(0.1)
-    assert port.view(session()) is None
+    assert port.view() is None
     port.ask(REF, port.question())
     await port.until(lambda v: v is not None)
 
@@ -126,41 +136,41 @@ async def test_a_session_of_the_same_name_is_another_one(port: Port) -> None:
 async def test_what_is_no_answer_is_silence(port: Port, answer: Any, words: str) -> None:
     port.ask(REF, port.question())
     await port.until(lambda v: v is not None)
-    port.scheduler.answer = answer
+    port.agent.answer = answer
     view = await port.until(lambda v: bool(v and v.trouble))
     assert view
     assert words in view.trouble
 
 
 async def test_one_that_never_answered_may_still_be_starting(port: Port) -> None:
-    port.scheduler.answer = lambda: web.Response(status=404)
+    port.agent.answer = lambda: web.Response(status=404)
     port.ask(REF, port.question())
-    await port.until(lambda _: len(port.scheduler.asked) > 3)
-    assert port.view(session()) is None
-    port.now += schedulers.STARTING
+    await port.until(lambda _: len(port.agent.asked) > 3)
+    assert port.view() is None
+    port.now += agents.STARTING
     view = await port.until(lambda v: v is not None)
     assert view
     assert "answers 404" in view.trouble
 
 
 async def test_groups_that_nobody_asked_about_are_not_heard(port: Port) -> None:
-    port.scheduler.answer = lambda: web.json_response({"pools": {GROUP: EMPTY, "other": EMPTY}})
+    port.agent.answer = lambda: web.json_response({"pools": {GROUP: EMPTY, "other": EMPTY}})
     port.ask(REF, port.question())
     view = await port.until(lambda v: v is not None)
     assert view
-    assert set(view.groups) == {GROUP}
+    assert set(view.pools) == {GROUP}
 
 
 async def test_silence_is_timed_and_keeps_what_was_said(port: Port) -> None:
-    port.scheduler.answer = lambda: port.scheduler.says(wanted=2)
+    port.agent.answer = lambda: port.agent.says(wanted=2)
     port.ask(REF, port.question())
     await port.until(lambda v: v is not None)
-    port.scheduler.answer = lambda: web.Response(status=500)
+    port.agent.answer = lambda: web.Response(status=500)
     view = await port.until(lambda v: bool(v and v.trouble))
     assert view
-    assert (view.groups[GROUP].wanted, view.given_up) == (2, False)
+    assert (view.pools[GROUP].wanted, view.given_up) == (2, False)
     assert view.deadline == port.now + timedelta(seconds=60)
     port.now += timedelta(seconds=61)
     await port.until(lambda v: bool(v and v.given_up))
-    port.scheduler.answer = port.scheduler.says
-    await port.until(lambda v: v == AgentView({GROUP: PoolAnswer()}))
+    port.agent.answer = port.agent.says
+    await port.until(lambda v: v == says())

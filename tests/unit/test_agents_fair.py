@@ -1,4 +1,4 @@
-"""Schedulers that hang, and faults of our own: nobody else's turn is taken, and no talk ends."""
+"""Agents that hang, and faults of our own: nobody else's turn is taken, and no talk ends."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from af_operator import agents
 from af_operator.agents import EVERY, OF_NAMESPACE, SELDOM, SOON, AskedByHttp, pause
 from af_operator.model import Key, SessionRef
-from af_operator.views import AgentView, PoolAnswer, Question
+from af_operator.views import AgentView, PoolAnswer, PoolsAnswer, Question
 
 EMPTY: dict[str, Any] = {"wanted": 0, "workers": [], "retiring": [], "retired": [], "stuck": []}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,10 +65,10 @@ class Site:
 
 @pytest.fixture
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    monkeypatch.setattr(schedulers, "EVERY", 0.02)
-    monkeypatch.setattr(schedulers, "SELDOM", 0.3)
-    monkeypatch.setattr(schedulers, "STARTING", timedelta(0))
-    monkeypatch.setattr(schedulers, "TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr(agents, "EVERY", 0.02)
+    monkeypatch.setattr(agents, "SELDOM", 0.3)
+    monkeypatch.setattr(agents, "STARTING", timedelta(0))
+    monkeypatch.setattr(agents, "TIMEOUT", aiohttp.ClientTimeout(total=0.3))
     found = Site()
     app = web.Application()
     app.router.add_post("/{name}", found.answer)
@@ -89,8 +90,8 @@ def ref(namespace: str, name: str) -> SessionRef:
     return SessionRef(namespace, name, f"uid-of-{name}")
 
 
-def question(base: str, name: str) -> Question:
-    return Question(f"{base}/{name}", {"group": {"keep": 1}}, patience=600)
+def question(base: str, name: str) -> dict[str, Question]:
+    return {"dask": Question(f"{base}/{name}", {"pools": {"group": {"keep": 1}}}, PoolsAnswer, patience=600)}
 
 
 async def test_schedulers_that_hang_take_no_turn_of_another_namespace(site: Site) -> None:
@@ -128,7 +129,7 @@ async def test_of_namespaces_that_are_gone_nothing_is_kept(site: Site) -> None:
     await site.until(lambda: len(site.asked) == 40 and len(port._of_namespace) > 0)
     for index in range(20):
         port.forget(Key(f"n{index}", "healthy"))
-        port.ask(ref(f"n{index}", "hanging"), None)
+        port.ask(ref(f"n{index}", "hanging"), {})
 
     def nothing() -> bool:
         gc.collect()
@@ -138,7 +139,8 @@ async def test_of_namespaces_that_are_gone_nothing_is_kept(site: Site) -> None:
 
 
 def errors(kind: str) -> float:
-    return REGISTRY.get_sample_value("af_operator_scheduler_errors_total", {"error": kind}) or 0.0
+    labels = {"component": "dask", "error": kind}
+    return REGISTRY.get_sample_value("af_operator_agent_errors_total", labels) or 0.0
 
 
 async def test_a_fault_of_whoever_waits_for_changes_ends_no_talk_and_loses_no_change(site: Site) -> None:
@@ -166,19 +168,19 @@ async def test_a_fault_in_reading_an_answer_ends_no_talk(site: Site, monkeypatch
     before = errors("RecursionError")
     port = site.port()
     with monkeypatch.context() as broken, capture_logs():
-        broken.setattr(schedulers._Answer, "model_validate_json", deep)
+        broken.setattr(PoolsAnswer, "model_validate_json", deep)
         port.ask(ref("ours", "it"), question(site.healthy, "it"))
         await site.until(lambda: errors("RecursionError") - before >= 3)
     asked = site.asked["it"]
     await site.until(lambda: site.asked["it"] > asked + 3)
-    talk = port._talks[Key("ours", "it")]
-    assert (talk.failures, talk.view) == (0, AgentView({"group": PoolAnswer()}))
+    talk = port._talks[Key("ours", "it")]["dask"]
+    assert (talk.failures, talk.view) == (0, AgentView(SAID))
 
 
 async def test_another_question_does_not_wait_until_a_silent_scheduler_is_asked_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedulers, "pause", lambda *_: 600.0)
+    monkeypatch.setattr(agents, "pause", lambda *_: 600.0)
     port = site.port()
     port.ask(ref("ours", "it"), question(site.healthy, "first"))
     await site.until(lambda: site.asked["first"] == 1)
@@ -188,8 +190,8 @@ async def test_another_question_does_not_wait_until_a_silent_scheduler_is_asked_
     assert site.asked["first"] == 1
 
 
-SAID = {"group": PoolAnswer()}
-RETIRING = {"group": PoolAnswer(retiring=frozenset({"w"}))}
+SAID = PoolsAnswer(pools={"group": PoolAnswer()})
+RETIRING = PoolsAnswer(pools={"group": PoolAnswer(retiring=frozenset({"w"}))})
 
 
 @pytest.mark.parametrize(
@@ -214,4 +216,4 @@ RETIRING = {"group": PoolAnswer(retiring=frozenset({"w"}))}
     ],
 )
 def test_how_long_until_it_is_asked_again(view: AgentView, failures: int, seconds: float) -> None:
-    assert pause(view, failures, NOW) == seconds
+    assert pause(view, EVERY, failures, NOW) == seconds

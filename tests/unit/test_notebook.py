@@ -17,14 +17,15 @@ from jupyterhub.user import User
 from af_operator import names, plan
 from af_operator.components import notebook, shipped
 from af_operator.components.notebook import env
-from af_operator.model import Body, Finish, Keep, Manifest, PodPatch, Profile, Session
-from af_operator.observed import Observed
+from af_operator.model import Body, Finish, Keep, Manifest, Profile, Session
+from af_operator.observed import Settled, Terms
 from af_operator.views import HubServer, HubView
 from tests.support.objects import UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
 HOME: dict[str, Any] = {"home": {"storageClassName": "fast", "size": "1Gi"}}
 HUB = HubView("http://hub.test:8081/lab/hub/api", "/lab/")
 NONCE = "ab" * 32
+TOKEN = world(nonce=NONCE).secret("notebook token")
 NOW = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
 APPLIED = [{"manager": "af-operator", "operation": "Apply"}]
 
@@ -33,7 +34,7 @@ def lab(**spec: Any) -> Session:
     return session(notebook=spec.pop("notebook", {}), **spec)
 
 
-def built(s: Session, observed: Observed, p: Profile | None = None) -> dict[str, Manifest]:
+def built(s: Session, observed: Settled, p: Profile | None = None) -> dict[str, Manifest]:
     found = plan.build(shipped(), s, p or profile(storage=HOME), observed, NOW)
     return {m.ref.kind: m for m in found.desired}
 
@@ -55,7 +56,7 @@ def secret(token: str) -> dict[str, Any]:
     return owned("v1", "Secret", data={"JUPYTER_TOKEN": base64.b64encode(token.encode()).decode()})
 
 
-def env_of(s: Session, observed: Observed) -> dict[str, str]:
+def env_of(s: Session, observed: Settled) -> dict[str, str]:
     return {k: base64.b64decode(v).decode() for k, v in env.secret_data(s, observed).items()}
 
 
@@ -106,12 +107,12 @@ async def test_the_environment_is_what_the_hub_would_write(user: str, server: st
     ours = env_of(lab(user=user, notebook={"serverName": server}), world(hub=HUB, nonce=NONCE))
     token = theirs.pop("JUPYTERHUB_API_TOKEN")
     assert theirs.pop("JPY_API_TOKEN") == token  # for servers of 2016
-    assert ours.pop("JUPYTERHUB_API_TOKEN") == ours.pop("JUPYTER_TOKEN") == NONCE
+    assert ours.pop("JUPYTERHUB_API_TOKEN") == ours.pop("JUPYTER_TOKEN") == TOKEN
     assert ours == theirs
 
 
 def test_without_a_hub_there_is_a_token_and_nothing_else() -> None:
-    assert env_of(lab(), world(nonce=NONCE)) == {"JUPYTER_TOKEN": NONCE}
+    assert env_of(lab(), world(nonce=NONCE)) == {"JUPYTER_TOKEN": TOKEN}
 
 
 def test_the_token_is_kept_as_long_as_the_session() -> None:
@@ -122,13 +123,13 @@ def test_the_token_is_kept_as_long_as_the_session() -> None:
     "data", [None, {}, {"JUPYTER_TOKEN": ""}, {"JUPYTER_TOKEN": "not base64"}, {"JUPYTER_TOKEN": "/w=="}]
 )
 def test_a_secret_that_has_lost_its_token_gets_a_new_one(data: Mapping[str, str] | None) -> None:
-    assert env_of(lab(), world(secret("") | {"data": data}, nonce=NONCE))["JUPYTER_TOKEN"] == NONCE
+    assert env_of(lab(), world(secret("") | {"data": data}, nonce=NONCE))["JUPYTER_TOKEN"] == TOKEN
 
 
 def test_a_token_that_somebody_else_has_put_there_is_not_used() -> None:
     foreign = secret("known to others")
     foreign["metadata"]["ownerReferences"] = []
-    assert env_of(lab(), world(foreign, nonce=NONCE))["JUPYTER_TOKEN"] == NONCE
+    assert env_of(lab(), world(foreign, nonce=NONCE))["JUPYTER_TOKEN"] == TOKEN
 
 
 def test_no_secret_is_in_what_a_log_would_print() -> None:
@@ -200,7 +201,7 @@ def test_it_stops_from_what_runs_and_not_from_the_catalogue(p: Profile, suspend:
     spec = {"replicas": 1, "template": {"spec": {"containers": [{"name": "notebook", "image": "of-old"}]}}}
     s = lab(image="analysis", suspend=suspend)
     observed = world(owned("apps/v1", "StatefulSet", spec=spec), finished=finished)
-    found = {m.ref.kind: m.body for m in notebook.desired(s, p, observed, PodPatch()) if isinstance(m, Manifest)}
+    found = {m.ref.kind: m.body for m in notebook.desired(s, p, observed, Terms()) if isinstance(m, Manifest)}
     assert found["StatefulSet"]["spec"]["replicas"] == 0
     assert found["StatefulSet"]["spec"]["template"]["spec"] == spec["template"]["spec"]
     assert {"Secret", "Service", "Role", "RoleBinding"} < set(found)
@@ -306,7 +307,7 @@ PENDING = home() | {"status": {"phase": "Pending"}}
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_health_says_what_is_wrong(observed: Observed, reason: str, says: str) -> None:
+def test_health_says_what_is_wrong(observed: Settled, reason: str, says: str) -> None:
     found = notebook.health(lab(), observed)
     assert (found.ready, found.reason, found.endpoints) == (False, reason, {})
     assert says in found.message
@@ -334,5 +335,5 @@ def test_where_it_is_when_it_is_ready(hub: HubView | None, path: str) -> None:
 
 def test_what_is_kept_is_not_applied() -> None:
     running = owned("apps/v1", "StatefulSet", spec={"replicas": 1})
-    found = notebook.desired(lab(), profile(storage=HOME), world(running), PodPatch())
+    found = notebook.desired(lab(), profile(storage=HOME), world(running), Terms())
     assert [k.ref.kind for k in found if isinstance(k, Keep)] == ["StatefulSet"]

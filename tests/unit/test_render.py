@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from af_operator.components import run
 from af_operator.render import parse, plain, render
 
 NASTY = [
@@ -36,7 +37,7 @@ NASTY = [
 
 
 def through(value: Any) -> Any:
-    return render("run", "source", name="x", files={"x": value}).body["data"]["x"]
+    return render(run.__name__, "source", name="x", files={"x": value}).body["data"]["x"]
 
 
 @pytest.mark.parametrize("text", NASTY)
@@ -58,14 +59,14 @@ def test_every_json_value_survives(value: Any) -> None:
 
 
 def test_a_value_cannot_become_structure() -> None:
-    found = render("run", "source", name="x\nkind: Secret", files={"a": "b"}).body
+    found = render(run.__name__, "source", name="x\nkind: Secret", files={"a": "b"}).body
     assert found["kind"] == "ConfigMap"
     assert found["metadata"]["name"] == "x\nkind: Secret"
 
 
 def test_a_missing_variable_is_named() -> None:
     with pytest.raises(jinja2.UndefinedError, match="files"):
-        render("run", "source", name="x")
+        render(run.__name__, "source", name="x")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
@@ -81,7 +82,7 @@ def test_what_is_rendered_has_the_types_that_are_read_back() -> None:
 
 
 def test_two_renderings_share_nothing() -> None:
-    first, second = (render("run", "source", name="x", files={}).body for _ in range(2))
+    first, second = (render(run.__name__, "source", name="x", files={}).body for _ in range(2))
     first["metadata"]["name"] = "changed"
     assert second["metadata"]["name"] == "x"
 
@@ -89,7 +90,7 @@ def test_two_renderings_share_nothing() -> None:
 def test_a_condition_is_not_a_slot() -> None:
     limited = {"name": "n", "template_hash": "h", "backoff_limit": 1, "deadline": 5, "labels": {}, "pod": {}}
     for suspend in (True, False):
-        found = render("run", "job", suspend=suspend, limited=suspend, **limited).body["spec"]
+        found = render(run.__name__, "job", suspend=suspend, limited=suspend, **limited).body["spec"]
         assert found["suspend"] is suspend
         assert ("activeDeadlineSeconds" in found) is suspend
 

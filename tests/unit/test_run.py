@@ -12,7 +12,7 @@ from af_operator.api import SessionStatus
 from af_operator.components import run
 from af_operator.errors import InvalidSession
 from af_operator.model import Body, Finish, Keep, LogRequest, PodPatch
-from af_operator.observed import Observed
+from af_operator.observed import Settled
 from tests.support.objects import RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 from tests.support.runs import ENDED, LOG, condition, failed, job, job_of, kept, log_of, made, run_pod
 
@@ -36,17 +36,19 @@ REPORT = {
 
 
 @pytest.mark.parametrize(
-    ("observed", "suspend"),
+    ("observed", "waiting_for", "suspend"),
     [
-        (world(), False),
-        (world(waiting_for=("dask",)), True),
-        (world(job(suspend=True), waiting_for=("dask",)), True),
-        (world(job(suspend=True)), False),
-        (world(job(suspend=False), waiting_for=("dask",)), False),
+        (world(), (), False),
+        (world(), ("dask",), True),
+        (world(job(suspend=True)), ("dask",), True),
+        (world(job(suspend=True)), (), False),
+        (world(job(suspend=False)), ("dask",), False),
     ],
 )
-def test_released_once_all_is_ready_and_never_taken_back(observed: Observed, suspend: bool) -> None:
-    body = job_of(made(session(run=RUN), observed))
+def test_released_once_all_is_ready_and_never_taken_back(
+    observed: Settled, waiting_for: tuple[str, ...], suspend: bool
+) -> None:
+    body = job_of(made(session(run=RUN), observed, waiting_for=waiting_for))
     assert isinstance(body, dict)
     assert body["spec"]["suspend"] is suspend
 
@@ -154,7 +156,7 @@ def test_finish(children: list[Any], reason: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("observed", [world(), world(job(suspend=True)), world(job(suspend=False), run_pod())])
-def test_not_finished(observed: Observed) -> None:
+def test_not_finished(observed: Settled) -> None:
     assert run.finish(session(run=RUN), observed) is None
 
 
@@ -244,7 +246,7 @@ def test_no_job_no_report() -> None:
         (world(failed(), pod("p", of_component("run"), container("run", waiting={"reason": "ErrImagePull"}))), False),
     ],
 )
-def test_the_log_is_read_once_while_there_is_one(observed: Observed, wanted: bool) -> None:
+def test_the_log_is_read_once_while_there_is_one(observed: Settled, wanted: bool) -> None:
     expected = LogRequest("zmumu-run-x", "run", 200) if wanted else None
     assert run.log_wanted(session(run=RUN), observed) == expected
 

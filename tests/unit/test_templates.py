@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from jinja2 import meta, nodes
 
-import af_operator
+from af_operator import components
 from af_operator.render import environment
 
-ROOT = Path(af_operator.__file__).parent / "templates"
-TEMPLATES = sorted(str(p.relative_to(ROOT)) for p in ROOT.rglob("*.yaml"))
+ROOT = Path(components.__file__).parent
+TEMPLATES = sorted(str(p.relative_to(ROOT)) for p in ROOT.rglob("templates/*.yaml"))
 # A whole value after a key or a dash, and nothing else on the line.
 WHOLE_VALUE = re.compile(r"^\s*(- )?([\w./-]+: )?(\{\{ \w+ \}\})$")
 
@@ -23,6 +23,7 @@ def text_of(name: str) -> str:
 
 def test_there_are_templates() -> None:
     assert len(TEMPLATES) >= 8
+    assert sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.yaml")) == TEMPLATES, "and nowhere else"
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

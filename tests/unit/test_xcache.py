@@ -10,7 +10,8 @@ import pytest
 from af_operator.components import xcache
 from af_operator.components._shared import pod_spec
 from af_operator.errors import InvalidSession
-from af_operator.model import Manifest, PodPatch
+from af_operator.model import Manifest
+from af_operator.observed import Terms
 from tests.support.objects import container, live, of_component, pod, profile, session, world
 
 SIDECAR = {"placement": "Sidecar", "size": "10Gi"}
@@ -59,40 +60,40 @@ def test_purge_thresholds_rise_and_stay_below_the_size(size: str) -> None:
 
 
 def test_the_disk_is_limited_a_bit_above_what_the_cache_keeps() -> None:
-    volumes = {v["name"]: v for v in xcache.pod_patch(session(xcache=SIDECAR), profile()).volumes}
+    volumes = {v["name"]: v for v in xcache.pod_patch(session(xcache=SIDECAR), profile(), "worker").volumes}
     assert volumes["xcache-data"]["emptyDir"] == {"sizeLimit": "11Gi"}
 
 
 def test_sidecar_is_all_patch() -> None:
     s = session(xcache=SIDECAR)
-    patch = xcache.pod_patch(s, profile())
+    patch = xcache.pod_patch(s, profile(), "user")
     assert {"name": "XROOT_PROXY", "value": "root://localhost:1096//"} in patch.env
     [sidecar] = patch.sidecars
     assert {m["name"] for m in sidecar["volumeMounts"]} == {v["name"] for v in patch.volumes}
-    assert [m.ref.kind for m in xcache.desired(s, profile(), world(), PodPatch()) if isinstance(m, Manifest)] == [
+    assert [m.ref.kind for m in xcache.desired(s, profile(), world(), Terms()) if isinstance(m, Manifest)] == [
         "ConfigMap"
     ]
 
 
 def test_session_cache_is_an_address_in_the_patch() -> None:
     s = session(xcache=SESSION)
-    patch = xcache.pod_patch(s, profile())
+    patch = xcache.pod_patch(s, profile(), "user")
     address = "root://zmumu-xcache.physics.svc.cluster.local:1096//"
     assert {"name": "XROOT_PROXY", "value": address} in patch.env
     assert (patch.sidecars, patch.volumes) == ((), ())
-    made = xcache.desired(s, profile(), world(), PodPatch())
+    made = xcache.desired(s, profile(), world(), Terms())
     assert [m.ref.kind for m in made if isinstance(m, Manifest)] == ["ConfigMap", "Deployment", "Service"]
 
 
 def test_the_cache_itself_does_not_read_through_the_cache() -> None:
-    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile()).sidecars
+    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), "worker").sidecars
     assert {"XRD_PLUGINCONFDIR", "XROOT_PROXY"}.isdisjoint(e["name"] for e in sidecar["env"])
 
 
 def test_another_origin_is_another_pod() -> None:
     def config_hash(origin: str) -> str:
         changed = profile(xcache={"image": "x", "origin": origin})
-        found = xcache.desired(session(xcache=SESSION), changed, world(), PodPatch())[1]
+        found = xcache.desired(session(xcache=SESSION), changed, world(), Terms())[1]
         assert isinstance(found, Manifest)
         return str(found.body["spec"]["template"]["metadata"]["annotations"])
 
