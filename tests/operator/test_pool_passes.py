@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from af_operator.components.dask.pools import WORKER_GROUP
-
+from af_operator.components.dask.dask_kubernetes.told import WORKER_GROUP
+from af_operator.components.dask.groups import DaskAnswer
 from af_operator.views import AgentView, PoolAnswer
-from tests.support.bench import SPEC, Bench
+from tests.support.bench import SPEC, UNDER_DASK_KUBERNETES, Bench
 
 
 async def test_workers_are_deleted_before_the_dask_operator_is_told_of_fewer() -> None:
-    bench = Bench(SPEC | {"dask": {"pools": [SPEC["dask"]["pools"][0] | {"workers": {"min": 2, "max": 2}}]}})
+    bench = Bench(profile=UNDER_DASK_KUBERNETES, spec=SPEC | {"dask": {"pools": [SPEC["dask"]["pools"][0] | {"workers": {"min": 2, "max": 2}}]}})
     await bench.settle()
     [(_, group)] = [each for each in bench.made.items() if each[0][0] == "DaskWorkerGroup"]
     owner = {"kind": "DaskWorkerGroup", "controller": True, "uid": group["metadata"]["uid"]}
@@ -18,8 +18,8 @@ async def test_workers_are_deleted_before_the_dask_operator_is_told_of_fewer() -
     for name in made:
         metadata = {"name": name, "namespace": "physics", "labels": labels, "ownerReferences": [owner]}
         bench.cluster.store({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
-    view = AgentView({group["metadata"]["name"]: PoolAnswer(retired=frozenset(made[:1]))})
-    bench.reconcile._schedulers.view = lambda _: view  # type: ignore[method-assign]
+    view = AgentView(DaskAnswer(pools={group["metadata"]["name"]: PoolAnswer(retired=frozenset(made[:1]))}))
+    bench.reconcile._agents.views = lambda _: {"dask": view}  # type: ignore[method-assign]
     bench.change(dask={"pools": [SPEC["dask"]["pools"][0] | {"workers": {"min": 1, "max": 1}}]})
     bench.cluster.writes.clear()
     await bench.reconcile(bench.key)

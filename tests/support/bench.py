@@ -30,6 +30,8 @@ PROFILE: dict[str, Any] = {
     "limits": {"workers": 10, "gpus": 2},
 }
 
+UNDER_DASK_KUBERNETES = PROFILE | {"dask": {"engine": "DaskKubernetes"}}
+
 SPEC: dict[str, Any] = {
     "profile": "default",
     "user": "alice",

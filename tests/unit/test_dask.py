@@ -1,22 +1,23 @@
-"""Dask: what fits the profile, when what is made, and what is said of it."""
+"""Dask: what fits the profile; under dask-kubernetes, when what is made, and what is said of it."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from af_operator.components.dask.pools import HANDLED, WORKER_GROUP, group_name
 
-from af_operator import names
+from af_operator import names, plan
 from af_operator.api.session import Pool
-from af_operator.components import dask
-from af_operator.components._shared import placement
+from af_operator.components import Component, dask
+from af_operator.components._shared import budget, placement
+from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP
+from af_operator.components.dask.groups import DaskAnswer, group_name
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Keep, Manifest, PodPatch, ref_of
-from af_operator.observed import Observed
+from af_operator.model import Body, Keep, Manifest, ref_of
+from af_operator.observed import Settled, Terms
 from af_operator.views import AgentView, PoolAnswer
 from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 
@@ -32,19 +33,24 @@ def pool(**changes: Any) -> dict[str, Any]:
         ([pool(size="huge")], "UnknownSize", "choose one of: medium, small"),
         ([pool(workers={"max": 9})], "LimitExceeded", "cpu gives at most 8"),
         ([pool(gpusPerWorker=1)], "NoGPUs", "set gpusPerWorker: 0"),
-        ([pool(name=f"p{i}", workers={"max": 8}) for i in range(3)], "LimitExceeded", "24 workers over all pools"),
+        ([pool(name=name, workers={"max": 5}) for name in "ab"], "LimitExceeded", "10 workers on node pool 'cpu'"),
+        (
+            [pool(workers={"max": 8}), pool(name="g", nodePool="gpu", gpusPerWorker=1)],
+            "LimitExceeded",
+            "10 workers over all pools",
+        ),
         ([pool(nodePool="gpu")], "NodePoolForGPUs", r"set gpusPerWorker: 1, or choose another nodePool \(cpu\)"),
         ([pool(nodePool="gpu", gpusPerWorker=3)], "LimitExceeded", "6 GPUs over all pools"),
         (
-            [pool(name=name, nodePool="gpu", gpusPerWorker=1 + i) for i, name in enumerate("ab")],
+            [pool(name=name, nodePool="gpu", gpusPerWorker=2 + i, workers={"max": 1}) for i, name in enumerate("ab")],
             "LimitExceeded",
-            "6 GPUs over all pools",
+            "5 GPUs over all pools",
         ),
     ],
 )
 def test_check_refuses_what_the_profile_does_not_give(pools: list[Any], reason: str, words: str) -> None:
     with pytest.raises(InvalidSession, match=words) as caught:
-        dask.check(session(dask={"pools": pools}), profile())
+        plan.check(session(dask={"pools": pools}), profile(limits={"workers": 9, "gpus": 4}), [cast(Component, dask)])
     assert caught.value.reason == reason
 
 
@@ -54,9 +60,11 @@ def test_check_takes_what_fits() -> None:
     )
 
 
-def made(observed: Observed, *pools: dict[str, Any], **changes: Any) -> list[Any]:
+def made(observed: Settled, *pools: dict[str, Any], **changes: Any) -> list[Any]:
     s = session(dask={"pools": list(pools) or DASK["pools"]})
-    return list(dask.desired(s, profile(**changes), observed, PodPatch()))
+    catalogue = profile(**changes)
+    shares = budget.shares(catalogue, {"dask": dask.demands(s, catalogue, observed)})
+    return list(dask.desired(s, catalogue, observed, Terms(workers=shares["dask"])))
 
 
 def bodies(items: list[Any]) -> list[Body]:
@@ -73,7 +81,7 @@ def as_live(body: Body, owner: str = "session") -> dict[str, Any]:
     return found
 
 
-def running(*pools: dict[str, Any]) -> tuple[list[dict[str, Any]], Observed]:
+def running(*pools: dict[str, Any]) -> tuple[list[dict[str, Any]], Settled]:
     children = [as_live(b) for b in bodies(made(world(), *pools))]
     return children, world(*children)
 
@@ -196,7 +204,22 @@ def scheduler(**more: Any) -> dict[str, Any]:
 
 
 def worker(name: str, *containers: dict[str, Any], pool: str = "cpu", **more: Any) -> dict[str, Any]:
-    return pod(name, of_component("dask", pool), *containers, **more)
+    return pod(name, of_component("dask", pool, **{WORKER_GROUP: f"zmumu-{pool}-1"}), *containers, **more)
+
+
+def under_it(*children: Body, **more: Any) -> Settled:
+    """Return a world in which there are a DaskCluster, and a group for each of two pools."""
+    groups = [live("kubernetes.dask.org/v1", "DaskWorkerGroup", f"zmumu-{p}-1", of_component("dask", p)) for p in POOLS]
+    return world(cluster(phase="Running"), *groups, *children, **more)
+
+
+POOLS = ("cpu", "gpu")
+
+
+def said(**pool: Any) -> AgentView:
+    """Return what the agent says of the wanted group of the pool in `DASK`."""
+    name = group_name(session(dask=DASK), Pool.model_validate(DASK["pools"][0]))
+    return AgentView(DaskAnswer(pools={name: PoolAnswer(**pool)}))
 
 
 def cluster(**status: Any) -> dict[str, Any]:
@@ -235,7 +258,8 @@ PULL = container("worker", waiting={"reason": "ErrImagePull", "message": "no suc
     ],
 )
 def test_health_names_the_real_reason(children: list[Any], reason: str, words: str) -> None:
-    found = dask.health(session(dask=DASK), world(*children))
+    begun = not children or children[0]["kind"] == "DaskCluster"
+    found = dask.health(session(dask=DASK), world(*children) if begun else under_it(*children))
     assert not found.ready
     assert found.reason == reason
     assert re.search(words, found.message)
@@ -243,16 +267,15 @@ def test_health_names_the_real_reason(children: list[Any], reason: str, words: s
 
 
 def test_health_says_what_keeps_a_ready_pool_from_what_is_wanted() -> None:
-    wanted = AgentView({group_name(session(dask=DASK), Pool.model_validate(DASK["pools"][0])): PoolAnswer(5)})
     refused = deployment(QUOTA, of_component("dask", "cpu"))
-    found = dask.health(session(dask=DASK), world(UP, worker("w", ready=True), refused, scheduler=wanted))
+    found = dask.health(session(dask=DASK), under_it(UP, worker("w", ready=True), refused, dask=said(wanted=5)))
     assert found.ready
     assert "exceeded quota" in found.message
 
 
 def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_what_is_wanted() -> None:
-    said = AgentView({group_name(session(dask=DASK), Pool.model_validate(DASK["pools"][0])): PoolAnswer(5)})
-    observed = world(UP, worker("a", ready=True), worker("b", conditions=[UNSCHEDULABLE]), scheduler=said)
+    waiting = worker("b", conditions=[UNSCHEDULABLE])
+    observed = under_it(UP, worker("a", ready=True), waiting, dask=said(wanted=5))
     found = dask.health(session(dask=DASK), observed)
     assert (found.ready, found.reason) == (True, "Ready")
     assert found.message == f"pool cpu: 1 of 2 workers ({UNSCHEDULABLE['message']})"
@@ -267,7 +290,7 @@ def test_health_says_how_many_gpus_are_asked_for_and_free() -> None:
     gpus = {"name": "gpu", "nodePool": "gpu", "gpusPerWorker": 1, "workers": {"min": 2, "max": 2}}
     waiting = worker("w", pool="gpu", conditions=[UNSCHEDULABLE])
     waiting["spec"]["containers"] = [{"resources": {"limits": {"memory": "1Gi", "nvidia.com/mig-1g.10gb": "1"}}}]
-    found = dask.health(session(dask={"pools": [gpus]}), world(UP, waiting, gpus_free={"gpu": 0}))
+    found = dask.health(session(dask={"pools": [gpus]}), under_it(UP, waiting, gpus_free={"gpu": 0}))
     assert found.reason == "Unschedulable"
     asked = "asks for 1 more nvidia.com/mig-1g.10gb, 0 free: "
     assert found.message == f"pool gpu: 0 of at least 2 workers ready: {asked}{UNSCHEDULABLE['message']}"
@@ -276,10 +299,10 @@ def test_health_says_how_many_gpus_are_asked_for_and_free() -> None:
 def test_health_says_that_workers_keep_off_nodes_with_gpus() -> None:
     message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
     stuck = worker("w", conditions=[UNSCHEDULABLE | {"message": message}])
-    assert dask.health(session(dask=DASK), world(UP, stuck)).message.endswith(message)
+    assert dask.health(session(dask=DASK), under_it(UP, stuck)).message.endswith(message)
     _, group = bodies(made(world()))
     stuck["spec"]["affinity"] = group["spec"]["worker"]["spec"]["affinity"]
-    found = dask.health(session(dask=DASK), world(UP, stuck))
+    found = dask.health(session(dask=DASK), under_it(UP, stuck))
     assert (found.ready, found.reason) == (False, "Unschedulable")
     keep = (
         "workers without GPUs keep off nodes with GPUs, known by their labels (example.org/gpus=true): choose another"
@@ -295,13 +318,14 @@ def test_health_says_that_workers_keep_off_nodes_with_gpus() -> None:
     ],
 )
 def test_health_says_what_keeps_workers_that_are_to_go(view: PoolAnswer, words: str) -> None:
-    observed = world(UP, worker("w", ready=True), scheduler=AgentView({"zmumu-cpu-1": view}))
+    answer = DaskAnswer(pools={"zmumu-cpu-1": view})
+    observed = under_it(UP, worker("w", ready=True), dask=AgentView(answer))
     assert re.search(words, dask.health(session(dask=DASK), observed).message)
 
 
 def test_a_pool_without_a_minimum_keeps_nobody_waiting() -> None:
     s = session(dask={"pools": [pool(workers={"min": 0, "max": 2})]})
-    assert dask.health(s, world(UP)).ready
+    assert dask.health(s, under_it(UP)).ready
 
 
 def test_what_dask_kubernetes_makes_of_a_group_carries_our_labels() -> None:

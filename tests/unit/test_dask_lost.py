@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from af_operator.components import dask
-from af_operator.components.dask import lost
+from af_operator.components.dask import lost as of_lost
+from af_operator.components.dask.dask_kubernetes.told import WORKER_GROUP
 from af_operator.components.dask.lost import LOST
 from af_operator.model import Body, Condition
-from af_operator.observed import Observed
 from tests.support.objects import DASK, container, live, of_component, pod, session, world
 
 SCHEDULER = of_component("dask", **{"dask.org/component": "scheduler"})
@@ -40,7 +40,7 @@ def lost(*children: Body, before: Condition | None = None, **spec: Any) -> Condi
     if before:
         known = {"type": before.type, "status": str(before.true), "reason": before.reason, "message": before.message}
         s = replace(s, status={"conditions": [known]})
-    return lost.lost(s, world(*children))
+    return of_lost.lost(s, world(*children))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,10 @@ def test_what_is_lost_stays_lost_until_the_compute_goes() -> None:
 
 
 def test_it_is_beside_the_readiness_and_not_part_of_it() -> None:
-    workers = pod("w", of_component("dask", "cpu"), ready=True)
-    found = dask.health(session(dask=DASK), Observed(children=(deployment(*UP), scheduler(restartCount=1), workers)))
+    labels = of_component("dask", "cpu", **{WORKER_GROUP: "zmumu-cpu-1"})
+    group = live("kubernetes.dask.org/v1", "DaskWorkerGroup", "zmumu-cpu-1", of_component("dask", "cpu"))
+    there = (group, pod("w", labels, ready=True))
+    found = dask.health(session(dask=DASK), world(deployment(*UP), scheduler(restartCount=1), *there))
     assert found.ready
     assert found.more
     assert found.more.type == LOST

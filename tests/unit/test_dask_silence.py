@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 
+from af_operator import names
 from af_operator.components import dask
 from af_operator.components._shared import pod_reasons
-from af_operator.components.dask import pools as pools
+from af_operator.components.dask.groups import CALM
 from af_operator.model import Body
+from af_operator.observed import Terms
 from af_operator.views import AgentView
-from tests.support.objects import DASK, container, of_component, pod, profile, session, world
+from tests.support.objects import DASK, container, of_component, ours, pod, profile, session, world
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+IS_WORKER = {names.ROLE: "worker", names.WORKER_GROUP: "zmumu-cpu-1"}
 AWAY = AgentView(trouble="it cannot be reached", silent_since=NOON, deadline=NOON + timedelta(seconds=90))
-WORKER = pod("w", of_component("dask", "cpu"), ready=True)
+WORKER = ours(pod("w", names.labels(session(), "dask", "cpu") | IS_WORKER, ready=True))
 
 
 RUNS = {"running": {"startedAt": "2026-01-01T11:00:00Z"}}
@@ -25,14 +28,14 @@ RUNS = {"running": {"startedAt": "2026-01-01T11:00:00Z"}}
 
 def scheduler(unready: str | None = None, state: dict[str, Any] = RUNS) -> Body:
     """Return one that is ready, or not since some time."""
-    labels = of_component("dask", **{"dask.org/component": "scheduler"})
+    labels = of_component("dask", **{names.ROLE: "scheduler"})
     found = pod("s", labels, container("scheduler", **state), ready=unready is None)
     found["status"]["conditions"][0]["lastTransitionTime"] = unready or "2026-01-01T11:00:05Z"
     return found
 
 
 def said(view: AgentView | None, pod: Body) -> tuple[bool, str, str]:
-    found = dask.health(session(dask=DASK), world(pod, WORKER, scheduler=view))
+    found = dask.health(session(dask=DASK), world(pod, WORKER, dask=view))
     return found.ready, found.reason, found.message
 
 
@@ -83,5 +86,9 @@ def test_one_that_goes_is_not_silent() -> None:
 
 def test_it_is_asked_on_while_it_is_silent_to_know_of_its_return() -> None:
     s = session(dask={"pools": [{"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 1}}]})
-    assert pools.question(s, profile(), world()) is None
-    assert pools.question(s, profile(), world(scheduler=AWAY))
+    terms = Terms(workers={"cpu": 1})
+    calm, away = (dask.question(s, profile(), world(dask=view), terms) for view in (None, AWAY))
+    assert calm
+    assert away
+    assert (calm.every, away.every) == (CALM, None)
+    assert calm.asked == away.asked

@@ -1,4 +1,4 @@
-"""How many workers each group should have, and who may go: tables of worlds."""
+"""What the Dask operator is told: how many workers each group should have, and who may go. Tables of worlds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 from typing import Any
 
 import pytest
-from af_operator.components.dask.pools import HANDLED, WORKER_GROUP, Group
 
 from af_operator import names
 from af_operator.api.session import Pool
-from af_operator.components.dask import pools as pools
-from af_operator.model import Body, Session
-from af_operator.observed import Observed
-from af_operator.views import AgentView, PoolAnswer
+from af_operator.components import dask
+from af_operator.components._shared import budget
+from af_operator.components.dask import groups
+from af_operator.components.dask.dask_kubernetes import told
+from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP, Told
+from af_operator.components.dask.groups import DaskAnswer
+from af_operator.model import Body, Profile, Session
+from af_operator.observed import Settled, Terms
+from af_operator.views import AgentView, PoolAnswer, Question
 from tests.support.objects import UNSCHEDULABLE, live, of_component, pod, profile, session, world
 
 
@@ -23,7 +27,7 @@ def pool(name: str = "cpu", least: int = 2, most: int = 2, **more: Any) -> dict[
 
 def group_of(s: Session, index: int = 0) -> str:
     assert s.spec.dask
-    return pools.group_name(s, s.spec.dask.pools[index])
+    return groups.group_name(s, s.spec.dask.pools[index])
 
 
 def of_pools(*given: dict[str, Any]) -> Session:
@@ -56,8 +60,17 @@ def pods(name: str, ready: int, nowhere: int = 0) -> list[Body]:
     return found + [pod(f"{name}-n{index}", labels, conditions=[UNSCHEDULABLE]) for index in range(nowhere)]
 
 
-def first(s: Session, observed: Observed, **limits: Any) -> Group:
-    return pools.groups(s, limited(**limits), observed)[0]
+def terms(s: Session, catalogue: Profile, observed: Settled) -> Terms:
+    return Terms(workers=budget.shares(catalogue, {"dask": dask.demands(s, catalogue, observed)})["dask"])
+
+
+def all_of(s: Session, catalogue: Profile, observed: Settled) -> list[Told]:
+    there, granted = told.groups(s, observed), terms(s, catalogue, observed)
+    return [told.told(each, observed) for each in groups.resized(s, there, observed, granted)]
+
+
+def first(s: Session, observed: Settled, **limits: Any) -> Told:
+    return all_of(s, limited(**limits), observed)[0]
 
 
 def limited(**limits: Any) -> Any:
@@ -65,7 +78,7 @@ def limited(**limits: Any) -> Any:
 
 
 def said(name: str, **view: Any) -> AgentView:
-    return AgentView({name: PoolAnswer(**view)})
+    return AgentView(DaskAnswer(pools={name: PoolAnswer(**view)}))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +100,7 @@ def test_size(least: int, most: int, replicas: int | None, wanted: int | None, t
     name = group_of(s)
     there = [] if replicas is None else [group(name, replicas)]
     view = None if wanted is None else said(name, wanted=wanted)
-    assert first(s, world(*there, scheduler=view)).target == target
+    assert first(s, world(*there, dask=view)).resized.target == target
 
 
 def test_nobody_goes_without_the_schedulers_word() -> None:
@@ -95,8 +108,8 @@ def test_nobody_goes_without_the_schedulers_word() -> None:
     name = group_of(s)
     there = [group(name, 3), *workers(name, 3)]
     assert first(s, world(*there)).going == ()
-    found = first(s, world(*there, scheduler=said(name, retiring=frozenset({worker(name, 2)}))))
-    assert (found.surplus, found.going) == (2, ())
+    found = first(s, world(*there, dask=said(name, retiring=frozenset({worker(name, 2)}))))
+    assert (found.resized.surplus, found.going) == (2, ())
 
 
 def test_who_is_retired_goes_and_no_more_than_are_too_many() -> None:
@@ -104,11 +117,11 @@ def test_who_is_retired_goes_and_no_more_than_are_too_many() -> None:
     name = group_of(s)
     there = [group(name, 3), *workers(name, 3)]
     everybody = frozenset(worker(name, index) for index in range(3))
-    one = first(s, world(*there, scheduler=said(name, retired=frozenset({worker(name, 1)}))))
+    one = first(s, world(*there, dask=said(name, retired=frozenset({worker(name, 1)}))))
     assert [w["metadata"]["name"] for w in one.going] == [worker(name, 1)]
     # What users write answers here: it cannot have more taken away than the spec says.
-    assert len(first(s, world(*there, scheduler=said(name, retired=everybody))).going) == 1
-    assert first(of_pools(pool(least=3, most=3)), world(*there, scheduler=said(name, retired=everybody))).going == ()
+    assert len(first(s, world(*there, dask=said(name, retired=everybody))).going) == 1
+    assert first(of_pools(pool(least=3, most=3)), world(*there, dask=said(name, retired=everybody))).going == ()
 
 
 def test_who_finds_no_node_or_no_quota_goes_first_and_unasked() -> None:
@@ -143,15 +156,15 @@ def test_only_what_this_very_group_made_goes() -> None:
     name = group_of(s)
     there = [group(name, 2), *workers(name, 2, owner="another")]
     everybody = frozenset(worker(name, index) for index in range(2))
-    assert first(s, world(*there, scheduler=said(name, retired=everybody))).going == ()
+    assert first(s, world(*there, dask=said(name, retired=everybody))).going == ()
 
 
 def test_after_long_silence_the_newest_go_without_a_word() -> None:
     s = of_pools(pool(least=1, most=1))
     name = group_of(s)
     there = [group(name, 3), *workers(name, 3)]
-    assert first(s, world(*there, scheduler=AgentView(trouble="away"))).going == ()
-    gone = first(s, world(*there, scheduler=AgentView(trouble="away", given_up=True))).going
+    assert first(s, world(*there, dask=AgentView(trouble="away"))).going == ()
+    gone = first(s, world(*there, dask=AgentView(trouble="away", given_up=True))).going
     assert [w["metadata"]["name"] for w in gone] == [worker(name, 2), worker(name, 1)]
 
 
@@ -167,7 +180,7 @@ def asked(s: Session, replicas: int, there: int, *, made: int | None = None, ret
     if made is not None:
         its_group["metadata"]["annotations"] = {HANDLED: replicas_of(made)}
     gone = frozenset(worker(name, index) for index in range(retired))
-    found = first(s, world(its_group, *workers(name, there), scheduler=said(name, retired=gone)))
+    found = first(s, world(its_group, *workers(name, there), dask=said(name, retired=gone)))
     return found.replicas(replicas), len(found.going)
 
 
@@ -229,8 +242,8 @@ def test_a_removed_pool_goes_to_its_last_worker() -> None:
         group("zmumu-old-1", 2, "old"),
         *workers("zmumu-old-1", 2),
     ]
-    kept, old = pools.groups(s, limited(), world(*there))
-    assert (kept.target, old.pool, old.target, old.surplus) == (2, None, 0, 2)
+    kept, old = all_of(s, limited(), world(*there))
+    assert (kept.resized.target, old.pool, old.resized.target, old.resized.surplus) == (2, None, 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -248,30 +261,38 @@ def test_another_shape(ready: int, nowhere: int, limit: int, new: int, left: int
     s, before = of_pools(pool(least=3, most=3, size="medium")), of_pools(pool(least=3, most=3))
     old = group_of(before)
     there = [group(old, 3), *workers(old, 3), *pods(group_of(s), ready, nowhere)]
-    made, leaving = pools.groups(s, limited(workers=limit), world(*there))
-    assert (made.target, leaving.target) == (new, left)
+    made, leaving = all_of(s, limited(workers=limit), world(*there))
+    assert (made.resized.target, leaving.resized.target) == (new, left)
 
 
 def test_gpus_that_are_still_held_are_not_given_again() -> None:
     s = of_pools(pool("gpu", 2, 2, gpusPerWorker=1, size="medium"))
     old = group_of(of_pools(pool("gpu", 2, 2, gpusPerWorker=1)))
     there = [group(old, 2, "gpu", gpus=1), *workers(old, 2)]
-    made, leaving = pools.groups(s, limited(gpus=2), world(*there))
-    assert (made.target, leaving.target) == (0, 0)
-    assert [g.target for g in pools.groups(s, limited(gpus=4), world(*there))] == [2, 2]
+    made, leaving = all_of(s, limited(gpus=2), world(*there))
+    assert (made.resized.target, leaving.resized.target) == (0, 0)
+    assert [g.resized.target for g in all_of(s, limited(gpus=4), world(*there))] == [2, 2]
 
 
 def test_one_pool_waits_for_the_workers_that_another_has_to_give() -> None:
     s = of_pools(pool(least=1, most=1), pool("gpu", 3, 3))
     there = [group(group_of(s), 4), *workers(group_of(s), 4), group(group_of(s, 1), 0, "gpu")]
-    cpu, gpu = pools.groups(s, limited(workers=4), world(*there))
-    assert (cpu.target, cpu.surplus, gpu.target) == (1, 3, 0)
+    cpu, gpu = all_of(s, limited(workers=4), world(*there))
+    assert (cpu.resized.target, cpu.resized.surplus, gpu.resized.target) == (1, 3, 0)
 
 
-def test_nothing_is_asked_where_nothing_can_change() -> None:
+def asks(s: Session, catalogue: Profile, observed: Settled) -> Question:
+    found = dask.question(s, catalogue, observed, terms(s, catalogue, observed))
+    assert found
+    return found
+
+
+def test_where_nothing_can_change_it_is_asked_only_now_and_then_whether_it_is_used() -> None:
     s = of_pools(pool())
     there = [group(group_of(s), 2), *workers(group_of(s), 2)]
-    assert pools.question(s, limited(), world(*there)) is None
+    assert asks(s, limited(), world(*there)).every == groups.CALM
+    assert asks(s, limited(), world(*there, *workers(group_of(s), 3)[2:])).every is None, "one is too many"
+    assert asks(of_pools(pool(most=3)), limited(), world(*there)).every is None, "it is elastic"
 
 
 def test_what_is_asked() -> None:
@@ -279,20 +300,20 @@ def test_what_is_asked() -> None:
     cpu, gpu = group_of(s), group_of(s, 1)
     there = [group(cpu, 3), *workers(cpu, 3), group("zmumu-old-1", 1, "old"), *workers("zmumu-old-1", 1)]
     patient = profile(scaling={"silenceSeconds": 7, "drainSeconds": 8, "quietSeconds": 9})
-    found = pools.question(s, patient, world(*there))
-    assert found
+    found = asks(s, patient, world(*there))
+    asked_of = found.asked["pools"]
     assert found.url == names.dask_agent_url(s)
     assert found.patience == 7
-    assert {name: asked.get("keep") for name, asked in found.pools.items()} == {cpu: 1, gpu: None, "zmumu-old-1": 0}
-    assert found.pools[gpu]["resources"] == {"GPU": 1}
-    assert found.pools["zmumu-old-1"]["leaving"]
-    assert {asked["drain"] for asked in found.pools.values()} == {8}
-    assert found.pools[gpu]["quiet"] == 9
-    assert (found.pools[gpu]["pool"], found.pools[gpu]["most"]) == ("gpu", 2)
+    assert {name: asked.get("keep") for name, asked in asked_of.items()} == {cpu: 1, gpu: None, "zmumu-old-1": 0}
+    assert asked_of[gpu]["resources"] == {"GPU": 1}
+    assert asked_of["zmumu-old-1"]["leaving"]
+    assert {asked["drain"] for asked in asked_of.values()} == {8}
+    assert asked_of[gpu]["quiet"] == 9
+    assert (asked_of[gpu]["pool"], asked_of[gpu]["most"]) == ("gpu", 2)
 
 
 def test_a_shape_is_what_cannot_be_edited() -> None:
     s = session()
     one, other = (Pool.model_validate(pool(least=1, most=number)) for number in (2, 3))
-    assert pools.group_name(s, one) == pools.group_name(s, other)
-    assert pools.group_name(s, one) != pools.group_name(s, one.model_copy(update={"size": "medium"}))
+    assert groups.group_name(s, one) == groups.group_name(s, other)
+    assert groups.group_name(s, one) != groups.group_name(s, one.model_copy(update={"size": "medium"}))
