@@ -23,13 +23,6 @@ def operator() -> Iterator[Operator]:
         yield proxy, process
 
 
-@pytest.fixture(params=["Native", "DaskKubernetes"])
-def catalogue(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A profile under each engine."""
-    with profile(dask={"engine": request.param}) as own:
-        yield own
-
-
 def resize(tenant: Tenant, sizes: dict[str, int]) -> None:
     tenant.patch(NAME, dask=pools(*((number, number) for number in sizes.values())))
 

@@ -9,7 +9,8 @@ from tests.support.bench import SPEC, UNDER_DASK_KUBERNETES, Bench
 
 
 async def test_workers_are_deleted_before_the_dask_operator_is_told_of_fewer() -> None:
-    bench = Bench(profile=UNDER_DASK_KUBERNETES, spec=SPEC | {"dask": {"pools": [SPEC["dask"]["pools"][0] | {"workers": {"min": 2, "max": 2}}]}})
+    pool = SPEC["dask"]["pools"][0] | {"workers": {"min": 2, "max": 2}}
+    bench = Bench(profile=UNDER_DASK_KUBERNETES, spec=SPEC | {"dask": {"pools": [pool]}})
     await bench.settle()
     [(_, group)] = [each for each in bench.made.items() if each[0][0] == "DaskWorkerGroup"]
     owner = {"kind": "DaskWorkerGroup", "controller": True, "uid": group["metadata"]["uid"]}

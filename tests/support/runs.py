@@ -9,7 +9,7 @@ from typing import Any
 
 from af_operator.components import run
 from af_operator.model import Body, Keep, Manifest, PodPatch, Session
-from af_operator.observed import Observed, Settled, Terms
+from af_operator.observed import Settled, Terms
 from tests.support.objects import RUN, container, live, of_component, pod, profile, session, world
 
 LOG = "one\nlast words\naf-run: 0 files stored\n"
