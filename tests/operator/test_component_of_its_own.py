@@ -19,11 +19,12 @@ from af_operator.api import SessionStatus
 from af_operator.components import Component, child_kinds, in_package, shipped
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.crdgen import CHILD, operator_rules
+from af_operator.errors import Refused
 from tests.support import components
 from tests.support.components import relay as folder
 from tests.support.components.relay.broker import DISRUPTION_BUDGET
 from tests.support.components.relay.spec import RelayAnswer
-from tests.support.played_controllers import come_up, lose, of_kind, play, say
+from tests.support.played_controllers import UP, come_up, lose, of_kind, play, say
 from tests.support.relayed import (
     BESIDE_DASK,
     INTERACTIVE,
@@ -76,20 +77,34 @@ async def test_a_session_that_does_not_ask_for_it_has_none() -> None:
     assert set(agents(found).asked) == {"dask"}
 
 
-async def test_it_comes_up_beside_dask_and_the_run_waits_for_both() -> None:
+async def test_it_comes_up_beside_dask_and_the_run_waits_for_it() -> None:
     found = bench()
     await found.settle()
     assert found.condition("RelayReady")["message"] == "the broker is not ready yet"
-    [job] = of_kind(found, "Job")
-    assert job["spec"]["suspend"] is True
-    for pod in [p for p in of_kind(found, "Pod") if p["metadata"]["labels"][names.COMPONENT] == "dask"]:
-        say(found, pod, phase="Running", conditions=[{"type": "Ready", "status": "True"}])
+    play(found)  # makes the pods of Deployments
+    play(found)  # and runs them
+    [broker] = [pod for pod in of_kind(found, "Pod") if pod["metadata"]["labels"][names.ROLE] == "broker"]
+    say(found, broker, phase="Running", conditions=[{"type": "Ready", "status": "False"}])
     await found.settle()
+    assert found.condition("DaskReady")["status"] == "True"
     assert of_kind(found, "Job")[0]["spec"]["suspend"] is True
+    say(found, broker, **UP)
     await come_up(found)
-    assert {kind for kind, _ in children_of(found, "relay")} == {kind.kind for kind in folder.KINDS}
     assert of_kind(found, "Job")[0]["spec"]["suspend"] is False
     assert found.condition("Ready")["status"] == "True"
+    assert {kind for kind, _ in children_of(found, "relay")} == {kind.kind for kind in folder.KINDS}
+
+
+async def test_its_workers_are_not_taken_for_those_of_dask() -> None:
+    found = bench(dask={"engine": "DaskKubernetes"})
+    found.cluster.errors["DaskCluster"] = Refused("exceeded quota")
+    await found.settle()
+    assert workers(found, "relay"), "they are there before anything of Dask is"
+    found.cluster.errors.clear()
+    found.now += timedelta(minutes=1)
+    await found.settle()
+    assert len(of_kind(found, "DaskCluster")) == 1
+    assert workers(found, "dask") == [], "and do not make it another engine's"
 
 
 async def test_its_part_of_the_status() -> None:
@@ -128,7 +143,9 @@ async def test_each_is_asked_its_own_question_and_answers_apart() -> None:
     assert asked["relay"].url == "http://zmumu-relay.physics.svc.cluster.local:7000/v1/pools"
     assert not asked["relay"].asked["pools"].keys() & asked["dask"].asked["pools"].keys(), "pools of one name are two"
     mine, other = group(found, "relay", "cpu"), group(found, "dask", "cpu")
-    agents(found).answer("relay", pools={mine: {"wanted": 3}, other: {"wanted": 9}}, queued=7)
+    believed = agents(found).answer("relay", pools={mine: {"wanted": 3}, other: {"wanted": 9}}, queued=7)
+    assert isinstance(believed, RelayAnswer)
+    assert set(believed.pools) == {mine}, "what it was not asked about is left out"
     agents(found).answer("dask", pools={mine: {"wanted": 9}})
     await come_up(found)
     assert (len(workers(found, "relay", "cpu")), len(workers(found, "dask", "cpu"))) == (3, 1)
@@ -220,6 +237,14 @@ async def test_workers_of_another_shape_replace_the_first_within_the_budget_of_b
     assert len(after) == 2
     assert not set(after) & set(before)
     assert workers(found, "dask") == dask
+
+
+async def test_what_is_free_is_given_to_one_of_them_and_not_to_both() -> None:
+    spec = {**INTERACTIVE, "dask": {"pools": [pool("cpu", 2, 2)]}, "env": relay(pool("cpu", 2, 2))}
+    found = await up(spec, limits={"workers": 5, "gpus": 0})
+    found.change(env=relay(pool("cpu", 2, 2, size="big")), dask={"pools": [pool("cpu", 2, 2, size="big")]})
+    await found.settle()
+    assert (len(workers(found, "dask")), len(workers(found, "relay"))) == (3, 2)
 
 
 async def test_a_budget_that_is_free_lets_new_workers_come_before_the_old_go() -> None:
