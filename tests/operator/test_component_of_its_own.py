@@ -352,3 +352,23 @@ async def test_a_worker_that_fails_or_is_evicted_is_replaced() -> None:
     [after] = workers(found, "relay", "gpu")
     assert after != gpu
     assert found.condition("RelayReady")["status"] == "True"
+
+
+async def test_a_worker_that_a_node_would_not_start_is_made_anew_after_a_while() -> None:
+    found = await up()
+    [pod] = pods(found, "relay", "gpu")
+    metadata = {**pod["metadata"], "creationTimestamp": f"{found.now:%Y-%m-%dT%H:%M:%SZ}"}
+    say(found, {**pod, "metadata": metadata}, phase="Failed", reason="OutOfcpu")
+    found.now += timedelta(seconds=10)  # what is told of it is told by now
+    await found.reconcile(found.key)
+    found.deliver()
+    found.now += timedelta(seconds=10)
+    due = await found.reconcile(found.key)
+    found.deliver()
+    assert workers(found, "relay", "gpu") == [pod["metadata"]["name"]]
+    assert due is not None
+    assert found.now < due <= found.now + timedelta(seconds=10)
+    found.now = due
+    await come_up(found)
+    [after] = workers(found, "relay", "gpu")
+    assert after != pod["metadata"]["name"]
