@@ -24,10 +24,10 @@ from af_operator.errors import Unavailable
 from af_operator.hub import Hub, JupyterHub, NoHub
 from af_operator.lease import Lease
 from af_operator.model import Key
+from af_operator.passes import Passes, work
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import Ports, Reconciler
 from af_operator.watches import Watches
-from af_operator.worker import Passes, work
 from af_operator.world import World
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ class Operator:
         self._lease = Lease(api, config)
         self._cluster = KubernetesCluster(api, self._world.kinds, self._lease.fence)
         self._transport = handlers.Transport(self._queue, self._world)
-        self._workers: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._reachable = False
         DEPTH.set_function(lambda: len(self._queue))
         REGISTRY.register(SessionsByPhase(self._world))
@@ -104,9 +104,9 @@ class Operator:
         watch = asyncio.create_task(self._transport.run(self._config.watch_namespaces), name="watch")
         lead = asyncio.create_task(self._lead(), name="lead")
         done, _ = await asyncio.wait({watch, lead}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*self._workers, lead, watch):
+        for task in (*self._tasks, lead, watch):
             task.cancel()
-        await asyncio.gather(*self._workers, lead, watch, return_exceptions=True)
+        await asyncio.gather(*self._tasks, lead, watch, return_exceptions=True)
         await self._watches.close()
         await self._lease.release()
         for task in done:
@@ -132,14 +132,14 @@ class Operator:
         await self._watches.filled()
         log.info("every list is there", sessions=len(self._world.sessions))
         self._transport.listen()
-        await self._lease.lead(self._start_workers)
+        await self._lease.lead(self._start_passes)
 
-    async def _start_workers(self) -> None:
+    async def _start_passes(self) -> None:
         agents = AskedByHttp(lambda ref: self._queue.add(Key(ref.namespace, ref.name)), _now)
         ports = Ports(self._cluster, await self._hub(), agents)
         sessions = Reconciler(self._components, self._world, ports, _now)
         passes = EitherPass(sessions, Catalogue(self._world, self._cluster, _now))
-        self._workers += [asyncio.create_task(work(self._queue, passes, _now)) for _ in range(self._config.workers)]
+        self._tasks += [asyncio.create_task(work(self._queue, passes, _now)) for _ in range(self._config.workers)]
 
     async def _hub(self) -> Hub:
         if not self._config.hub_api_url:
@@ -150,14 +150,14 @@ class Operator:
                 self._queue.add(key)
 
         hub = JupyterHub(self._config, changed, self._world.runs)
-        self._workers.append(asyncio.create_task(hub.run()))
+        self._tasks.append(asyncio.create_task(hub.run()))
         # Without a first view every session would be told that JupyterHub is away, and then that it is not.
         with suppress(TimeoutError):
             await asyncio.wait_for(hub.polled.wait(), HUB_FIRST)
         return hub
 
     def _wrong(self) -> str | None:
-        ended = [t for t in self._workers if t.done()]
+        ended = [t for t in self._tasks if t.done()]
         return f"{len(ended)} tasks have ended" if ended else self._watches.deaf()
 
     def _not_ready(self) -> str | None:

@@ -11,9 +11,9 @@ import pytest
 from af_operator import plan
 from af_operator.errors import Unavailable
 from af_operator.model import Key
+from af_operator.passes import BROKEN, TOLD_AFTER, _one
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import BLIND_RETRY
-from af_operator.worker import BROKEN, TOLD_AFTER, _one
 from tests.support.bench import SPEC, Bench
 
 

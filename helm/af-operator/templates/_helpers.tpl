@@ -12,6 +12,17 @@ app.kubernetes.io/name: {{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
+{{/* Whether the operator of DaskClusters is installed: where it is asked for, and where this release has one that DaskClusters still
+need. It puts a finalizer on each: were it taken away from under them, neither they nor their namespaces could be deleted. */}}
+{{- define "af-operator.daskOperator" -}}
+{{- if .Values.daskOperator.enabled }}yes
+{{- else }}
+{{- $mine := lookup "apps/v1" "Deployment" .Release.Namespace "dask-operator" }}
+{{- $release := dig "metadata" "annotations" "meta.helm.sh/release-name" "" ($mine | default dict) }}
+{{- if and (eq $release .Release.Name) (dig "items" list (lookup "kubernetes.dask.org/v1" "DaskCluster" "" "" | default dict)) }}yes{{ end }}
+{{- end }}
+{{- end }}
+
 {{- define "af-operator.image" -}}
 {{ required "image.operator is needed: the reference of the operator's image, e.g. --set image.operator=registry.example.org/af-operator@sha256:..." .Values.image.operator }}
 {{- end }}

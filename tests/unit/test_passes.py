@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from af_operator.errors import Unavailable
 from af_operator.model import Key
+from af_operator.passes import work
 from af_operator.queue import WorkQueue
-from af_operator.worker import work
 
 KEY = Key("physics", "zmumu")
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Workers: take a key from the queue, run its pass, and decide when the key comes again."""
+"""Passes, one after the other: take a key from the queue, run its pass, and decide when the key comes again."""
 
 from __future__ import annotations
 
