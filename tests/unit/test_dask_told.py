@@ -12,8 +12,8 @@ from af_operator.api.session import Pool
 from af_operator.components import dask
 from af_operator.components._shared import budget
 from af_operator.components.dask import groups
-from af_operator.components.dask.dask_kubernetes import told
-from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP, Told
+from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP, Told, told
+from af_operator.components.dask.dask_kubernetes.told import groups as groups_there
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.model import Body, Profile, Session
 from af_operator.observed import Settled, Terms
@@ -65,8 +65,8 @@ def terms(s: Session, catalogue: Profile, observed: Settled) -> Terms:
 
 
 def all_of(s: Session, catalogue: Profile, observed: Settled) -> list[Told]:
-    there, granted = told.groups(s, observed), terms(s, catalogue, observed)
-    return [told.told(each, observed) for each in groups.resized(s, there, observed, granted)]
+    there, granted = groups_there(s, observed), terms(s, catalogue, observed)
+    return [told(each, observed) for each in groups.resized(s, there, observed, granted)]
 
 
 def first(s: Session, observed: Settled, **limits: Any) -> Told:
@@ -260,7 +260,8 @@ def test_a_removed_pool_goes_to_its_last_worker() -> None:
 def test_another_shape(ready: int, nowhere: int, limit: int, new: int, left: int) -> None:
     s, before = of_pools(pool(least=3, most=3, size="medium")), of_pools(pool(least=3, most=3))
     old = group_of(before)
-    there = [group(old, 3), *workers(old, 3), *pods(group_of(s), ready, nowhere)]
+    up = pods(group_of(s), ready, nowhere)
+    there = [group(old, 3), *workers(old, 3), *([group(group_of(s), 3)] if up else []), *up]
     made, leaving = all_of(s, limited(workers=limit), world(*there))
     assert (made.resized.target, leaving.resized.target) == (new, left)
 
