@@ -18,6 +18,7 @@ NO_REFERENCE = ("metadata", "selector", "matchLabels", "labels")
 STOPPED = {("Role", "Secret"), ("Role", "StatefulSet"), ("RoleBinding", "Role"), ("StatefulSet", "Service")}
 NOTEBOOK = STOPPED | {("StatefulSet", "Secret")}
 DASK = {("DaskCluster", "ConfigMap"), ("DaskWorkerGroup", "DaskCluster")}
+NATIVE = {("Deployment", "ConfigMap"), ("Pod", "Service"), ("Job", "Service")}
 CACHE = {("Deployment", "ConfigMap"), ("Job", "Service")}
 CONFIGURED = {("StatefulSet", "ConfigMap"), ("DaskWorkerGroup", "ConfigMap")}
 EXPECTED: dict[str, set[Pair]] = {
@@ -25,6 +26,8 @@ EXPECTED: dict[str, set[Pair]] = {
     "finished": set(),
     "gpu-pool": DASK,
     "minimal": set(),
+    "native-gpu-pool": NATIVE,
+    "native-zmumu": NATIVE | {("Pod", "ConfigMap"), ("Job", "ConfigMap")},
     "notebook": NOTEBOOK | DASK | CONFIGURED | {("StatefulSet", "PersistentVolumeClaim")},
     "notebook-hub": NOTEBOOK,
     "notebook-suspended": STOPPED,

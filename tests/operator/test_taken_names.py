@@ -8,15 +8,17 @@ import pytest
 
 from af_operator import names, references
 from af_operator.model import Manifest, ObjectRef, ref_of
-from tests.support.bench import SPEC, Bench
+from tests.support.bench import PROFILE, SPEC, UNDER_DASK_KUBERNETES, Bench
 
+pytestmark = pytest.mark.usefixtures("same_names")
+ENGINES = pytest.mark.parametrize("profile", [PROFILE, UNDER_DASK_KUBERNETES], ids=["Native", "DaskKubernetes"])
 LAB = {"profile": "default", "user": "alice", "mode": "Interactive", "notebook": {}, "dask": SPEC["dask"]}
 CACHED = {**SPEC, "xcache": {"placement": "Session"}}
 
 
-async def planned(spec: dict[str, Any]) -> dict[ObjectRef, dict[str, Any]]:
+async def planned(spec: dict[str, Any], profile: dict[str, Any] = PROFILE) -> dict[ObjectRef, dict[str, Any]]:
     """Return everything that a session makes, by what is said of it in templates."""
-    bench = Bench(spec)
+    bench = Bench(spec, profile)
     await bench.settle()
     return {ref_of(body): body for body in bench.made.values()}
 
@@ -35,11 +37,14 @@ def squat(bench: Bench, ref: ObjectRef, **metadata: Any) -> dict[str, Any]:
     return bench.cluster.store({"apiVersion": ref.api_version, "kind": ref.kind, "metadata": taken})
 
 
+@ENGINES
 @pytest.mark.parametrize("spec", [SPEC, CACHED, LAB], ids=["run", "cache", "notebook"])
-async def test_what_refers_to_a_taken_name_is_not_made_and_all_else_is(spec: dict[str, Any]) -> None:
-    made = await planned(spec)
+async def test_what_refers_to_a_taken_name_is_not_made_and_all_else_is(
+    spec: dict[str, Any], profile: dict[str, Any]
+) -> None:
+    made = await planned(spec, profile)
     for taken in made:
-        bench = Bench(spec)
+        bench = Bench(spec, profile)
         foreign = squat(bench, taken)
         await bench.settle()
         there = {ref_of(body) for body in bench.made.values()}
@@ -57,11 +62,12 @@ async def test_a_foreign_secret_is_readable_by_nobody_through_a_session() -> Non
     assert bench.condition("NotebookReady")["reason"] == "NameConflict"
 
 
-async def test_a_foreign_config_map_runs_in_no_scheduler() -> None:
-    bench = Bench()
+@ENGINES
+async def test_a_foreign_config_map_runs_in_no_scheduler(profile: dict[str, Any]) -> None:
+    bench = Bench(profile=profile)
     squat(bench, ObjectRef("v1", "ConfigMap", "zmumu-dask-agent"))
     await bench.settle()
-    assert not {kind for kind, _ in bench.made} & {"DaskCluster", "DaskWorkerGroup"}
+    assert not {kind for kind, _ in bench.made} & {"DaskCluster", "DaskWorkerGroup", "Deployment"}
     assert bench.condition("DaskReady")["reason"] == "NameConflict"
 
 
@@ -87,8 +93,9 @@ async def test_an_object_that_only_says_that_it_is_ours_is_not() -> None:
     assert bench.condition("RunReady")["reason"] == "NameConflict"
 
 
-async def test_an_answer_that_was_lost_makes_nothing_twice() -> None:
-    bench = Bench()
+@ENGINES
+async def test_an_answer_that_was_lost_makes_nothing_twice(profile: dict[str, Any]) -> None:
+    bench = Bench(profile=profile)
     await bench.settle()
     made = {ref_of(body): body["metadata"]["uid"] for body in bench.made.values()}
     bench.restart()

@@ -14,7 +14,7 @@ from af_operator.model import Key
 from af_operator.passes import BROKEN, TOLD_AFTER, _one
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import BLIND_RETRY
-from tests.support.bench import SPEC, Bench
+from tests.support.bench import SPEC, UNDER_DASK_KUBERNETES, Bench
 
 
 async def test_nothing_is_made_or_deleted_by_a_world_that_is_long_past() -> None:
@@ -111,7 +111,7 @@ async def test_a_source_is_read_again_only_where_its_text_is_needed_and_not_at_h
 
 
 async def test_siblings_of_a_request_that_fails_have_ended_before_the_pass_does() -> None:
-    bench = Bench()
+    bench = Bench(profile=UNDER_DASK_KUBERNETES)
     await bench.settle()
     under_way = 0
     delete = bench.cluster.delete

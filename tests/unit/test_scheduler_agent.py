@@ -18,7 +18,7 @@ import dask
 import pytest
 from distributed import Client, Scheduler, Worker
 
-AGENT = Path(__file__).parents[2] / "af_operator" / "templates" / "dask" / "scheduler_agent.py"
+AGENT = Path(__file__).parents[2] / "af_operator" / "components" / "dask" / "scheduler_agent.py"
 CPU, GPU = "zmumu-cpu-1a2b3c", "zmumu-gpu-4d5e6f"
 
 

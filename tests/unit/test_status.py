@@ -18,7 +18,8 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 READY = Health(True, "Ready", "fine", {"dask": "tcp://s:8786"}, {"pools": {"cpu": {"ready": 1, "desired": 1}}})
 WAITING = Health(False, "WaitingForOthers", "waits")
 STARTING = Health(False, "Unschedulable", "0/1 nodes are available")
-ALL = frozenset({"dask", "xcache", "run"})
+TITLES = {"dask": "Dask", "xcache": "XCache", "run": "Run"}
+ALL = frozenset(TITLES)
 
 
 def session(before: dict[str, Any] | None = None, **spec: Any) -> Session:
@@ -33,7 +34,12 @@ def session(before: dict[str, Any] | None = None, **spec: Any) -> Session:
 
 
 def plan(dask: Health = READY, run: Health = READY, **more: Any) -> Plan:
-    return Plan(active=ALL, health={"dask": dask, "xcache": READY, "run": run}, **more)
+    return Plan(
+        titles={"dask": "Dask", "xcache": "XCache", "run": "Run"},
+        active=ALL,
+        health={"dask": dask, "xcache": READY, "run": run},
+        **more,
+    )
 
 
 def state(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
