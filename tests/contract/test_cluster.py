@@ -17,7 +17,7 @@ from kubernetes import dynamic, watch
 from af_kube import credentials
 from af_kube.connection import Connection
 from af_kube.request import Request
-from af_operator import names
+from af_operator import names, ownership
 from af_operator.cluster import Cluster, KubernetesCluster
 from af_operator.components import shipped
 from af_operator.errors import Gone, NameConflict, OurBug, Refused, Unavailable
@@ -125,7 +125,7 @@ def at(made: Mapping[str, Any], body: dict[str, Any], **data: str) -> dict[str, 
 async def test_create_makes_and_an_apply_of_the_same_changes_nothing(bed: Bed) -> None:
     body = bed.config_map(bed.session(), "c", a="1")
     first = await bed.cluster.create(body)
-    assert names.made_by_us(first)
+    assert ownership.our_entries(first)
     second = await bed.cluster.apply(at(first, body, a="1"))
     assert (second["data"], second["metadata"]["uid"]) == ({"a": "1"}, first["metadata"]["uid"])
     third = await bed.cluster.apply(at(first, body, a="1"))

@@ -165,7 +165,7 @@ def test_a_group_is_not_made_while_workers_of_its_namesake_are_left() -> None:
 
 @pytest.mark.parametrize(("api_version", "kind"), [("apps/v1", "Deployment"), ("v1", "Service")])
 def test_a_cluster_is_not_made_while_something_of_its_namesake_is_left(api_version: str, kind: str) -> None:
-    assert made(world(live(api_version, kind, "zmumu-scheduler", of_component("dask")))) == []
+    assert made(world(live(api_version, kind, "zmumu-scheduler", of_component("dask") | SCHEDULER))) == []
     assert len(made(world(live(api_version, kind, "zmumu-xcache", of_component("xcache"))))) == 3
 
 

@@ -33,9 +33,10 @@ SCHEDULER = {names.ROLE: "scheduler"}
 
 
 def there(observed: Observed) -> bool:
-    """Return whether the session has a scheduler or workers that we made."""
+    """Return whether the session has a scheduler or workers that we made; those that go are as good as gone."""
     ours = (body for kind in (DEPLOYMENT, POD) for body in observed.of(kind) if label_of(body, names.ROLE))
-    return any(label_of(body, names.COMPONENT) == of_spec.NAME for body in ours)
+    mine = (body for body in ours if label_of(body, names.COMPONENT) == of_spec.NAME)
+    return any("deletionTimestamp" not in body["metadata"] for body in mine)
 
 
 def groups(session: Session, observed: Settled) -> dict[str, WorkerGroup]:
