@@ -130,7 +130,7 @@ async def test_create_makes_and_an_apply_of_the_same_changes_nothing(bed: Bed) -
     assert (second["data"], second["metadata"]["uid"]) == ({"a": "1"}, first["metadata"]["uid"])
     third = await bed.cluster.apply(at(first, body, a="1"))
     assert second["metadata"]["resourceVersion"] == third["metadata"]["resourceVersion"]
-    assert names.made_by_us(third)
+    assert ownership.our_entries(third)
 
 
 async def test_what_a_user_shares_is_made_once_and_taken_as_it_is(bed: Bed) -> None:
