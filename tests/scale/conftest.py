@@ -30,7 +30,7 @@ def plane() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="module")
-def site(plane: ControlPlane) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, plane: ControlPlane) -> Iterator[Site]:
     """What is stored there: nothing but a catalogue, at the beginning of each file of tests."""
-    with opened(plane) as found:
+    with opened(plane, getattr(request.module, "ENGINE", "Native")) as found:
         yield found

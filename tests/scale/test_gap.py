@@ -20,8 +20,11 @@ from tests.support.played_dask import IMAGE, ready
 from tests.support.proxied_operator import ProxiedOperator, of_kind, proxied
 from tests.support.site import KINDS, Body, Ref, Site
 
+ENGINE = "DaskKubernetes"
+"""Sessions under it have something of each kind."""
 NAMESPACE = "gap"
 END_SECONDS = 60
+WORKERS = 2
 CALM_SECONDS = 3.0
 LISTS = 2
 """After a watch that is too old there is one list, and one more since the next watch is too old as well."""
@@ -149,6 +152,20 @@ def test_a_pod_goes_and_another_comes(site: Site, operator: ProxiedOperator, mod
     gap.heals(whole, lambda: [site.get(SESSION, NAMESPACE, name)["status"] for name in ("one", "other")])
 
 
+def test_a_worker_goes_and_is_replaced(site: Site, operator: ProxiedOperator) -> None:
+    """Where workers are pods of the session's own, a gap must not leave it with fewer."""
+    site.create(
+        [catalogue("native", "Native"), session("own", NAMESPACE, RUN | {"profile": "catalogue-native"}, "own")]
+    )
+    assert poll(lambda: len(mine(site, POD, "own")) == WORKERS, END_SECONDS, 0.5)
+    with Gap(site, operator, POD) as gap:
+        victim, _ = mine(site, POD, "own").popitem()
+        site.delete(POD, victim)
+        assert poll(lambda: victim not in mine(site, POD, "own"), END_SECONDS, 0.5)
+    gap.heals(lambda: len(mine(site, POD, "own")) == WORKERS, lambda: mine(site, POD, "own").keys())
+    assert victim not in mine(site, POD, "own"), "another name is another worker"
+
+
 def test_a_node_goes_and_another_comes(site: Site, operator: ProxiedOperator) -> None:
     def gpus() -> int:
         pools = site.get(PROFILE, "", "default").get("status", {}).get("nodePools", ())
@@ -207,8 +224,8 @@ def node(site: Site, name: str, gpus: int) -> None:
     site.put(body, conditions=conditions, capacity=amounts, allocatable=amounts)
 
 
-def catalogue(name: str) -> Body:
-    return {**profile(), "metadata": {"name": f"catalogue-{name}"}}
+def catalogue(name: str, engine: str = ENGINE) -> Body:
+    return {**profile(engine), "metadata": {"name": f"catalogue-{name}"}}
 
 
 def has(site: Site, name: str, condition: str) -> bool:

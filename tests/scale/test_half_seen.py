@@ -22,6 +22,8 @@ from tests.support.played_dask import GROUP
 from tests.support.proxied_operator import ProxiedOperator, of_kind, proxied
 from tests.support.site import KINDS, Site
 
+ENGINE = "DaskKubernetes"
+"""Sessions under it have something of each kind."""
 NAMESPACES = ("half-0", "half-1")
 LATE = 3.0
 """Seconds by which a list comes later than all others."""

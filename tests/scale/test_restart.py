@@ -13,14 +13,15 @@ from local_cluster.control_plane import ControlPlane
 from local_cluster.processes import poll
 from tests.support.api_proxy import counted
 from tests.support.exchange import Call
-from tests.support.many_sessions import RUN, spread
+from tests.support.many_sessions import CHILDREN, RUN, spread
 from tests.support.proxied_operator import ProxiedOperator, proxied
 from tests.support.site import KINDS, Site
 
 pytestmark = pytest.mark.timeout(400)
 FEW, MANY = 100, 400
 NAMESPACES = [f"restart-{number}" for number in range(10)]
-WRITES_PER_SESSION = 11
+WRITES_PER_SESSION = CHILDREN + 2
+"""One for each object that is made, and two statuses."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ def restart(operator: ProxiedOperator, sessions: int) -> Start:
 
 def test_each_session_is_there_with_what_is_its_own(grown: Grown, site: Site) -> None:
     found = Counter(ref.plural for ref in site.objects())
-    assert {k: found[k] for k in ("analysissessions", "jobs", "daskworkergroups")} == {
+    assert {k: found[k] for k in ("analysissessions", "jobs", "pods")} == {
         "analysissessions": MANY,
         "jobs": MANY,
-        "daskworkergroups": 2 * MANY,
+        "pods": 2 * MANY,
     }
 
 

@@ -20,7 +20,7 @@ from af_operator.world import parse_session
 
 Body = dict[str, Any]
 PROFILE = "default"
-CHILDREN = 9
+CHILDREN = 10
 """What a run with two pools and a cache of its own is made of."""
 POOL = {"nodePool": "cpu", "size": "small", "workers": {"min": 1, "max": 1}}
 DASK = {"pools": [{"name": "cpu", **POOL}, {"name": "more", **POOL}]}
@@ -34,11 +34,11 @@ NOTEBOOK = {"mode": "Interactive", "notebook": {"size": "small"}, "dask": DASK}
 GOLDEN = Path(__file__).parents[1] / "golden" / "profile.yaml"
 
 
-def profile() -> Body:
+def profile(engine: str = "Native") -> Body:
     """Return the catalogue of all of them, which also has homes for notebooks."""
     body: Body = yaml.safe_load(GOLDEN.read_text())
-    storage = {"home": {"storageClassName": "standard", "size": "10Gi"}}
-    return {**body, "metadata": {"name": PROFILE}, "spec": body["spec"] | {"storage": storage}}
+    changes = {"storage": {"home": {"storageClassName": "standard", "size": "10Gi"}}, "dask": {"engine": engine}}
+    return {**body, "metadata": {"name": PROFILE}, "spec": body["spec"] | changes}
 
 
 def namespace(name: str) -> Body:

@@ -108,10 +108,10 @@ def _ref(kind: Kind, body: Body) -> Ref:
 
 
 @contextmanager
-def opened(plane: ControlPlane) -> Iterator[Site]:
+def opened(plane: ControlPlane, engine: str = "Native") -> Iterator[Site]:
     """Give a site with a catalogue and nothing else; empty it afterwards."""
     site = Site(plane)
-    site.create([many_sessions.profile()])
+    site.create([many_sessions.profile(engine)])
     try:
         yield site
     finally:
