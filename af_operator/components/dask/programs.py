@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
-from af_operator import names
+from af_operator import drift, names
 from af_operator.api.session import Pool
 from af_operator.components._shared import choices, pod_spec
-from af_operator.model import Body, Manifest, Profile, Session
+from af_operator.model import Body, Keep, Manifest, Profile, Session
+from af_operator.observed import Observed
 from af_operator.render import render
 
 AGENT = "/af/agent"
@@ -33,9 +34,15 @@ MEMORY_SHARE = 0.9
 BY_ENTRYPOINT: tuple[str, ...] = ()
 
 
-def agent(session: Session) -> Manifest:
-    """Return the ConfigMap with the code of the agent, a preload of the scheduler."""
-    return render(__package__, "agent", name=names.dask_agent(session), files={AGENT_FILE: _agent()})
+def agent(session: Session, observed: Observed, *, begun: bool) -> Manifest | Keep:
+    """Return the ConfigMap with the code of the agent, a preload of the scheduler.
+
+    A scheduler that was begun has read it already: the code of another version would only cost a write, and come into
+    force where nobody expects it, when its container is started again. What somebody has edited is set right.
+    """
+    wanted = render(__package__, "agent", name=names.dask_agent(session), files={AGENT_FILE: _agent()})
+    live = observed.get(wanted.ref)
+    return Keep(wanted.ref) if begun and live and drift.as_applied(live) else wanted
 
 
 def agent_volume(session: Session) -> Body:

@@ -73,7 +73,7 @@ def desired(
     if (live is None and _remains(observed)) or (live and _has_lost_its_scheduler(live, observed)):
         return []
     found: list[Manifest | Keep | Discard] = [
-        programs.agent(session),
+        programs.agent(session, observed, begun=live is not None),
         Keep(ref) if live else _cluster(session, profile),
     ]
     for group in groups:

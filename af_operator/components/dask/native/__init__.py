@@ -48,7 +48,8 @@ def desired(
     session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
 ) -> Sequence[Manifest | Keep]:
     """Return the scheduler with its agent and address, and the workers: those that stay, and those that are missing."""
-    found = [programs.agent(session), _service(session), _scheduler(session, profile, observed)]
+    scheduler = _scheduler(session, profile, observed)
+    found = [programs.agent(session, observed, begun=isinstance(scheduler, Keep)), _service(session), scheduler]
     pod = partial(_worker_pod, session, profile, observed, patch)
     for group in groups:
         found += worker_pods.planned(session, of_spec.NAME, observed, group, pod)
