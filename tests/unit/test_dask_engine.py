@@ -16,6 +16,10 @@ from tests.support.objects import DASK, profile, session, world
 
 NOW = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
 ENGINES = ("Native", "DaskKubernetes")
+KINDS = {
+    "Native": {"ConfigMap", "Deployment", "Service", "Pod"},
+    "DaskKubernetes": {"ConfigMap", "DaskCluster", "DaskWorkerGroup"},
+}
 AGENT = ("ConfigMap", "zmumu-dask-agent")
 
 
@@ -76,3 +80,14 @@ def test_an_edit_of_the_profile_moves_no_session_that_runs(begun: str, says: str
     found = planned(says, *made(begun).values())
     assert not found.apply
     assert not found.delete
+
+
+@pytest.mark.parametrize(("begun", "says"), [ENGINES, ENGINES[::-1]])
+def test_a_resumed_session_waits_for_the_rest_of_the_other_engine(begun: str, says: str) -> None:
+    there = made(begun)
+    assert {kind for kind, _ in there} == KINDS[begun]
+    for body in there.values():
+        body["metadata"]["deletionTimestamp"] = "2026-01-01T10:09:00Z"
+    assert not applied(planned(says, *there.values()))
+    pods = [body for body in there.values() if body["kind"] == "Pod"]
+    assert applied(planned(says, *pods)) == KINDS[says], "pods have names of their own, and may take their time"

@@ -70,7 +70,7 @@ def desired(
     ref = ObjectRef(CLUSTER.api_version, CLUSTER.kind, names.dask_cluster(session))
     live = observed.get(ref)
     # A cluster that has lost its scheduler is deleted with all that it has, and then made anew.
-    if (live is None and _remains(observed)) or (live and _has_lost_its_scheduler(live, observed)):
+    if (live is None and _names_are_taken(observed)) or (live and _has_lost_its_scheduler(live, observed)):
         return []
     found: list[Manifest | Keep | Discard] = [
         programs.agent(session, observed, begun=live is not None),
@@ -134,6 +134,12 @@ def _remains(observed: Observed) -> bool:
     # while the garbage collector is still at work on the last one, it would end without a scheduler.
     made = (c for kind in (DEPLOYMENT, SERVICE) for c in observed.of(kind) if label_of(c, MADE_BY_IT))
     return any(label_of(c, names.COMPONENT) == of_spec.NAME for c in (*made, *observed.of(GROUP)))
+
+
+def _names_are_taken(observed: Observed) -> bool:
+    # Whoever made it: the other engine's scheduler has the same names.
+    left = (body for kind in (DEPLOYMENT, SERVICE, GROUP) for body in observed.of(kind))
+    return any(label_of(body, names.COMPONENT) == of_spec.NAME for body in left)
 
 
 def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:

@@ -33,9 +33,10 @@ SCHEDULER = {names.ROLE: "scheduler"}
 
 
 def there(observed: Observed) -> bool:
-    """Return whether the session has a scheduler or workers that we made; those that go are as good as gone."""
+    """Return whether the session has a scheduler or workers that we made, and that are not on their way out."""
     ours = (body for kind in (DEPLOYMENT, POD) for body in observed.of(kind) if label_of(body, names.ROLE))
     mine = (body for body in ours if label_of(body, names.COMPONENT) == of_spec.NAME)
+    # What a suspended session leaves for a while is not what it is resumed under.
     return any("deletionTimestamp" not in body["metadata"] for body in mine)
 
 
