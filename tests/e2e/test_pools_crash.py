@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.api_proxy import ApiProxy, When
-from tests.support.audit import OPERATOR, Audit
+from tests.support.audit import DASK_OPERATOR, OPERATOR, Audit
+from tests.support.catalogue import profile
 from tests.support.operator_process import OperatorProcess, instead_of_the_pods
 from tests.support.pools import pools, settled, sizes, start_holding, stop, workers
 from tests.support.tenant import Tenant, poll
 
 NAME = "crash"
+POOL = "analysisfacility.io/pool"
 MANY, FEW = {"cpu": 3, "other": 1}, {"cpu": 1, "other": 1}
 Operator = tuple[ApiProxy, OperatorProcess]
 
@@ -23,23 +26,36 @@ def operator() -> Iterator[Operator]:
         yield proxy, process
 
 
+@pytest.fixture(params=["Native", "DaskKubernetes"])
+def catalogue(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A profile under each engine."""
+    with profile(dask={"engine": request.param}) as own:
+        yield own
+
+
 def resize(tenant: Tenant, sizes: dict[str, int]) -> None:
     tenant.patch(NAME, dask=pools(*((number, number) for number in sizes.values())))
 
 
 def quiet(tenant: Tenant) -> bool:
-    """Return whether the shrink is over: the workers and the status say so."""
+    """Return whether the shrink is over: workers, what the Dask operator is told of them, and the status say so."""
     wanted = {pool: (number, number) for pool, number in FEW.items()}
     there = {pool: len(workers(tenant, pool)) for pool in FEW}
-    return there == FEW and sizes(tenant.session(NAME)) == wanted
+    return there == FEW and told(tenant) in ({}, FEW) and sizes(tenant.session(NAME)) == wanted
+
+
+def told(tenant: Tenant) -> dict[str, int]:
+    """Return how many workers of each pool the Dask operator is told of, where there are its groups."""
+    found = json.loads(tenant.kubectl("get", "daskworkergroups", "-l", POOL, "-o", "json"))["items"]
+    return {group["metadata"]["labels"][POOL]: group["spec"]["worker"]["replicas"] for group in found}
 
 
 @pytest.mark.alone  # it kills an operator of its own, and there can be one only
 @pytest.mark.timeout(900)
-def test_a_shrink_survives_a_death_at_each_write(tenant: Tenant, operator: Operator) -> None:
+def test_a_shrink_survives_a_death_at_each_write(tenant: Tenant, operator: Operator, catalogue: str) -> None:
     proxy, process = operator
     process.start()
-    start_holding(tenant, NAME, pools((3, 3), (1, 1)))
+    start_holding(tenant, NAME, pools((3, 3), (1, 1)), profile=catalogue)
     settled(tenant, NAME, **MANY)
     before = len(proxy.writes)
     resize(tenant, FEW)
@@ -72,6 +88,6 @@ def shrink(tenant: Tenant, operator: Operator, number: int, when: When) -> bool:
         poll(lambda: quiet(tenant), f"the same end after a death {when} write {number}", 90)
         proxy.at(0, when, process.kill)  # one that did not come to that write is not to die later
         assert process.running()
-        created = audit.created(OPERATOR, namespace=tenant.namespace)
+        created = audit.created(OPERATOR, DASK_OPERATOR, namespace=tenant.namespace)
         assert created == [], f"death {when} write {number}: workers were made in a shrink"
     return died

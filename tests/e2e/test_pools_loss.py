@@ -1,6 +1,6 @@
 """Pools are resized while the session computes, by hand and by what its tasks ask for: nothing is lost or done twice.
 
-`make test` does one seed and some resizes; `make proof` does ten seeds with many.
+`make test` does one seed and some resizes; `make proof` does ten seeds with many, of workers that are pods of our own.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from tests.support.tenant import Tenant
 SEEDS = [int(seed) for seed in os.environ.get("AF_SEEDS", "1").split(",")]
 BY_HAND = int(os.environ.get("AF_RESIZES", "8"))
 BY_DEMAND = int(os.environ.get("AF_ELASTIC", "4"))
+SOME = (3, 2)
+"""Resizes by hand and by demand of the engine that is no measure of ours."""
 MOST = 4
 PATIENCE = {"quietSeconds": 3, "drainSeconds": 120, "silenceSeconds": 600}
 TINY = {"name": "small", "cpu": "10m", "memory": "512Mi"}
 """So that a node which others use as well has room for all of them."""
-REMOVED = "pods"
-"""What is deleted when a worker goes."""
+REMOVED = {"Native": "pods", "DaskKubernetes": "deployments"}
+"""What is deleted when a worker goes, by the engine that made it."""
 TARGET = 5.0
 """Seconds of work that make a worker wanted: Dask's ``distributed.adaptive.target-duration``."""
 
@@ -95,24 +97,27 @@ class Resizer:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("engine", REMOVED)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_lost_over_many_resizes(tenant: Tenant, seed: int) -> None:
+def test_nothing_is_lost_over_many_resizes(tenant: Tenant, seed: int, engine: str) -> None:
     name, dice, begin = f"resize-{seed}", random.Random(seed), time.monotonic()
     bounds = {"cpu": (2, 2), "other": (1, 1)}
-    with profile(scaling=PATIENCE, sizes=[TINY]) as own, Audit() as audit:
+    by_hand, by_demand = (BY_HAND, BY_DEMAND) if engine == "Native" else SOME
+    with profile(scaling=PATIENCE, sizes=[TINY], dask={"engine": engine}) as own, Audit() as audit:
         start_holding(tenant, name, pools(**bounds), profile=own)
         resizer = Resizer(tenant, name, dice, bounds)
-        moves = [resizer.by_hand] * BY_HAND + [resizer.by_demand] * BY_DEMAND
+        moves = [resizer.by_hand] * by_hand + [resizer.by_demand] * by_demand
         dice.shuffle(moves)
         for move in moves:
             move()
         resizer.settle()
-        retired, removed = retired_at(tenant, name), workers_removed(audit, tenant.namespace)
+        retired, removed = retired_at(tenant, name), workers_removed(audit, tenant.namespace, REMOVED[engine])
         said = stop(tenant, name)
     counted = re.findall(r"^streamed .*", said, re.MULTILINE)[-1]
-    resizes = f"{BY_HAND} resizes by hand, {len(resizer.changed)} by demand"
-    print(f"seed {seed}: {resizes}, {len(removed)} workers removed, {counted}; {time.monotonic() - begin:.0f} s")
-    assert len(removed) >= BY_DEMAND // 2, "each shrink removes a worker"
+    resizes = f"{by_hand} resizes by hand, {len(resizer.changed)} by demand"
+    seconds = time.monotonic() - begin
+    print(f"{engine}, seed {seed}: {resizes}, {len(removed)} workers removed, {counted}; {seconds:.0f} s")
+    assert len(removed) >= by_demand // 2, "each shrink removes a worker"
     unasked = [str(call) for call in removed if call.name not in retired or retired[call.name] > call.received]
     assert not unasked, "each was retired by the scheduler first"
 
@@ -124,6 +129,6 @@ def retired_at(tenant: Tenant, name: str) -> dict[str, datetime]:
     return {worker: datetime.fromisoformat(at) for at, worker in found}
 
 
-def workers_removed(audit: Audit, namespace: str) -> list[Call]:
+def workers_removed(audit: Audit, namespace: str, resource: str) -> list[Call]:
     """Return who deleted workers, whoever it was."""
-    return [w for w in audit.writes(namespace=namespace) if w.verb.startswith("delete") and w.resource == REMOVED]
+    return [w for w in audit.writes(namespace=namespace) if w.verb.startswith("delete") and w.resource == resource]
