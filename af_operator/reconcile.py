@@ -137,6 +137,10 @@ class Reconciler:
         refused = self._refused.get(key, {}).items()
         return {batch: r.refusal for batch, r in refused if isinstance(batch, str) and now < r.until}
 
+    def _ask_again(self, key: Key, now: datetime) -> datetime | None:
+        # From when it was refused, not from now: else each pass in between would put it off.
+        return min((each.until for each in self._refused.get(key, {}).values() if now < each.until), default=None)
+
     async def tell_broken(self, key: Key, error: Exception) -> None:
         """Say in the session's status that passes over it fail again and again."""
         body = self._world.session_body(key) if key.namespace else None
@@ -173,8 +177,7 @@ class Reconciler:
             todo = replace(todo, health=told.health)
         self._register(todo.registration)
         held = await self._write_status(session, todo, refusals, now)
-        again = now + REFUSED_RETRY if refusals or batches else None
-        return min((t for t in (todo.look_again, again, held) if t), default=None)
+        return min((t for t in (todo.look_again, self._ask_again(session.key, now), held) if t), default=None)
 
     def _plan(self, session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
         return plan.build(self._components, session, profile, observed, now)
