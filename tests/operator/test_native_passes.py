@@ -1,4 +1,4 @@
-"""Passes over a session whose workers are pods of its own: what is written, what is refused, and killed at any write."""
+"""Passes over workers that are pods of a session: what is written, what is refused, and killed at any write."""
 
 from __future__ import annotations
 
