@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import Field
 
 from af_operator import agents
 from af_operator.agents import AskedByHttp
 from af_operator.model import Key, SessionRef
-from af_operator.views import AgentView, PoolAnswer, PoolsAnswer, Question
+from af_operator.views import AgentView, Answer, PoolAnswer, PoolsAnswer, Question
 from tests.support.objects import session
 
 GROUP = "zmumu-cpu-1a2b3c"
@@ -33,6 +34,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.used: list[Any] = []
         self.answer: Callable[[], web.Response] = self.says
 
     def says(self, **pool: Any) -> web.Response:
@@ -41,6 +43,10 @@ class Agent:
     async def handle(self, request: web.Request) -> web.Response:
         self.asked.append(await request.json())
         return self.answer()
+
+    async def handle_other(self, request: web.Request) -> web.Response:
+        self.used.append(await request.json())
+        return web.json_response({"used": 7, "said by a newer agent": 1})
 
 
 class Port(AskedByHttp):
@@ -76,6 +82,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
     agent = Agent()
     app = web.Application()
     app.router.add_post("/af/v1/pools", agent.handle)
+    app.router.add_post("/af/v1/pools/used", agent.handle_other)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -174,3 +181,51 @@ async def test_silence_is_timed_and_keeps_what_was_said(port: Port) -> None:
     await port.until(lambda v: bool(v and v.given_up))
     port.agent.answer = port.agent.says
     await port.until(lambda v: v == says())
+
+
+class Used(Answer):
+    """What the agent of another component says."""
+
+    used: int = Field(ge=0)
+
+
+def of_another(port: Port, **more: Any) -> Question:
+    return Question(f"{port.url}/used", {"since": 1}, Used, patience=60, **more)
+
+
+async def test_two_components_of_a_session_are_asked_and_heard_apart(port: Port) -> None:
+    port.ask(REF, {**port.question(), "other": of_another(port)})
+    await port.until(lambda _: len(port.views(session())) == 2)
+    views = port.views(session())
+    assert views == {"dask": says(), "other": AgentView(Used(used=7))}
+    assert views["other"].pools == {}, "it was asked for something else"
+    port.agent.answer = lambda: web.Response(status=500)
+    await port.until(lambda v: bool(v and v.trouble))
+    assert port.views(session())["other"] == AgentView(Used(used=7)), "the trouble of one is not the other's"
+
+
+async def test_one_of_two_components_is_forgotten_apart_and_the_session_with_both(port: Port) -> None:
+    port.ask(REF, {**port.question(), "other": of_another(port)})
+    await port.until(lambda _: len(port.views(session())) == 2)
+    talk = port._talks[Key("physics", "zmumu")]["other"]
+    port.ask(REF, {"other": of_another(port)})
+    assert set(port.views(session())) == {"other"}
+    assert port._talks[Key("physics", "zmumu")] == {"other": talk}, "and it goes on with what it was told"
+    port.forget(Key("physics", "zmumu"))
+    assert port.views(session()) == {}
+    assert port._talks == {}
+
+
+async def test_each_is_asked_as_often_as_its_component_says(port: Port) -> None:
+    port.ask(REF, {**port.question(), "other": of_another(port, every=600.0)})
+    await port.until(lambda _: len(port.agent.asked) > 20)
+    assert port.agent.used == [{"since": 1}]
+
+
+async def test_another_question_ends_a_long_pause(port: Port) -> None:
+    port.ask(REF, port.question(1, every=600.0))
+    await port.until(lambda v: v is not None)
+    asked = len(port.agent.asked)
+    port.ask(REF, port.question(2, every=600.0))
+    await port.until(lambda _: len(port.agent.asked) > asked)
+    assert port.agent.asked[-1] == {"pools": {GROUP: {"keep": 2}}}

@@ -1,93 +1,66 @@
-"""Which engine a session's Dask is under, and what of a scheduler that runs is left as it was begun."""
+"""Under which engine a session's Dask is: the one that it was begun under, whatever the profile says by now."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from af_operator import names, plan
-from af_operator.components import shipped
-from af_operator.model import Body, Plan
-from tests.support.objects import DASK, profile, session, world
+from af_operator import names
+from af_operator.components.dask import engine
+from af_operator.components.dask.engine import DASK_KUBERNETES, NATIVE
+from af_operator.model import Body, Profile
+from tests.support.objects import live, of_component, ours, pod, profile, world
 
-NOW = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
-ENGINES = ("Native", "DaskKubernetes")
-KINDS = {
-    "Native": {"ConfigMap", "Deployment", "Service", "Pod"},
-    "DaskKubernetes": {"ConfigMap", "DaskCluster", "DaskWorkerGroup"},
-}
-AGENT = ("ConfigMap", "zmumu-dask-agent")
+SAYS_NATIVE, SAYS_OTHER = profile(dask={"engine": "Native"}), profile(dask={"engine": "DaskKubernetes"})
+OURS = {names.ROLE: "scheduler"}
+THEIRS = {"dask.org/component": "scheduler"}
 
 
-def planned(engine: str, *children: Body) -> Plan:
-    return plan.build(shipped(), session(dask=DASK), profile(dask={"engine": engine}), world(*children), NOW)
+def of_dask(api_version: str, kind: str, **labels: str) -> dict[str, Any]:
+    return live(api_version, kind, "zmumu-scheduler", of_component("dask", **labels))
 
 
-def made(engine: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return what an engine makes at first, as the API server would have it; the Dask operator is away."""
-    found = {}
-    for manifest in planned(engine).apply:
-        body = json.loads(json.dumps(manifest.body))
-        body["metadata"] |= {"uid": f"uid-of-{body['metadata']['name']}", "creationTimestamp": "2026-01-01T10:05:00Z"}
-        body["metadata"]["managedFields"] = [{"manager": names.MANAGER, "operation": "Update"}]
-        found[body["kind"], body["metadata"]["name"]] = body
-    return found
+CLUSTER = live("kubernetes.dask.org/v1", "DaskCluster", "zmumu", of_component("dask"))
 
 
-def applied(found: Plan) -> set[str]:
-    return {manifest.ref.kind for manifest in found.apply}
+@pytest.mark.parametrize(
+    ("children", "says_native", "says_other", "says_nothing"),
+    [
+        ([], NATIVE, DASK_KUBERNETES, NATIVE),
+        ([CLUSTER], DASK_KUBERNETES, DASK_KUBERNETES, DASK_KUBERNETES),
+        # What is left of a cluster that goes.
+        ([of_dask("apps/v1", "Deployment", **THEIRS)], DASK_KUBERNETES, DASK_KUBERNETES, DASK_KUBERNETES),
+        ([of_dask("v1", "Service", **THEIRS)], DASK_KUBERNETES, DASK_KUBERNETES, DASK_KUBERNETES),
+        (
+            [of_dask("kubernetes.dask.org/v1", "DaskWorkerGroup")],
+            DASK_KUBERNETES,
+            DASK_KUBERNETES,
+            DASK_KUBERNETES,
+        ),
+        ([ours(of_dask("apps/v1", "Deployment", **OURS))], NATIVE, NATIVE, NATIVE),
+        ([ours(of_dask("apps/v1", "Deployment", **OURS)), of_dask("v1", "Service", **OURS)], NATIVE, NATIVE, NATIVE),
+        ([ours(pod("w", of_component("dask", "cpu", **{names.ROLE: "worker"})))], NATIVE, NATIVE, NATIVE),
+        # Of other components there is nothing to tell.
+        ([live("apps/v1", "Deployment", "zmumu-xcache", of_component("xcache"))], NATIVE, DASK_KUBERNETES, NATIVE),
+        ([live("v1", "Service", "zmumu-notebook", of_component("notebook"))], NATIVE, DASK_KUBERNETES, NATIVE),
+        (
+            [live("apps/v1", "Deployment", "m", of_component("spark", **{names.ROLE: "scheduler"}))],
+            NATIVE,
+            DASK_KUBERNETES,
+            NATIVE,
+        ),
+    ],
+)
+def test_engine(children: list[Body], says_native: Any, says_other: Any, says_nothing: Any) -> None:
+    given: list[tuple[Profile | None, Any]] = [
+        (SAYS_NATIVE, says_native),
+        (SAYS_OTHER, says_other),
+        (None, says_nothing),
+    ]
+    for catalogue, expected in given:
+        assert engine.of_session(world(*children), catalogue) is expected
 
 
-def of_another_version(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the agent as another version had it, and had applied it."""
-    other = {**body, "data": dict.fromkeys(body["data"], "print('another version')")}
-    keep = {key: body["metadata"][key] for key in ("name", "namespace", "labels")}
-    text = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": keep, "data": other["data"]}
-    return {**other, "metadata": body["metadata"] | {"annotations": {names.APPLIED_HASH: digest(text)}}}
-
-
-def digest(text: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_agent_of_a_scheduler_that_runs_stays_that_of_its_version(engine: str) -> None:
-    there = made(engine)
-    found = planned(engine, *(there | {AGENT: of_another_version(there[AGENT])}).values())
-    assert not found.apply
-    assert not found.delete
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_an_agent_that_somebody_has_edited_is_set_right(engine: str) -> None:
-    there = made(engine)
-    there[AGENT]["data"]["scheduler_agent.py"] += "\nprint('edited')"
-    assert applied(planned(engine, *there.values())) == {"ConfigMap"}
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_scheduler_that_is_yet_to_come_gets_the_agent_of_this_version(engine: str) -> None:
-    agent = made(engine)[AGENT]
-    assert "ConfigMap" in applied(planned(engine, of_another_version(agent)))
-
-
-@pytest.mark.parametrize(("begun", "says"), [ENGINES, ENGINES[::-1]])
-def test_an_edit_of_the_profile_moves_no_session_that_runs(begun: str, says: str) -> None:
-    found = planned(says, *made(begun).values())
-    assert not found.apply
-    assert not found.delete
-
-
-@pytest.mark.parametrize(("begun", "says"), [ENGINES, ENGINES[::-1]])
-def test_a_resumed_session_waits_for_the_rest_of_the_other_engine(begun: str, says: str) -> None:
-    there = made(begun)
-    assert {kind for kind, _ in there} == KINDS[begun]
-    for body in there.values():
-        body["metadata"]["deletionTimestamp"] = "2026-01-01T10:09:00Z"
-    assert not applied(planned(says, *there.values()))
-    pods = [body for body in there.values() if body["kind"] == "Pod"]
-    assert applied(planned(says, *pods)) == KINDS[says], "pods have names of their own, and may take their time"
+def test_without_a_word_in_the_profile_it_is_our_own() -> None:
+    assert engine.of_session(world(), profile(dask=None)) is NATIVE
