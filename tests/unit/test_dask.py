@@ -16,7 +16,7 @@ from af_operator.components._shared import budget, placement
 from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP
 from af_operator.components.dask.groups import DaskAnswer, group_name
 from af_operator.errors import InvalidSession
-from af_operator.model import Body, Keep, Manifest, ref_of
+from af_operator.model import Audience, Body, Keep, Manifest, PodPatch, ref_of
 from af_operator.observed import Settled, Terms
 from af_operator.views import AgentView, PoolAnswer
 from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
@@ -347,3 +347,20 @@ def test_what_dask_kubernetes_makes_of_a_group_carries_our_labels() -> None:
     assert len(deployment["metadata"]["name"]) <= 63
     [own] = made_pod["spec"]["containers"]
     assert {e["name"] for e in own["env"]} == {"DASK_WORKER_NAME", "DASK_SCHEDULER_ADDRESS"}
+
+
+@pytest.mark.parametrize("engine", ["Native", "DaskKubernetes"])
+def test_what_is_for_pods_of_users_is_in_no_worker_and_no_scheduler(engine: str) -> None:
+    s, catalogue = session(dask=DASK), profile(dask={"engine": engine})
+    token, cache = ({"name": name, "value": f"the {name}"} for name in ("TOKEN", "CACHE"))
+    patches: dict[Audience, PodPatch] = {"user": PodPatch(env=(token,)), "worker": PodPatch(env=(cache,))}
+    found = str(dask.desired(s, catalogue, world(nonce="0" * 64), Terms(patches=patches, workers={"cpu": 1})))
+    assert "the CACHE" in found
+    assert "the TOKEN" not in found
+
+
+def test_only_programs_of_users_are_told_where_the_scheduler_is_by_a_patch() -> None:
+    s = session(dask=DASK)
+    assert dask.pod_patch(s, profile(), "worker") == PodPatch()
+    address = {"name": "DASK_SCHEDULER_ADDRESS", "value": names.dask_scheduler_address(s)}
+    assert dask.pod_patch(s, profile(), "user") == PodPatch(env=(address,))

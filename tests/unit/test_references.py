@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from af_operator.model import Body, Manifest, ObjectRef
-from af_operator.references import held_back, references, waves
+from af_operator.components import shipped
+from af_operator.model import Body, Kind, Manifest, ObjectRef
+from af_operator.references import GRANTED, held_back, references, waves
 
 CM, SECRET, CLAIM = "ConfigMap", "Secret", "PersistentVolumeClaim"
 DASK = "kubernetes.dask.org/v1"
@@ -195,3 +196,17 @@ def test_what_is_to_stop_is_never_held_back_but_not_made_either(rest: dict[str, 
     assert held_back([stops], {taken}) == {stops.ref: taken}
     assert held_back([stops], {taken}, live={stops.ref}) == {}
     assert held_back([runs], {taken}, live={runs.ref}) == {runs.ref: taken}
+
+
+def test_a_role_may_grant_every_kind_that_a_component_makes() -> None:
+    """Of a kind that is not in it, a Role could grant somebody else's object of a name that is taken."""
+    made = {kind for component in shipped() for kind in (*component.KINDS, *component.SHARED)}
+    assert made <= set(GRANTED)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GRANTED if kind.kind != "Role"], ids=lambda kind: kind.kind)
+def test_what_a_role_grants_by_name_is_referred_to(kind: Kind) -> None:
+    group = kind.api_version.rpartition("/")[0]
+    rule = {"apiGroups": [group], "resources": [f"{kind.plural}/status"], "resourceNames": ["a"], "verbs": ["get"]}
+    role = body("Role", "r", "rbac.authorization.k8s.io/v1", rules=[rule])
+    assert references(role) == {ObjectRef(kind.api_version, kind.kind, "a")}
