@@ -106,7 +106,7 @@ def _worker_env(session: Session) -> list[Body]:
 def _image(session: Session, observed: Observed) -> str | None:
     template = (observed.get(_scheduler_ref(session)) or {}).get("spec", {}).get("template", {})
     containers = template.get("spec", {}).get("containers", ())
-    return next((c["image"] for c in containers if c["name"] == "scheduler"), None)
+    return next((c.get("image") for c in containers if c["name"] == "scheduler"), None)
 
 
 def _scheduler(session: Session, profile: Profile, observed: Observed) -> Manifest | Keep:
