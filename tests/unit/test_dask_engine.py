@@ -21,6 +21,10 @@ def of_dask(api_version: str, kind: str, **labels: str) -> dict[str, Any]:
     return live(api_version, kind, "zmumu-scheduler", of_component("dask", **labels))
 
 
+def going(body: Body) -> Body:
+    return {**body, "metadata": {**body["metadata"], "deletionTimestamp": "2026-01-01T10:00:00Z"}}
+
+
 CLUSTER = live("kubernetes.dask.org/v1", "DaskCluster", "zmumu", of_component("dask"))
 
 
@@ -41,6 +45,8 @@ CLUSTER = live("kubernetes.dask.org/v1", "DaskCluster", "zmumu", of_component("d
         ([ours(of_dask("apps/v1", "Deployment", **OURS))], NATIVE, NATIVE, NATIVE),
         ([ours(of_dask("apps/v1", "Deployment", **OURS)), of_dask("v1", "Service", **OURS)], NATIVE, NATIVE, NATIVE),
         ([ours(pod("w", of_component("dask", "cpu", **{names.ROLE: "worker"})))], NATIVE, NATIVE, NATIVE),
+        # What goes is as good as gone.
+        ([going(ours(of_dask("apps/v1", "Deployment", **OURS)))], NATIVE, DASK_KUBERNETES, NATIVE),
         # Of other components there is nothing to tell.
         ([live("apps/v1", "Deployment", "zmumu-xcache", of_component("xcache"))], NATIVE, DASK_KUBERNETES, NATIVE),
         ([live("v1", "Service", "zmumu-notebook", of_component("notebook"))], NATIVE, DASK_KUBERNETES, NATIVE),
