@@ -148,7 +148,8 @@ async def test_a_pass_over_a_thousand_workers_that_are_as_they_should_be_writes_
 
 async def test_an_answer_that_is_lost_makes_no_second_worker() -> None:
     bench = Bench(of_size(4))
-    create, lost = bench.cluster.create, []
+    create = bench.cluster.create
+    lost: list[str] = []
 
     async def losing(body: Any) -> Any:
         answer = await create(body)
@@ -204,7 +205,7 @@ async def test_killed_at_any_write_it_ends_in_the_same_state_and_nothing_is_made
         bench.cluster.writes.clear()
         bench.change(dask=of_size(after)["dask"])
         mortal = Mortal(bench.cluster, last, heard=heard)
-        bench.reconcile._cluster = mortal  # type: ignore[assignment]
+        bench.reconcile._cluster = mortal
         try:
             await go_on(bench, agents)
         except Killed:

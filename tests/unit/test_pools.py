@@ -30,7 +30,8 @@ def bodies(*numbers: int, group: str = "g") -> tuple[Body, ...]:
 
 def group(number: int, **more: Any) -> WorkerGroup:
     workers = bodies(*range(number))
-    return WorkerGroup("g", "p", workers, **{"expected": number, "node_pool": "cpu"} | more)
+    given: dict[str, Any] = {"expected": number, "node_pool": "cpu"}
+    return WorkerGroup("g", "p", workers, **given | more)
 
 
 def said(**answer: Any) -> AgentView:

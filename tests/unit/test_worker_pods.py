@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,7 +48,7 @@ def group_of(s: Session) -> str:
     return group_name(s, s.spec.dask.pools[0])
 
 
-def worker(index: int, *, group: str | None = None, state: Body = RUNS, **status: Any) -> dict[str, Any]:
+def worker(index: int, *, group: str | None = None, state: dict[str, Any] = RUNS, **status: Any) -> dict[str, Any]:
     """Return a pod of the group's that the operator has made; a later one has a higher index."""
     name = group or group_of(of_size(1))
     labels = {names.ROLE: "worker", names.WORKER_GROUP: name, names.NODE_POOL: "cpu"}
@@ -74,7 +75,8 @@ def planned(s: Session, observed: Settled) -> list[Any]:
 
 def new(s: Session, *there: Body, **more: Any) -> list[Body]:
     """Return the workers that are made."""
-    observed = world(scheduler(), *there, **{"nonce": NONCE, "now": LATER} | more)
+    given: dict[str, Any] = {"nonce": NONCE, "now": LATER}
+    observed = world(scheduler(), *there, **given | more)
     return [i.body for i in planned(s, observed) if isinstance(i, Manifest) and i.ref.kind == "Pod"]
 
 
@@ -92,7 +94,7 @@ def said(group: str, **pool: Any) -> AgentView:
     return AgentView(DaskAnswer(pools={group: PoolAnswer(**pool)}))
 
 
-def names_of(bodies: list[dict[str, Any]]) -> list[str]:
+def names_of(bodies: Sequence[Body]) -> list[str]:
     return [body["metadata"]["name"] for body in bodies]
 
 
