@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientSession, TCPConnector
 
 from local_cluster.control_plane import CLIENT, ControlPlane
 
@@ -67,13 +67,6 @@ class BareClient:
                 raise AssertionError(f"{verb} {path}: {answer.status} {text.decode()}")
             found: Body = json.loads(text)
             return found
-
-    async def watch(self, path: str) -> AsyncIterator[Body]:
-        """Yield the events of a watch until the server ends it."""
-        async with self._http.get(path, timeout=ClientTimeout(total=None)) as answer:
-            answer.raise_for_status()
-            async for line in answer.content:
-                yield json.loads(line)
 
     async def _pages(self, path: str) -> list[Body]:
         found: list[Body] = []
