@@ -20,6 +20,8 @@ from tests.support.bare_client import BareClient
 
 Body = dict[str, Any]
 NAMESPACES = [f"bench-{number}" for number in range(10)]
+FIRST = 20
+"""Sessions before those that count: modules, connections and their buffers are there once."""
 POOLS = {"cpu": 2, "more": 1}
 WORKERS = sum(POOLS.values())
 USERS = {AF: OPERATOR, DASK: DASK_OPERATOR}
@@ -70,14 +72,15 @@ def measure(progress: Progress, sessions: int) -> list[Sessions]:
 
 def _one(progress: Progress, engine: str, sessions: int) -> Sessions:
     operators = (AF, DASK) if engine == DASK_KUBERNETES else (AF,)
-    first, *others = many_sessions.spread(sessions + 1, NAMESPACES, {"mode": "Interactive", "dask": _dask()})
+    bodies = many_sessions.spread(FIRST + sessions, NAMESPACES, {"mode": "Interactive", "dask": _dask()})
+    catalogue = _ground.profile(engine, WORKERS)
     with _ground.opened(progress, operators, Options()) as ground:
-        with progress.step(f"{engine}: one session, for what is loaded once"):
-            _create(ground, [*map(many_sessions.namespace, NAMESPACES), _ground.profile(engine, WORKERS), first])
+        with progress.step(f"{engine}: {FIRST} sessions, for what is there once"):
+            _create(ground, [*map(many_sessions.namespace, NAMESPACES), catalogue, *bodies[:FIRST]])
             ground.settle()
         with progress.step(f"{engine}: {sessions} sessions"), Audit(ground.plane.audit_log) as audit:
             before = ground.spent()
-            _create(ground, others)
+            _create(ground, bodies[FIRST:])
             requests, after = ground.settle(), ground.spent()
             calls = {name: audit.calls(USERS[name]) for name in operators}
     _check(engine, sessions, calls)
