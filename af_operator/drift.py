@@ -2,30 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
-from af_operator import names
 from af_operator.model import Body
-
-HASHED = ("name", "namespace", "labels")
-"""Of the metadata of a child."""
-
-
-def digest(body: Body) -> str:
-    """Return the hash of an object that is to be applied."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def as_applied(live: Body) -> bool:
-    """Return whether a ConfigMap is as it was last applied, by whichever version of the operator, and nobody's edit.
-
-    Who forges the hash as well is not seen: it is for what could be left as it is in any case.
-    """
-    metadata = live["metadata"]
-    applied = {**live, "metadata": {key: metadata[key] for key in HASHED if key in metadata}}
-    return bool(metadata.get("annotations", {}).get(names.APPLIED_HASH) == digest(applied))
 
 
 def needs_apply(desired: Body, live: Body | None) -> bool:

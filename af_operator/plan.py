@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -193,7 +195,7 @@ def stamp(session: Session, component: str, manifest: Manifest, observed: Observ
     metadata["labels"] = metadata.get("labels", {}) | labels(session, component)
     body = {**manifest.body, "metadata": metadata}
     # Without the owner: dask-kubernetes makes its DaskCluster the owner of groups, which is no change of ours.
-    digest = drift.digest(body)
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
     annotations = {names.USER: session.spec.user} if manifest.shared else {}
     if not manifest.shared:
         metadata["ownerReferences"] = [ownership.reference(session, observed.get(manifest.ref), observed)]

@@ -11,6 +11,7 @@ import pytest
 
 from af_operator import names, plan
 from af_operator.components import shipped
+from af_operator.components.dask import programs
 from af_operator.model import Body, Plan
 from tests.support.objects import DASK, profile, session, world
 
@@ -42,16 +43,17 @@ def applied(found: Plan) -> set[str]:
     return {manifest.ref.kind for manifest in found.apply}
 
 
+EARLIER = "print('an earlier version')"
+
+
+@pytest.fixture(autouse=True)
+def _an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "EARLIER_AGENTS", {hashlib.sha256(EARLIER.encode()).hexdigest()})
+
+
 def of_another_version(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the agent as another version had it, and had applied it."""
-    other = {**body, "data": dict.fromkeys(body["data"], "print('another version')")}
-    keep = {key: body["metadata"][key] for key in ("name", "namespace", "labels")}
-    text = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": keep, "data": other["data"]}
-    return {**other, "metadata": body["metadata"] | {"annotations": {names.APPLIED_HASH: digest(text)}}}
-
-
-def digest(text: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
+    """Return the agent as an earlier version had it."""
+    return {**body, "data": dict.fromkeys(body["data"], EARLIER)}
 
 
 @pytest.mark.parametrize("engine", ENGINES)

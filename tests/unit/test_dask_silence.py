@@ -87,7 +87,7 @@ def test_one_that_goes_is_not_silent() -> None:
 def test_it_is_asked_on_while_it_is_silent_to_know_of_its_return() -> None:
     s = session(dask={"pools": [{"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 1}}]})
     terms = Terms(workers={"cpu": 1})
-    calm, away = (dask.question(s, profile(), world(dask=view), terms) for view in (None, AWAY))
+    calm, away = (dask.question(s, profile(), world(WORKER, dask=view), terms) for view in (None, AWAY))
     assert calm
     assert away
     assert (calm.every, away.every) == (CALM, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GRO
 from af_operator.components.dask.dask_kubernetes.told import groups as groups_there
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.model import Body, Profile, Session
-from af_operator.observed import Settled, Terms
+from af_operator.observed import Children, Settled, Terms
 from af_operator.views import AgentView, PoolAnswer, Question
 from tests.support.objects import UNSCHEDULABLE, live, of_component, pod, profile, session, world
 
@@ -283,9 +284,21 @@ def test_one_pool_waits_for_the_workers_that_another_has_to_give() -> None:
 
 
 def asks(s: Session, catalogue: Profile, observed: Settled) -> Question:
-    found = dask.question(s, catalogue, observed, terms(s, catalogue, observed))
+    found = dask.question(s, catalogue, running(observed), terms(s, catalogue, observed))
     assert found
     return found
+
+
+def running(observed: Settled) -> Settled:
+    """Add a scheduler that runs: before any pod has, nobody is asked."""
+    scheduler = pod("zmumu-scheduler-0", of_component("dask"))
+    return replace(observed, children=Children((*observed.children, scheduler)))
+
+
+def test_nobody_is_asked_before_any_pod_has_run() -> None:
+    s = of_pools(pool(least=0, most=4))
+    assert dask.question(s, profile(), world(), terms(s, profile(), world())) is None
+    assert asks(s, profile(), world())
 
 
 def test_where_nothing_can_change_it_is_asked_only_now_and_then_whether_it_is_used() -> None:

@@ -93,7 +93,9 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
 
 
 def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
-    """Return what to ask of the agent in the scheduler."""
+    """Return what to ask of the agent in the scheduler; nothing before any pod of Dask has run."""
+    if not any(pod.get("status", {}).get("phase") == "Running" for pod in observed.pods(NAME)):
+        return None
     there = engine.of_session(observed, profile).groups(session, observed)
     resized = groups.resized(session, there, observed, terms)
     return groups.question(session, profile, resized, groups.agent_view(observed))
