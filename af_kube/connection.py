@@ -40,10 +40,10 @@ async def call(api: Transport, request: Request) -> dict[str, Any]:
     """Return the answer to a request as JSON; an empty mapping when it is none."""
     text = await api.read(request)
     try:
-        found = json.loads(text) if text else {}
+        answer = json.loads(text) if text else {}
     except ValueError as error:
         raise Unreachable(f"what answers is no API server: {error}: {text[:100]!r}") from error
-    return found if isinstance(found, dict) else {}
+    return answer if isinstance(answer, dict) else {}
 
 
 class Connection:
@@ -75,8 +75,8 @@ class Connection:
         response = await self._send(request, limits)
         try:
             # What the caller raises in between is theirs, and passes as it is.
-            async with aclosing(_lines(response, self._credentials.server)) as found:
-                yield found
+            async with aclosing(_lines(response, self._credentials.server)) as received:
+                yield received
         finally:
             response.close()
 
@@ -89,19 +89,19 @@ class Connection:
 
     async def _send(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         http = await self._connected()
-        known = self._credentials
+        credentials = self._credentials
         headers = await self._headers(request)
-        with _explained(known.server):
+        with _explained(credentials.server):
             response = await http.request(
                 request.verb,
-                URL(known.server + request.path),
+                URL(credentials.server + request.path),
                 params=dict(request.query),
                 headers=headers,
                 data=None if request.body is None else json.dumps(request.body, separators=(",", ":")).encode(),
                 timeout=limits,
                 allow_redirects=False,  # the token is for this server alone
-                proxy=known.proxy,
-                server_hostname=known.server_name,
+                proxy=credentials.proxy,
+                server_hostname=credentials.server_name,
             )
             if response.status >= 300:
                 async with response:
@@ -110,9 +110,9 @@ class Connection:
 
     async def _headers(self, request: Request) -> dict[str, str]:
         # Not compressed: gzip costs the server more than the network within a cluster gains.
-        found = {"Accept": request.accept, "Accept-Encoding": "identity", "Content-Type": request.content_type}
+        headers = {"Accept": request.accept, "Accept-Encoding": "identity", "Content-Type": request.content_type}
         authorization = await self._credentials.authorization()
-        return found | ({"Authorization": authorization} if authorization else {})
+        return headers | ({"Authorization": authorization} if authorization else {})
 
     async def _connected(self) -> aiohttp.ClientSession:
         async with self._lock:
@@ -124,11 +124,11 @@ class Connection:
 
 
 def _kept_alive(address: AddrInfoType) -> socket.socket:
-    found = socket.socket(*address[:3])
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock = socket.socket(*address[:3])
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE.items():
-        found.setsockopt(socket.IPPROTO_TCP, option, value)
-    return found
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
 
 
 async def _lines(response: aiohttp.ClientResponse, server: str) -> AsyncGenerator[bytes]:
@@ -136,8 +136,8 @@ async def _lines(response: aiohttp.ClientResponse, server: str) -> AsyncGenerato
     rest = b""
     with _explained(server):
         async for chunk in response.content.iter_any():
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
+            *complete_lines, rest = (rest + chunk).split(b"\n")
+            for line in complete_lines:
                 if line:
                     yield line
             if len(rest) > MAX_LINE:

@@ -139,5 +139,5 @@ class KubeConfig:
             # A plugin is asked again only when what it said last has expired.
             await self.renew()
             self._renewed = time.monotonic()
-        found: str | None = await self.settings.get_api_key_with_prefix("BearerToken")
-        return found
+        token: str | None = await self.settings.get_api_key_with_prefix("BearerToken")
+        return token

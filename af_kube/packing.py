@@ -37,5 +37,5 @@ class Packing:
 
 @lru_cache(RECENT)
 def _unpacked(packed: bytes, dictionary: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(zlib.decompressobj(zdict=dictionary).decompress(packed))
-    return found
+    body: dict[str, Any] = json.loads(zlib.decompressobj(zdict=dictionary).decompress(packed))
+    return body

@@ -72,8 +72,8 @@ class Source:
         root, _, plural = self.path.rpartition("/")
         path = f"{root}/namespaces/{self.namespace}/{plural}" if self.namespace else self.path
         selectors = {"labelSelector": self.labels, "fieldSelector": self.fields}
-        given = {name: value for name, value in selectors.items() if value} | query
-        return Request("GET", path, given, read_seconds=read_seconds, accept=self._accept("watch" in query))
+        parameters = {name: value for name, value in selectors.items() if value} | query
+        return Request("GET", path, parameters, read_seconds=read_seconds, accept=self._accept("watch" in query))
 
     def _accept(self, watch: bool) -> str:
         kind, group = METADATA
@@ -178,7 +178,7 @@ class Reflector:
         if not task.cancelled() and (error := task.exception()):
             # A mistake of ours; seen, and no reason to be blind for good.
             LOG.error("watch of %s has failed, beginning anew", self.source, exc_info=error)
-            self._lose(KubeError(f"{type(error).__name__}: {error}"))
+            self._note_loss(KubeError(f"{type(error).__name__}: {error}"))
             self._again = asyncio.get_running_loop().call_later(MISTAKE_SECONDS, self._restart)
 
     def _restart(self) -> None:
@@ -197,7 +197,7 @@ class Reflector:
                 if time.monotonic() - self._opened_at >= STEADY_SECONDS:
                     self._failures, self._lost_at = 0, None
                 self._failures += 1
-                self._lose(error)
+                self._note_loss(error)
                 if self._gives_up(error):
                     self._version = ""
                 if not isinstance(error, Expired) or self._failures > 1:
@@ -211,7 +211,7 @@ class Reflector:
         asks = isinstance(error, KubeError) and error.retry_after is not None
         return not asks and not isinstance(error, Unreachable) and self._failures % ATTEMPTS == 0
 
-    def _lose(self, error: Exception) -> None:
+    def _note_loss(self, error: Exception) -> None:
         if self.failure is None:
             level = logging.INFO if isinstance(error, Expired) else logging.WARNING
             LOG.log(level, "watch of %s is broken, trying again: %s", self.source, error)
@@ -223,40 +223,40 @@ class Reflector:
 
     async def _list(self) -> None:
         listed: set[Key] = set()
-        following = ""
+        continue_token = ""
         while True:
-            metadata = await self._page(following, listed)
-            following = metadata.get("continue", "")
-            if not following:
+            metadata = await self._page(continue_token, listed)
+            continue_token = metadata.get("continue", "")
+            if not continue_token:
                 break
         self._store.settle(self.source.namespace, listed, int(metadata["resourceVersion"]))
         self._listed = True
-        self._hear(metadata)
-        self._seen()
+        self._note_version(metadata)
+        self._note_recovery()
 
-    async def _page(self, following: str, listed: set[Key]) -> dict[str, Any]:
+    async def _page(self, continue_token: str, listed: set[Key]) -> dict[str, Any]:
         """Return what is said of a page, which is asked for again if need be: the pages before it are not lost."""
         failures = 0
         while True:
             try:
                 async with self._pages:
-                    return await self._read(following, listed)
+                    return await self._read(continue_token, listed)
             except (KubeError, ValueError) as error:
                 failures += 1
                 if isinstance(error, Expired) or failures == ATTEMPTS:
                     raise
-                self._lose(error)
+                self._note_loss(error)
                 await asyncio.sleep(_pause(error, failures))
 
-    async def _read(self, following: str, listed: set[Key]) -> dict[str, Any]:
-        query = {"limit": str(self._limit)} | ({"continue": following} if following else {})
+    async def _read(self, continue_token: str, listed: set[Key]) -> dict[str, Any]:
+        query = {"limit": str(self._limit)} | ({"continue": continue_token} if continue_token else {})
         text = await self._api.read(self.source.request(PAGE_SECONDS, **query))
         answer: dict[str, Any] = json.loads(text)
         items: list[Body] = _items(answer)
         metadata: dict[str, Any] = answer["metadata"]
         fitting = len(items) * PAGE_BYTES // len(text) if items else PAGE
         self._limit = max(LEAST_PAGE, min(PAGE, fitting, self._limit * 2))
-        if not following and int(metadata["resourceVersion"]) < self._newest:
+        if not continue_token and int(metadata["resourceVersion"]) < self._newest:
             LOG.warning("the versions of %s have gone back: whatever it says now is taken for news", self.source)
             self._store.rewind()
             self._newest = 0
@@ -276,7 +276,7 @@ class Reflector:
         )
         async with self._api.lines(request) as lines:
             self._opened_at = time.monotonic()
-            self._seen()
+            self._note_recovery()
             async for line in lines:
                 self._take(json.loads(line))
         self._heard_at = time.monotonic()
@@ -291,14 +291,14 @@ class Reflector:
             self._store.drop(key_of(body), body["metadata"]["uid"], version_of(body))
         elif kind != "BOOKMARK":
             self._store.put(body)
-        self._hear(body["metadata"])
+        self._note_version(body["metadata"])
 
-    def _hear(self, metadata: dict[str, Any]) -> None:
+    def _note_version(self, metadata: dict[str, Any]) -> None:
         self._version = metadata["resourceVersion"]
         self._newest = max(self._newest, int(self._version))
         self._heard_at, self._lost_at = time.monotonic(), None
 
-    def _seen(self) -> None:
+    def _note_recovery(self) -> None:
         if self.failure is not None:
             LOG.info("watch of %s is back", self.source)
         self.failure = None
@@ -306,10 +306,10 @@ class Reflector:
 
 
 def _pause(error: Exception, failures: int) -> float:
-    asked = (error.retry_after if isinstance(error, KubeError) else None) or 0.0
+    retry_after = (error.retry_after if isinstance(error, KubeError) else None) or 0.0
     ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
-    drawn = ceiling * random.uniform(0.5, 1.5)  # noqa: S311 - so that all do not come at once
-    return min(asked, LONGEST_ASKED) + drawn if asked else drawn
+    backoff = ceiling * random.uniform(0.5, 1.5)  # noqa: S311 - so that all do not come at once
+    return min(retry_after, LONGEST_ASKED) + backoff if retry_after else backoff
 
 
 def _items(answer: dict[str, Any]) -> list[Body]:

@@ -83,7 +83,7 @@ class Store(Generic[V]):
         self._keep, self._show = keep, show
         self._indexes = dict(indexes or {})
         self._entries: dict[Key, _Entry] = {}
-        self._found: dict[str, dict[Hashable, dict[Key, None]]] = {name: {} for name in self._indexes}
+        self._keys_by_mark: dict[str, dict[Hashable, dict[Key, None]]] = {name: {} for name in self._indexes}
         self._gone: OrderedDict[str, int] = OrderedDict()
         self._whole: dict[str, int] = {}
         self._listeners: dict[Listener, None] = {}
@@ -115,7 +115,7 @@ class Store(Generic[V]):
 
     def keys(self, index: str, mark: Hashable) -> list[Key]:
         """Return the keys of what is found under a mark."""
-        return list(self._found[index].get(mark, ()))
+        return list(self._keys_by_mark[index].get(mark, ()))
 
     def by(self, index: str, mark: Hashable) -> Iterator[V]:
         """Yield the objects that are found under a mark."""
@@ -123,52 +123,52 @@ class Store(Generic[V]):
 
     def counts(self, index: str) -> dict[Hashable, int]:
         """Return how many objects there are under each mark."""
-        return {mark: len(keys) for mark, keys in self._found[index].items()}
+        return {mark: len(keys) for mark, keys in self._keys_by_mark[index].items()}
 
     def put(self, body: Body) -> bool:
         """Take an object over, by whatever way it was heard of; return whether that was news."""
         key, version, uid = key_of(body), version_of(body), sys.intern(body["metadata"]["uid"])
-        known = self._entries.get(key)
-        if (known.version if known else self._whole_as_of(key)) >= version or self._gone.get(uid, -1) >= version:
+        entry = self._entries.get(key)
+        if (entry.version if entry else self._whole_as_of(key)) >= version or self._gone.get(uid, -1) >= version:
             return False
-        if known is not None and known.uid != uid:  # another has the name: this one went, and nobody said so
-            self.drop(key, known.uid, known.version)
-            known = None
+        if entry is not None and entry.uid != uid:  # another has the name: this one went, and nobody said so
+            self.drop(key, entry.uid, entry.version)
+            entry = None
         marks = tuple(index(body) for index in self._indexes.values())
         self._entries[key] = _Entry(uid, version, self._keep(body), marks)
-        self._mark(key, known.marks if known else None, marks)
-        self._tell(Change(key, uid, body, gone=False))
+        self._mark(key, entry.marks if entry else None, marks)
+        self._notify(Change(key, uid, body, gone=False))
         return True
 
     def drop(self, key: Key, uid: str, version: int) -> bool:
         """Take out what is gone as of `version`, unless another has its name by now; return whether it was there."""
         self._bury(uid, version)
-        known = self._entries.get(key)
-        if known is None or known.uid != uid or known.version > version:
+        entry = self._entries.get(key)
+        if entry is None or entry.uid != uid or entry.version > version:
             return False
-        self._take_out(key, known)
+        self._take_out(key, entry)
         return True
 
     def forget(self, body: Body) -> None:
         """Take out this very object, which a request of ours has found gone."""
-        known = self._entries.get(key_of(body))
-        if known is not None and known.uid == body["metadata"]["uid"]:
-            self.drop(key_of(body), known.uid, known.version)
+        entry = self._entries.get(key_of(body))
+        if entry is not None and entry.uid == body["metadata"]["uid"]:
+            self.drop(key_of(body), entry.uid, entry.version)
 
     def settle(self, namespace: str, listed: Collection[Key], version: int) -> None:
         """Take note that a list of a namespace (of all, if it is empty) has been put in as it was at `version`.
 
         What is older and not in it has gone.
         """
-        for key, known in list(self._entries.items()):
+        for key, entry in list(self._entries.items()):
             if key not in listed and namespace in ("", key.namespace):
                 # It leaves what is newer than the list: a request of ours has put that in since.
-                self.drop(key, known.uid, version)
+                self.drop(key, entry.uid, version)
         self._whole[namespace] = version
 
     def rewind(self) -> None:
         """Take whatever comes next as news: the server's history has gone back, as when a backup was restored."""
-        self._entries = {key: known._replace(version=-1) for key, known in self._entries.items()}
+        self._entries = {key: entry._replace(version=-1) for key, entry in self._entries.items()}
         self._gone.clear()
         self._whole.clear()
 
@@ -203,23 +203,25 @@ class Store(Generic[V]):
         shown = self._show(entry.kept)
         del self._entries[key]
         self._mark(key, entry.marks, None)
-        self._tell(Change(key, entry.uid, shown if isinstance(shown, Mapping) else {}, gone=True))
+        self._notify(Change(key, entry.uid, shown if isinstance(shown, Mapping) else {}, gone=True))
 
     def _mark(
         self, key: Key, before: tuple[Hashable | None, ...] | None, after: tuple[Hashable | None, ...] | None
     ) -> None:
         if before == after:
             return
-        nothing = (None,) * len(self._indexes)
-        for found, old, new in zip(self._found.values(), before or nothing, after or nothing, strict=True):
-            if old is not None and old != new:
-                del found[old][key]
-                if not found[old]:
-                    del found[old]
-            if new is not None and old != new:
-                found.setdefault(new, {})[key] = None
+        no_marks = (None,) * len(self._indexes)
+        for keys_by_mark, old_mark, new_mark in zip(
+            self._keys_by_mark.values(), before or no_marks, after or no_marks, strict=True
+        ):
+            if old_mark is not None and old_mark != new_mark:
+                del keys_by_mark[old_mark][key]
+                if not keys_by_mark[old_mark]:
+                    del keys_by_mark[old_mark]
+            if new_mark is not None and old_mark != new_mark:
+                keys_by_mark.setdefault(new_mark, {})[key] = None
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change) -> None:
         for listener in list(self._listeners):
             listener(change)
         self.stir()

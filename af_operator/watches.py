@@ -32,16 +32,16 @@ class Witness:
 
     Parameters
     ----------
-    told
+    store
         The store that kopf's events fill.
     """
 
-    def __init__(self, told: Store[Any]) -> None:
+    def __init__(self, store: Store[Any]) -> None:
         self.names: Store[None] = Store(lambda _: None)
-        self._told = told
+        self._store = store
         self._awaited: dict[Key, float] = {}
-        self.names.listen(self._named)
-        told.listen(self._was_told)
+        self.names.listen(self._on_name)
+        store.listen(self._on_body)
 
     @property
     def awaited(self) -> list[Key]:
@@ -55,15 +55,15 @@ class Witness:
             return None
         return f"kopf has not told of {key.namespace}/{key.name} for {time.monotonic() - self._awaited[key]:.0f} s"
 
-    def _named(self, change: Change) -> None:
+    def _on_name(self, change: Change) -> None:
         if change.gone:
             self._awaited.pop(change.key, None)
-            self._told.drop(change.key, change.uid, FOREVER)
-        elif self._told.version(change.key) < self.names.version(change.key):
+            self._store.drop(change.key, change.uid, FOREVER)
+        elif self._store.version(change.key) < self.names.version(change.key):
             self._awaited.setdefault(change.key, time.monotonic())
 
-    def _was_told(self, change: Change) -> None:
-        if self._told.version(change.key) >= self.names.version(change.key):
+    def _on_body(self, change: Change) -> None:
+        if self._store.version(change.key) >= self.names.version(change.key):
             self._awaited.pop(change.key, None)
 
 
@@ -103,14 +103,14 @@ class Watches:
 
     def missing(self) -> str | None:
         """Return what has not been listed yet, or None."""
-        found = [str(r.source) for r in self._reflectors if not r.listed]
-        found += [f"{kind.plural} (by kopf)" for kind, witness in self.witnesses.items() if witness.awaited]
-        return f"not listed yet: {', '.join(found)}" if found else None
+        not_listed = [str(r.source) for r in self._reflectors if not r.listed]
+        not_listed += [f"{kind.plural} (by kopf)" for kind, witness in self.witnesses.items() if witness.awaited]
+        return f"not listed yet: {', '.join(not_listed)}" if not_listed else None
 
     def lost(self) -> str | None:
         """Return what is not kept up to date for too long to act on it, or None."""
-        found = [r for r in self._reflectors if r.lost > LOST_SECONDS]
-        return "; ".join(f"nothing is heard of {r.source} for {r.lost:.0f} s: {r.failure}" for r in found) or None
+        reflectors = [r for r in self._reflectors if r.lost > LOST_SECONDS]
+        return "; ".join(f"nothing is heard of {r.source} for {r.lost:.0f} s: {r.failure}" for r in reflectors) or None
 
     def deaf(self) -> str | None:
         """Return what no waiting will mend, or None."""

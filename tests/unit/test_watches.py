@@ -125,7 +125,7 @@ async def test_nothing_is_filled_before_each_list_is_there_and_kopf_has_told_all
     world = World(shipped())
     found = Watches(NoServer(), world, ["a"])  # type: ignore[arg-type]
     waiting = asyncio.create_task(found.filled())
-    found._reflectors[0]._lose(ValueError("lost once it was listed"))
+    found._reflectors[0]._note_loss(ValueError("lost once it was listed"))
     for reflector in found._reflectors:
         assert str(reflector.source) in str(found.missing())
         await asyncio.sleep(0)
@@ -148,7 +148,7 @@ def test_a_watch_that_is_lost_for_long_is_named_and_the_world_says_so(monkeypatc
     found = Watches(NoServer(), world)  # type: ignore[arg-type]
     assert world.unseen() is None
     pods = next(r for r in found._reflectors if r.source.path == "/api/v1/pods")
-    pods._lose(ValueError("broken"))
+    pods._note_loss(ValueError("broken"))
     assert world.unseen() is None, "a moment is no reason to stop"
     later = time.monotonic() + watches.LOST_SECONDS + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
