@@ -1,7 +1,8 @@
 """Every child name, label, selector and address. Nobody else formats a name, but for those in ``af_names``.
 
-Names are at most 63 characters (45 for a group of workers, to whose name a worker's is appended), valid DNS
-labels, and collision-safe: what does not fit is cut and gets eight hex digits of its full text.
+A child's name is a DNS label of at most 63 characters, and of fewer where more is appended to it: 45 for a group of
+workers (`MAX_GROUP`), 40 for what is called as its session is (`MAX_SESSION`), 52 for a notebook (``af_names``).
+Names are collision-safe: what does not fit is cut and gets eight hex digits of its full text.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ APPLIED_HASH = f"{GROUP}/applied-hash"
 
 MAX_GROUP = 45
 """A worker is <group>-worker-<10 hex>, by dask-kubernetes as by us: 45 + 8 + 10 = 63."""
+MAX_SESSION = 40
+"""No session has a longer name, says the CRD: so this cuts none. A scheduler is <session>-scheduler: 40 + 10 = 50."""
 
 
 # The words that the client has as well.
@@ -45,13 +48,13 @@ RUN_CONTAINER = af_names.RUN_CONTAINER
 
 def labels(session: Session, component: str, pool: str | None = None) -> dict[str, str]:
     """Return the labels of a child, and of the pods that come of it."""
-    found = {
+    values = {
         SESSION_UID: session.uid,
         SESSION_NAME: label_value(session.name),
         COMPONENT: component,
         MANAGED_BY: MANAGER,
     }
-    return found | ({POOL: pool} if pool else {})
+    return values | ({POOL: pool} if pool else {})
 
 
 def shared_labels(session: Session, component: str) -> dict[str, str]:
@@ -65,10 +68,10 @@ def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
 
 
 # Dask. The same names and addresses whatever engine makes the objects: they are in the environment of running pods.
-# A DaskCluster has the session's own name (<= 40); its scheduler's Deployment and Service are <name>-scheduler.
+# A DaskCluster has the session's own name; the scheduler's Deployment and Service are <that>-scheduler.
 def dask_cluster(session: Session) -> str:
     """Return the name of the DaskCluster."""
-    return fit(session.name, 40)
+    return fit(session.name, MAX_SESSION)
 
 
 def dask_scheduler(session: Session) -> str:

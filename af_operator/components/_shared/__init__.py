@@ -1,6 +1,8 @@
 """What several components use, whatever it is that they run.
 
-Choices out of the catalogue, pod specs, placement, why a pod is not ready, values that others write; and pools of
-workers, whatever computes in them: how many there should be (`pools`), within one budget (`budget`), which of them go,
-how they are (`pool_health`), and workers that are pods of our own (`worker_pods`). Nothing in here knows a component.
+What a session chose in its profile (`choices`), pod specs (`pod_spec`), the nodes that workers run on (`placement`),
+why a pod is not ready (`pod_reasons`), values that others write (`untrusted`), and what a component says that has
+nothing to say (`defaults`). And pools of workers, whatever computes in them: how many there should be and which of them
+go (`pools`), within one budget (`budget`), how they are (`pool_health`), and workers that are pods of our own
+(`worker_pods`, with its template). Nothing in here knows a component.
 """
