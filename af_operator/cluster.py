@@ -58,7 +58,7 @@ class Cluster(Protocol):
     async def read_session(self, session: SessionRef) -> Body:
         """Return this very session, with all its text."""
 
-    async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
+    async def read_log(self, session: SessionRef, request: LogRequest) -> str:
         """Return the last lines of a container's log."""
 
     async def record(self, session: SessionRef, notice: Notice) -> None:
@@ -87,11 +87,11 @@ class KubernetesCluster:
     async def create(self, body: Body) -> Body:
         """See ``Cluster.create``."""
         try:
-            return await self._json("POST", self._collection(body), STRICT, body)
+            return await self._request_json("POST", self._collection(body), STRICT, body)
         except _NameTaken:
-            found = await self._there(body)
-        if ownership.same_owner(found, body):
-            return found
+            stored = await self._read_stored(body)
+        if ownership.same_owner(stored, body):
+            return stored
         raise NameConflict(_conflict(body))
 
     async def apply(self, body: Body) -> Body:
@@ -122,17 +122,17 @@ class KubernetesCluster:
 
     async def read_session(self, session: SessionRef) -> Body:
         """See ``Cluster.read_session``."""
-        found = await self._json("GET", _session_path(session), {})
-        if found["metadata"]["uid"] != session.uid:
+        stored = await self._request_json("GET", _session_path(session), {})
+        if stored["metadata"]["uid"] != session.uid:
             raise Gone("another session has this name now")
-        return found
+        return stored
 
-    async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
+    async def read_log(self, session: SessionRef, request: LogRequest) -> str:
         """See ``Cluster.read_log``."""
-        path = f"/api/v1/namespaces/{session.namespace}/pods/{wanted.pod}/log"
+        path = f"/api/v1/namespaces/{session.namespace}/pods/{request.pod}/log"
         query = {
-            "container": wanted.container,
-            "tailLines": str(wanted.lines),
+            "container": request.container,
+            "tailLines": str(request.lines),
             "limitBytes": str(MAX_LOG_BYTES),
         }
         return (await self._request("GET", path, query)).decode(errors="replace")
@@ -159,7 +159,7 @@ class KubernetesCluster:
             "reportingController": f"{GROUP}/{names.MANAGER}",
             "reportingInstance": names.MANAGER,
         }
-        await self._json("POST", f"/apis/events.k8s.io/v1/namespaces/{session.namespace}/events", {}, event)
+        await self._request_json("POST", f"/apis/events.k8s.io/v1/namespaces/{session.namespace}/events", {}, event)
 
     async def missing(self, kinds: Collection[Kind]) -> list[str]:
         """Return the kinds, as plural.group/version, that the API server does not know."""
@@ -167,24 +167,24 @@ class KubernetesCluster:
         for version in {k.api_version for k in kinds}:
             path = f"/apis/{version}" if "/" in version else f"/api/{version}"
             try:
-                found = await self._json("GET", path, {})
+                answer = await self._request_json("GET", path, {})
             except Gone:
-                found = {"resources": []}
-            served[version] = {r["name"] for r in found["resources"]}
+                answer = {"resources": []}
+            served[version] = {r["name"] for r in answer["resources"]}
         return sorted(f"{k.plural}.{k.api_version}" for k in kinds if k.plural not in served[k.api_version])
 
     async def _change(self, body: Body, query: Mapping[str, str], content: str) -> Body:
         try:
-            return await self._json("PATCH", self._path(body), query, body, content)
+            return await self._request_json("PATCH", self._path(body), query, body, content)
         except Refused as error:
             if "metadata.uid" in str(error):  # another object has the name by now: the next pass will see it
                 raise Unavailable(str(error)) from error
             raise
 
-    async def _there(self, body: Body) -> Body:
+    async def _read_stored(self, body: Body) -> Body:
         # Only where a name is taken, which is rare: nothing is read before it is made.
         try:
-            return await self._json("GET", self._path(body), {})
+            return await self._request_json("GET", self._path(body), {})
         except Gone as error:
             raise Unavailable(f"{body['kind']} {body['metadata']['name']} came and went") from error
 
@@ -195,7 +195,9 @@ class KubernetesCluster:
             {"op": "add", "path": "/status", "value": status},
         ]
         try:
-            return await self._json("PATCH", f"{path}/status", {"fieldManager": names.MANAGER}, patch, JSON_PATCH)
+            return await self._request_json(
+                "PATCH", f"{path}/status", {"fieldManager": names.MANAGER}, patch, JSON_PATCH
+            )
         except Refused as error:
             # A failed test is a 422 that names nothing; one about the schema names the field.
             if str(error) == TEST_FAILED:
@@ -204,15 +206,15 @@ class KubernetesCluster:
 
     async def _delete(self, path: str, options: Body) -> None:
         try:
-            await self._json("DELETE", path, {}, options)
+            await self._request_json("DELETE", path, {}, options)
         except Gone:
             return
 
-    async def _json(
+    async def _request_json(
         self, verb: str, path: str, query: Mapping[str, str], body: Any = None, content: str = JSON
     ) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(await self._request(verb, path, query, body, content))
-        return found
+        answer: dict[str, Any] = json.loads(await self._request(verb, path, query, body, content))
+        return answer
 
     async def _request(
         self, verb: str, path: str, query: Mapping[str, str], body: Any = None, content: str = JSON

@@ -53,8 +53,8 @@ def ref_of(body: Body) -> ObjectRef:
 
 def label_of(body: Body, key: str) -> str | None:
     """Return the value of an object's label, or None."""
-    found: str | None = body["metadata"].get("labels", {}).get(key)
-    return found
+    value: str | None = body["metadata"].get("labels", {}).get(key)
+    return value
 
 
 def grouped(values: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
@@ -154,8 +154,8 @@ class PodPatch:
     volumes, mounts
         Pod volumes, and mounts of the user's container.
     sidecars
-        Containers that run beside the user's. Each component that makes pods says how: a native
-        sidecar in a Job, an ordinary container where the CRD prunes the newer field.
+        Containers that run beside the user's. Each component that makes pods says how: native sidecars, but
+        ordinary containers in a DaskWorkerGroup, whose CRD prunes the newer field.
     """
 
     env: tuple[Body, ...] = ()
@@ -202,7 +202,7 @@ class Health:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     details: Body = field(default_factory=dict)
     """The component's part of ``status.components``."""
-    more: Condition | None = None
+    condition: Condition | None = None
     """A condition beside ``<Component>Ready``; it has no say in whether the session is ready."""
 
 

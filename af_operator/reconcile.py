@@ -90,7 +90,7 @@ class Reconciler:
         self._cluster, self._hub, self._agents = ports.cluster, ports.hub, ports.agents
         self._clock = clock
         self._refused: dict[Key, dict[ObjectRef | str, Remembered]] = {}
-        self._untold: dict[Key, datetime] = {}
+        self._status_waits_since: dict[Key, datetime] = {}
         self._nonces: dict[Key, str] = {}
 
     async def __call__(self, key: Key) -> datetime | None:
@@ -104,21 +104,21 @@ class Reconciler:
         try:
             session = self._world.session(key)
         except ValidationError as error:
-            await self._say_unreadable(key, error)
+            await self._tell_unreadable(key, error)
             return None
         if session is None or session.deleting:
             self._refused.pop(key, None)
-            self._untold.pop(key, None)
+            self._status_waits_since.pop(key, None)
             self._nonces.pop(key, None)
             self._agents.forget(key)
             return None
         try:
-            again = await self._pass(session, self._world.profile(session.spec.profile), self._observe(session))
+            look_again = await self._pass(session, self._world.profile(session.spec.profile), self._observe(session))
         except Gone:
             log.info("the session went away during its pass")
-            again = None
+            look_again = None
         self._nonces.pop(key, None)
-        return again
+        return look_again
 
     def _observe(self, session: Session) -> Observed:
         hub, now = self._hub.view(), self._clock()
@@ -137,7 +137,7 @@ class Reconciler:
         refused = self._refused.get(key, {}).items()
         return {batch: r.refusal for batch, r in refused if isinstance(batch, str) and now < r.until}
 
-    def _ask_again(self, key: Key, now: datetime) -> datetime | None:
+    def _next_retry(self, key: Key, now: datetime) -> datetime | None:
         # From when it was refused, not from now: else each pass in between would put it off.
         return min((each.until for each in self._refused.get(key, {}).values() if now < each.until), default=None)
 
@@ -146,10 +146,10 @@ class Reconciler:
         body = self._world.session_body(key) if key.namespace else None
         if body is None:
             return
-        wanted = status.broken(body, error, self._clock())
-        if wanted != body.get("status"):
+        desired = status.broken(body, error, self._clock())
+        if desired != body.get("status"):
             ref = SessionRef(key.namespace, key.name, body["metadata"]["uid"])
-            self._world.wrote(await self._cluster.write_status(ref, wanted))
+            self._world.wrote(await self._cluster.write_status(ref, desired))
 
     async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
         now = self._clock()
@@ -173,19 +173,19 @@ class Reconciler:
         refusals = await self._carry_out(session, todo, observed, now)
         if (batches := self._refused_batches(session.key, now)) != observed.refused:
             # What is refused of a batch is its pool's to tell.
-            told = self._plan(session, profile, replace(observed, refused=batches), now)
-            todo = replace(todo, health=told.health)
+            replanned = self._plan(session, profile, replace(observed, refused=batches), now)
+            todo = replace(todo, health=replanned.health)
         self._register(todo.registration)
-        held = await self._write_status(session, todo, refusals, now)
-        return min((t for t in (todo.look_again, self._ask_again(session.key, now), held) if t), default=None)
+        due = await self._write_status(session, todo, refusals, now)
+        return min((t for t in (todo.look_again, self._next_retry(session.key, now), due) if t), default=None)
 
     def _plan(self, session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
         return plan.build(self._components, session, profile, observed, now)
 
-    def _register(self, found: Registration | None) -> None:
-        if found and found.wanted:
-            self._hub.start(found.server)
-        elif found and found.outdated:
+    def _register(self, decided: Registration | None) -> None:
+        if decided and decided.wanted:
+            self._hub.start(decided.server)
+        elif decided and decided.outdated:
             self._hub.look()
 
     async def _carry_out(self, session: Session, todo: Plan, observed: Observed, now: datetime) -> list[Refusal]:
@@ -209,43 +209,45 @@ class Reconciler:
         refused: dict[ObjectRef, Refusal] = {}
         live = {m.ref for m in manifests if observed.get(m.ref)}
         for wave in references.waves(list(manifests)):
-            back = references.held_back(list(manifests), refused, live) if refused else {}
-            for ref in (m.ref for m in wave if m.ref in back):
-                log.info("a child waits for one that is refused", kind=ref.kind, child=ref.name, refused=back[ref].name)
-            found = await self._apply_wave(session, [m for m in wave if m.ref not in back], observed, now)
-            refused |= {refusal.ref: refusal for refusal in found}
+            held_back = references.held_back(list(manifests), refused, live) if refused else {}
+            for ref in (m.ref for m in wave if m.ref in held_back):
+                log.info(
+                    "a child waits for one that is refused", kind=ref.kind, child=ref.name, refused=held_back[ref].name
+                )
+            refusals = await self._apply_wave(session, [m for m in wave if m.ref not in held_back], observed, now)
+            refused |= {refusal.ref: refusal for refusal in refusals}
         return list(refused.values())
 
     async def _apply_wave(
         self, session: Session, wave: Collection[Manifest], observed: Observed, now: datetime
     ) -> list[Refusal]:
-        alone = [self._apply(session, m, observed, now) for m in wave if not m.batch]
+        unbatched = [self._apply(session, m, observed, now) for m in wave if not m.batch]
         batches = grouped((m for m in wave if m.batch), lambda m: m.batch)
-        made = (self._make_batch(session, batch, observed, now) for batch in batches.values())
-        refusals, _ = await asyncio.gather(_all(alone), _all(made))
+        batches_made = (self._make_batch(session, batch, observed, now) for batch in batches.values())
+        refusals, _ = await asyncio.gather(_all(unbatched), _all(batches_made))
         return [refusal for refusal in refusals if refusal]
 
     async def _make_batch(self, session: Session, batch: Sequence[Manifest], observed: Observed, now: datetime) -> None:
         """Make what is alike, one at first and then ever more at a time: a quota that is full is asked few times."""
-        made, at_once = 0, 1
-        while made < len(batch):
-            few = batch[made : made + at_once]
-            if any(await _all(self._apply(session, m, observed, now) for m in few)):
+        done, at_once = 0, 1
+        while done < len(batch):
+            chunk = batch[done : done + at_once]
+            if any(await _all(self._apply(session, m, observed, now) for m in chunk)):
                 return
-            made, at_once = made + len(few), min(2 * at_once, BATCH)
+            done, at_once = done + len(chunk), min(2 * at_once, BATCH)
 
     async def _apply(self, session: Session, manifest: Manifest, observed: Observed, now: datetime) -> Refusal | None:
-        refused = self._refused.setdefault(session.key, {})
+        remembered = self._refused.setdefault(session.key, {})
         digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
-        before = refused.get(manifest.batch or manifest.ref)
-        if before and before.applied_hash == digest and now < before.until:
-            return before.refusal
+        earlier = remembered.get(manifest.batch or manifest.ref)
+        if earlier and earlier.applied_hash == digest and now < earlier.until:
+            return earlier.refusal
         live = observed.get(manifest.ref)
         try:
             self._world.wrote(await self._put(session, manifest, live, observed))
         except (Refused, NameConflict, OurBug) as error:
             return self._remember(session, manifest, error, now)
-        refused.pop(manifest.batch or manifest.ref, None)
+        remembered.pop(manifest.batch or manifest.ref, None)
         log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=live is None)
         return None
 
@@ -259,9 +261,9 @@ class Reconciler:
         return await self._set_right(manifest.body, live)
 
     async def _set_right(self, body: Body, live: Body) -> Body:
-        this_very = {**body, "metadata": body["metadata"] | {"uid": live["metadata"]["uid"]}}
+        with_uid = {**body, "metadata": body["metadata"] | {"uid": live["metadata"]["uid"]}}
         with suppress(Refused):
-            live = await self._cluster.apply(this_very)
+            live = await self._cluster.apply(with_uid)
             if not drift.needs_apply(body, live):
                 return live
         # Somebody has added to a list of ours, a port or a variable: an apply keeps that, or is refused for it.
@@ -273,23 +275,25 @@ class Reconciler:
         refusal = Refusal(manifest.ref, component, reason, str(error))
         digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
         self._refused[session.key][manifest.batch or manifest.ref] = Remembered(refusal, digest, now + REFUSED_RETRY)
-        say = log.error if isinstance(error, OurBug) else log.warning
-        say("a child was refused", kind=manifest.ref.kind, child=manifest.ref.name, reason=reason, error=str(error))
+        log_refusal = log.error if isinstance(error, OurBug) else log.warning
+        log_refusal(
+            "a child was refused", kind=manifest.ref.kind, child=manifest.ref.name, reason=reason, error=str(error)
+        )
         return refusal
 
     async def _write_status(
         self, session: Session, todo: Plan, refusals: list[Refusal], now: datetime
     ) -> datetime | None:
-        wanted = status.compute(session, todo, refusals, now)
-        if wanted == session.status:
-            self._untold.pop(session.key, None)
+        desired = status.compute(session, todo, refusals, now)
+        if desired == session.status:
+            self._status_waits_since.pop(session.key, None)
             return None
-        due = self._untold.setdefault(session.key, now) + QUIET
-        if now < due and not status.urgent(session.status, wanted):
+        due = self._status_waits_since.setdefault(session.key, now) + QUIET
+        if now < due and not status.urgent(session.status, desired):
             return due
-        self._world.wrote(await self._cluster.write_status(session.ref, wanted))
-        self._untold.pop(session.key, None)
-        for event in status.events(session.status, wanted):
+        self._world.wrote(await self._cluster.write_status(session.ref, desired))
+        self._status_waits_since.pop(session.key, None)
+        for event in status.events(session.status, desired):
             await self._record(session, event)
         return None
 
@@ -300,29 +304,29 @@ class Reconciler:
             # In a namespace that is being deleted, or under a quota: no reason to go through the pass again.
             log.warning("an Event could not be recorded", reason=event.reason, error=str(error))
 
-    async def _read_log(self, session: Session, wanted: LogRequest) -> str:
+    async def _read_log(self, session: Session, request: LogRequest) -> str:
         try:
-            return await self._cluster.read_log(session.ref, wanted)
+            return await self._cluster.read_log(session.ref, request)
         except (Gone, Refused, OurBug) as error:
             # The container never started, or its pod is gone: that is what the log says then.
             return f"(no log: {error})"
 
-    async def _say_unreadable(self, key: Key, error: ValidationError) -> None:
+    async def _tell_unreadable(self, key: Key, error: ValidationError) -> None:
         body = self._world.session_body(key)
         if body is None:
             return
         message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        wanted = status.unreadable(body, message, self._clock())
-        if wanted != body.get("status"):
+        desired = status.unreadable(body, message, self._clock())
+        if desired != body.get("status"):
             log.error("a stored session does not fit the schema", error=message)
             ref = SessionRef(key.namespace, key.name, body["metadata"]["uid"])
-            self._world.wrote(await self._cluster.write_status(ref, wanted))
+            self._world.wrote(await self._cluster.write_status(ref, desired))
 
 
-async def _all(doing: Iterable[Awaitable[T]]) -> list[T]:
+async def _all(awaitables: Iterable[Awaitable[T]]) -> list[T]:
     """Return what all of them return; where one fails, only when none is under way any more."""
-    found = await asyncio.gather(*doing, return_exceptions=True)
-    failed = next((each for each in found if isinstance(each, BaseException)), None)
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    failed = next((each for each in results if isinstance(each, BaseException)), None)
     if failed is not None:
         raise failed
-    return [each for each in found if not isinstance(each, BaseException)]
+    return [each for each in results if not isinstance(each, BaseException)]

@@ -21,13 +21,13 @@ MAX_REASON = 100
 
 def compute(session: Session, plan: Plan, refusals: Sequence[Refusal], now: datetime) -> dict[str, Any]:
     """Return the status that the session should have."""
-    found = list(_conditions(session, plan, refusals))
-    conditions = [_timed(session.status.get("conditions", ()), session.generation, each, now) for each in found]
+    statements = list(_conditions(session, plan, refusals))
+    conditions = [_timed(session.status.get("conditions", ()), session.generation, each, now) for each in statements]
     state: dict[str, Body] = {c["type"]: c for c in conditions}
-    told = {name: _of_component(health) for name, health in plan.health.items() if name in plan.active}
-    components = {name: part for name, part in told.items() if part}
-    every = {key: url for part in components.values() for key, url in part.get("endpoints", {}).items()}
-    endpoints = {key: url for key, url in every.items() if key in Endpoints.model_fields}
+    parts = {name: _of_component(health) for name, health in plan.health.items() if name in plan.active}
+    components = {name: part for name, part in parts.items() if part}
+    all_endpoints = {key: url for part in components.values() for key, url in part.get("endpoints", {}).items()}
+    endpoints = {key: url for key, url in all_endpoints.items() if key in Endpoints.model_fields}
     return {
         "observedGeneration": session.generation,
         "phase": phase(session, plan, state),
@@ -45,9 +45,9 @@ def _of_component(health: Health) -> dict[str, Any]:
 
 def unreadable(body: Body, message: str, now: datetime) -> dict[str, Any]:
     """Return the status of a session that our models cannot parse though the API server stored it."""
-    condition = _alone(body, ("Accepted", False, "InvalidSpec", message), now)
-    kept = {key: value for key, value in (body.get("status") or {}).items() if key == "lastActivity"}
-    return {"observedGeneration": _generation(body), "phase": "Refused", "conditions": [condition], **kept}
+    condition = _sole_condition(body, ("Accepted", False, "InvalidSpec", message), now)
+    kept_fields = {key: value for key, value in (body.get("status") or {}).items() if key == "lastActivity"}
+    return {"observedGeneration": _generation(body), "phase": "Refused", "conditions": [condition], **kept_fields}
 
 
 def broken(body: Body, error: Exception, now: datetime) -> dict[str, Any]:
@@ -58,15 +58,15 @@ def broken(body: Body, error: Exception, now: datetime) -> dict[str, Any]:
         "not followed. It is a fault of the operator, or of an object that it reads: let the facility's admin look for "
         f"'a pass failed' and {name} in its log"
     )
-    condition = _alone(body, (BROKEN, True, "PassFailed", message), now)
-    before = body.get("status") or {}
-    others = [c for c in before.get("conditions", ()) if c["type"] != BROKEN]
+    condition = _sole_condition(body, (BROKEN, True, "PassFailed", message), now)
+    previous = body.get("status") or {}
+    others = [c for c in previous.get("conditions", ()) if c["type"] != BROKEN]
     empty = {"observedGeneration": _generation(body), "phase": "Pending"}
-    return {**empty, **before, "conditions": [*others, condition]}
+    return {**empty, **previous, "conditions": [*others, condition]}
 
 
-def _alone(body: Body, said: tuple[str, bool, str, str], now: datetime) -> dict[str, Any]:
-    return _timed((body.get("status") or {}).get("conditions", ()), _generation(body), said, now)
+def _sole_condition(body: Body, statement: tuple[str, bool, str, str], now: datetime) -> dict[str, Any]:
+    return _timed((body.get("status") or {}).get("conditions", ()), _generation(body), statement, now)
 
 
 def _generation(body: Body) -> int:
@@ -100,8 +100,8 @@ def events(before: Body, after: Body) -> list[Notice]:
 
 
 def _awaited(before: Body, after: Body) -> list[Body]:
-    old = _states(before)
-    flipped = (c for c in after["conditions"] if old.get(c["type"]) != c["status"])
+    states_before = _states(before)
+    flipped = (c for c in after["conditions"] if states_before.get(c["type"]) != c["status"])
     return [c for c in flipped if (c["type"], c["status"]) in AWAITED]
 
 
@@ -109,8 +109,8 @@ def _complete(status: Body) -> set[tuple[str, str, int]]:
     """Return the pools that have the size that they are asked to have."""
     return {
         (component, name, pool["desired"])
-        for component, found in status.get("components", {}).items()
-        for name, pool in found.get("pools", {}).items()
+        for component, component_status in status.get("components", {}).items()
+        for name, pool in component_status.get("pools", {}).items()
         if pool["ready"] == pool["desired"]
     }
 
@@ -136,13 +136,13 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message
-    yield from (health.more for health in plan.health.values() if health.more)
+    yield from (health.condition for health in plan.health.values() if health.condition)
     if plan.registration:
         # No part of Ready: a session works without JupyterHub.
         yield "HubRegistered", plan.registration.shown, plan.registration.reason, plan.registration.message
     if session.spec.suspend or any(c["type"] == "Suspended" for c in session.status.get("conditions", ())):
-        word = "the compute is gone; `suspend: false` brings it back" if session.spec.suspend else "not suspended"
-        yield "Suspended", session.spec.suspend, "Suspended" if session.spec.suspend else "Resumed", word
+        message = "the compute is gone; `suspend: false` brings it back" if session.spec.suspend else "not suspended"
+        yield "Suspended", session.spec.suspend, "Suspended" if session.spec.suspend else "Resumed", message
     if session.spec.run:
         end = plan.finished
         yield "RunComplete", end is not None, *((end.reason, end.message) if end else ("NotFinished", "not finished"))
@@ -164,25 +164,28 @@ def _summary(session: Session, plan: Plan, parts: Iterable[tuple[str, Health]]) 
         return False, "Finished", plan.finished.message
     if session.spec.suspend:
         return False, "Suspended", "the session is suspended: `af resume` or `suspend: false` brings it back"
-    behind = [(title, health) for title, health in parts if not health.ready]
-    if not behind:
+    not_ready = [(title, health) for title, health in parts if not health.ready]
+    if not not_ready:
         return True, "Ready", "everything that the session asked for is ready"
     if plan.rejected:
         return False, *plan.rejected
     # The first one that has something to say beside "I wait for the others".
-    title, health = next(((t, h) for t, h in behind if h.reason != "WaitingForOthers"), behind[0])
+    title, health = next(((t, h) for t, h in not_ready if h.reason != "WaitingForOthers"), not_ready[0])
     return False, health.reason, f"{title}: {health.message}"
 
 
-def _timed(before: Iterable[Body], generation: int, said: tuple[str, bool, str, str], now: datetime) -> dict[str, Any]:
-    kind, true, reason, message = said
-    value = "True" if true else "False"
-    last = next((c for c in before if c["type"] == kind), None)
+def _timed(
+    before: Iterable[Body], generation: int, statement: tuple[str, bool, str, str], now: datetime
+) -> dict[str, Any]:
+    kind, true, reason, message = statement
+    state = "True" if true else "False"
+    previous = next((c for c in before if c["type"] == kind), {})
+    flipped = previous.get("status") != state
     return {
         "type": kind,
-        "status": value,
+        "status": state,
         "reason": reason[:MAX_REASON],
         "message": message[:MAX_MESSAGE],
-        "lastTransitionTime": stamp(now) if last is None or last["status"] != value else last["lastTransitionTime"],
+        "lastTransitionTime": stamp(now) if flipped else previous["lastTransitionTime"],
         "observedGeneration": generation,
     }

@@ -124,10 +124,10 @@ def in_package(package: ModuleType) -> Components:
         A package in it does not follow the protocol.
     """
     names = sorted(i.name for i in pkgutil.iter_modules(package.__path__) if i.ispkg and not i.name.startswith("_"))
-    return tuple(_followed(importlib.import_module(f"{package.__name__}.{name}")) for name in names)
+    return tuple(_checked(importlib.import_module(f"{package.__name__}.{name}")) for name in names)
 
 
-def _followed(module: ModuleType) -> Component:
+def _checked(module: ModuleType) -> Component:
     if not isinstance(module, Component):
         raise TypeError(f"{module.__name__} does not follow the Component protocol")
     return module

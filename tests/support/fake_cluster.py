@@ -90,10 +90,10 @@ class FakeCluster:
             raise Gone("no such session")
         return copy.deepcopy(body)
 
-    async def read_log(self, session: SessionRef, wanted: LogRequest) -> str:
-        if wanted.pod not in self.logs:
-            raise Gone(f"no pod {wanted.pod}")
-        return "\n".join(self.logs[wanted.pod].splitlines()[-wanted.lines :])
+    async def read_log(self, session: SessionRef, request: LogRequest) -> str:
+        if request.pod not in self.logs:
+            raise Gone(f"no pod {request.pod}")
+        return "\n".join(self.logs[request.pod].splitlines()[-request.lines :])
 
     async def record(self, session: SessionRef, notice: Notice) -> None:
         self._fail("record")

@@ -78,5 +78,5 @@ def test_it_is_beside_the_readiness_and_not_part_of_it() -> None:
     there = (group, pod("w", labels, ready=True))
     found = dask.health(session(dask=DASK), world(deployment(*UP), scheduler(restartCount=1), *there))
     assert found.ready
-    assert found.more
-    assert found.more.type == LOST
+    assert found.condition
+    assert found.condition.type == LOST

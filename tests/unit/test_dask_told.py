@@ -13,8 +13,8 @@ from af_operator.api.session import Pool
 from af_operator.components import dask
 from af_operator.components._shared import budget
 from af_operator.components.dask import groups
-from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP, Told, told
-from af_operator.components.dask.dask_kubernetes.told import groups as groups_there
+from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP, GroupScale, scale_of
+from af_operator.components.dask.dask_kubernetes.told import groups as live_groups
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.model import Body, Profile, Session
 from af_operator.observed import Children, Settled, Terms
@@ -65,12 +65,12 @@ def terms(s: Session, catalogue: Profile, observed: Settled) -> Terms:
     return Terms(workers=budget.shares(catalogue, {"dask": dask.demands(s, catalogue, observed)})["dask"])
 
 
-def all_of(s: Session, catalogue: Profile, observed: Settled) -> list[Told]:
-    there, granted = groups_there(s, observed), terms(s, catalogue, observed)
-    return [told(each, observed) for each in groups.resized(s, there, observed, granted)]
+def all_of(s: Session, catalogue: Profile, observed: Settled) -> list[GroupScale]:
+    there, granted = live_groups(s, observed), terms(s, catalogue, observed)
+    return [scale_of(each, observed) for each in groups.resized(s, there, observed, granted)]
 
 
-def first(s: Session, observed: Settled, **limits: Any) -> Told:
+def first(s: Session, observed: Settled, **limits: Any) -> GroupScale:
     return all_of(s, limited(**limits), observed)[0]
 
 
@@ -108,9 +108,9 @@ def test_nobody_goes_without_the_schedulers_word() -> None:
     s = of_pools(pool(least=1, most=1))
     name = group_of(s)
     there = [group(name, 3), *workers(name, 3)]
-    assert first(s, world(*there)).going == ()
+    assert first(s, world(*there)).to_delete == ()
     found = first(s, world(*there, dask=said(name, retiring=frozenset({worker(name, 2)}))))
-    assert (found.resized.surplus, found.going) == (2, ())
+    assert (found.resized.surplus, found.to_delete) == (2, ())
 
 
 def test_who_is_retired_goes_and_no_more_than_are_too_many() -> None:
@@ -119,10 +119,10 @@ def test_who_is_retired_goes_and_no_more_than_are_too_many() -> None:
     there = [group(name, 3), *workers(name, 3)]
     everybody = frozenset(worker(name, index) for index in range(3))
     one = first(s, world(*there, dask=said(name, retired=frozenset({worker(name, 1)}))))
-    assert [w["metadata"]["name"] for w in one.going] == [worker(name, 1)]
+    assert [w["metadata"]["name"] for w in one.to_delete] == [worker(name, 1)]
     # What users write answers here: it cannot have more taken away than the spec says.
-    assert len(first(s, world(*there, dask=said(name, retired=everybody))).going) == 1
-    assert first(of_pools(pool(least=3, most=3)), world(*there, dask=said(name, retired=everybody))).going == ()
+    assert len(first(s, world(*there, dask=said(name, retired=everybody))).to_delete) == 1
+    assert first(of_pools(pool(least=3, most=3)), world(*there, dask=said(name, retired=everybody))).to_delete == ()
 
 
 def test_who_finds_no_node_or_no_quota_goes_first_and_unasked() -> None:
@@ -134,10 +134,12 @@ def test_who_finds_no_node_or_no_quota_goes_first_and_unasked() -> None:
     up = pod(f"{worker(name, 0)}-5c7-x", labels, ready=True)
     nowhere = pod(f"{worker(name, 1)}-5c7-x", labels, conditions=[UNSCHEDULABLE])
     found = first(s, world(group(name, 4), *there, up, nowhere))
-    assert [w["metadata"]["name"] for w in found.going] == [worker(name, 1), worker(name, 2)], "3 may be about to start"
+    assert [w["metadata"]["name"] for w in found.to_delete] == [worker(name, 1), worker(name, 2)], (
+        "3 may be about to start"
+    )
     assert found.replicas(4) == 2
     fewer = first(of_pools(pool(least=3, most=3)), world(group(name, 4), *there, up, nowhere))
-    assert [w["metadata"]["name"] for w in fewer.going] == [worker(name, 1)], "no more than are too many"
+    assert [w["metadata"]["name"] for w in fewer.to_delete] == [worker(name, 1)], "no more than are too many"
 
 
 def test_whose_pod_it_is_says_its_replica_set_where_the_pods_own_name_is_cut() -> None:
@@ -146,10 +148,10 @@ def test_whose_pod_it_is_says_its_replica_set_where_the_pods_own_name_is_cut() -
     there = workers(name, 1)
     there[0]["metadata"]["name"] = f"{'g' * 45}-worker-0123456789"
     cut = pod(f"{there[0]['metadata']['name'][:58]}abcde", of_component("dask", "cpu"), conditions=[UNSCHEDULABLE])
-    assert first(s, world(group(name, 1), *there, cut)).going == ()
+    assert first(s, world(group(name, 1), *there, cut)).to_delete == ()
     owner = {"kind": "ReplicaSet", "name": f"{there[0]['metadata']['name']}-5c7", "uid": "r", "controller": True}
     cut["metadata"]["ownerReferences"] = [owner]
-    assert first(s, world(group(name, 1), *there, cut)).going == tuple(there)
+    assert first(s, world(group(name, 1), *there, cut)).to_delete == tuple(there)
 
 
 def test_only_what_this_very_group_made_goes() -> None:
@@ -157,15 +159,15 @@ def test_only_what_this_very_group_made_goes() -> None:
     name = group_of(s)
     there = [group(name, 2), *workers(name, 2, owner="another")]
     everybody = frozenset(worker(name, index) for index in range(2))
-    assert first(s, world(*there, dask=said(name, retired=everybody))).going == ()
+    assert first(s, world(*there, dask=said(name, retired=everybody))).to_delete == ()
 
 
 def test_after_long_silence_the_newest_go_without_a_word() -> None:
     s = of_pools(pool(least=1, most=1))
     name = group_of(s)
     there = [group(name, 3), *workers(name, 3)]
-    assert first(s, world(*there, dask=AgentView(trouble="away"))).going == ()
-    gone = first(s, world(*there, dask=AgentView(trouble="away", given_up=True))).going
+    assert first(s, world(*there, dask=AgentView(trouble="away"))).to_delete == ()
+    gone = first(s, world(*there, dask=AgentView(trouble="away", given_up=True))).to_delete
     assert [w["metadata"]["name"] for w in gone] == [worker(name, 2), worker(name, 1)]
 
 
@@ -182,7 +184,7 @@ def asked(s: Session, replicas: int, there: int, *, made: int | None = None, ret
         its_group["metadata"]["annotations"] = {HANDLED: replicas_of(made)}
     gone = frozenset(worker(name, index) for index in range(retired))
     found = first(s, world(its_group, *workers(name, there), dask=said(name, retired=gone)))
-    return found.replicas(replicas), len(found.going)
+    return found.replicas(replicas), len(found.to_delete)
 
 
 @pytest.mark.parametrize("given", [{}, {"made": 3}])

@@ -36,10 +36,10 @@ def node_pool(profile: Profile, name: str) -> NodePool:
     return _choose(profile.spec.node_pools, name, ("UnknownNodePool", "node pool"), profile)
 
 
-def _choose(entries: Sequence[T], name: str, words: tuple[str, str], profile: Profile) -> T:
-    found = next((e for e in entries if e.name == name), None)
-    if found is None:
-        reason, noun = words
-        there = ", ".join(sorted(e.name for e in entries)) or "none"
-        raise InvalidSession(reason, f"{noun} {name!r} is not in profile {profile.name!r}: choose one of: {there}")
-    return found
+def _choose(entries: Sequence[T], name: str, refusal: tuple[str, str], profile: Profile) -> T:
+    entry = next((e for e in entries if e.name == name), None)
+    if entry is None:
+        reason, noun = refusal
+        available = ", ".join(sorted(e.name for e in entries)) or "none"
+        raise InvalidSession(reason, f"{noun} {name!r} is not in profile {profile.name!r}: choose one of: {available}")
+    return entry

@@ -23,18 +23,18 @@ def check_without_gpus(where: str, nodes: NodePool, profile: Profile) -> None:
     where
         What asks for them, for the message.
     """
-    closed = _closed_by(nodes, profile)
-    if closed is not None:
-        within = "" if closed.name == nodes.name else f", whose nodes are all of node pool {closed.name!r},"
+    closed_pool = _closed_by(nodes, profile)
+    if closed_pool is not None:
+        within = "" if closed_pool.name == nodes.name else f", whose nodes are all of node pool {closed_pool.name!r},"
         others = ", ".join(sorted(n.name for n in profile.spec.node_pools if not _closed_by(n, profile)))
-        ways = [
+        remedies = [
             *(["set gpusPerWorker: 1"] if nodes.gpu_resource else []),
             *([f"choose another nodePool ({others})"] if others else []),
-            f"ask the facility's admin for cpuWorkers: true on node pool {closed.name!r}",
+            f"ask the facility's admin for cpuWorkers: true on node pool {closed_pool.name!r}",
         ]
         raise InvalidSession(
             "NodePoolForGPUs",
-            f"{where}: node pool {nodes.name!r}{within} is for workers with GPUs only: {', or '.join(ways)}",
+            f"{where}: node pool {nodes.name!r}{within} is for workers with GPUs only: {', or '.join(remedies)}",
         )
     if len(_terms(nodes, profile)) > MAX_TERMS:
         raise InvalidSession(
@@ -57,21 +57,21 @@ def kept_off(pod: Body) -> list[str]:
     """Return the labels of nodes that `affinity_without_gpus` keeps this pod from, as ``key=value``."""
     required = pod.get("spec", {}).get("affinity", {}).get("nodeAffinity", {})
     terms = required.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
-    found = (e for term in terms for e in term.get("matchExpressions", ()) if e["operator"] == "NotIn")
-    return sorted({f"{e['key']}={value}" for e in found for value in e.get("values", ())})
+    expressions = (e for term in terms for e in term.get("matchExpressions", ()) if e["operator"] == "NotIn")
+    return sorted({f"{e['key']}={value}" for e in expressions for value in e.get("values", ())})
 
 
-def _closed(profile: Profile) -> list[NodePool]:
+def _closed_pools(profile: Profile) -> list[NodePool]:
     return [nodes for nodes in profile.spec.node_pools if nodes.gpu_resource and not nodes.cpu_workers]
 
 
 def _closed_by(nodes: NodePool, profile: Profile) -> NodePool | None:
     """Return the node pool that workers without GPUs must keep off, and that has all of these nodes."""
-    if nodes in _closed(profile):
+    if nodes in _closed_pools(profile):
         return nodes
     # Without labels nobody can tell its nodes: it is closed, and no other pool with it.
-    around = (gpu for gpu in _closed(profile) if gpu.node_selector)
-    return next((gpu for gpu in around if gpu.node_selector.items() <= nodes.node_selector.items()), None)
+    labelled = (gpu for gpu in _closed_pools(profile) if gpu.node_selector)
+    return next((gpu for gpu in labelled if gpu.node_selector.items() <= nodes.node_selector.items()), None)
 
 
 def _terms(nodes: NodePool, profile: Profile) -> set[frozenset[Label]]:
@@ -81,7 +81,9 @@ def _terms(nodes: NodePool, profile: Profile) -> set[frozenset[Label]]:
     term has one label of each pool; a term that holds all of another adds nothing to it.
     """
     terms: set[frozenset[Label]] = {frozenset()}
-    for labels in (gpu.node_selector for gpu in _closed(profile) if _may_share(nodes.node_selector, gpu.node_selector)):
+    for labels in (
+        gpu.node_selector for gpu in _closed_pools(profile) if _may_share(nodes.node_selector, gpu.node_selector)
+    ):
         longer = {term | {label} for term in terms for label in labels.items() - nodes.node_selector.items()}
         terms = {term for term in longer if not any(other < term for other in longer)}
         if len(terms) > MAX_TERMS:
@@ -89,9 +91,9 @@ def _terms(nodes: NodePool, profile: Profile) -> set[frozenset[Label]]:
     return terms
 
 
-def _may_share(mine: Mapping[str, str], others: Mapping[str, str]) -> bool:
+def _may_share(labels: Mapping[str, str], other_labels: Mapping[str, str]) -> bool:
     """Return whether a node can have all labels of both; none can have two values of one label."""
-    return bool(others) and all(mine.get(key, value) == value for key, value in others.items())
+    return bool(other_labels) and all(labels.get(key, value) == value for key, value in other_labels.items())
 
 
 def _none_of(term: Iterable[Label]) -> list[Body]:

@@ -58,8 +58,8 @@ def silent_since(pod: Body) -> datetime | None:
 
 def worst(pods: Iterable[Body]) -> Reason | None:
     """Return the first real trouble among pods, or None when all are ready or just starting."""
-    found = (why(pod) for pod in pods if not is_ready(pod))
-    return next((r for r in found if r.reason != STARTING), None)
+    reasons = (why(pod) for pod in pods if not is_ready(pod))
+    return next((r for r in reasons if r.reason != STARTING), None)
 
 
 def deployment_refused(deployment: Body) -> Reason | None:
@@ -72,8 +72,8 @@ def deployment_refused(deployment: Body) -> Reason | None:
 
 def refused_pod(reason: str, message: str) -> Reason:
     """Return why a pod does not exist, without its name: it is another one in each try."""
-    said = re.sub(r'^pods "[^"]*" is forbidden: ', "", message)
-    return Reason("QuotaExceeded" if "exceeded quota" in said else reason, said)
+    cause = re.sub(r'^pods "[^"]*" is forbidden: ', "", message)
+    return Reason("QuotaExceeded" if "exceeded quota" in cause else reason, cause)
 
 
 def never_started(pod: Body) -> bool:
@@ -90,13 +90,13 @@ def container_trouble(pod: Body, status: Body) -> Reason | None:
     if "waiting" in state:
         return _waiting(name, status, state["waiting"])
     if "terminated" in state:
-        if _fine(pod, name, state["terminated"]):
+        if _is_no_failure(pod, name, state["terminated"]):
             return None
-        died = ended(name, state["terminated"])
-        return _again(died) if status.get("restartCount") else died
+        end = ended(name, state["terminated"])
+        return _repeated(end) if status.get("restartCount") else end
     # One that comes up once more after a crash is in the same trouble, until it has shown that it is not.
-    last = _last_end(status)
-    return _again(ended(name, last)) if last.get("exitCode") and not status.get("ready") else None
+    last = _last_terminated(status)
+    return _repeated(ended(name, last)) if last.get("exitCode") and not status.get("ready") else None
 
 
 def ended(name: str, terminated: Body) -> Reason:
@@ -142,26 +142,28 @@ def _waiting(name: str, status: Body, waiting: Body) -> Reason | None:
     if reason in _IMAGE:
         # The kubelet alternates between ErrImagePull and ImagePullBackOff; one reason for both is one write.
         cause = _PULL.sub("", message).removeprefix(f"{status['image']}: ")
-        said = f"image {status['image']} cannot be pulled" + (f": {cause}" if cause else "")
-        return Reason("ImagePullBackOff", f"container {name}: {said}; the profile names it: tell the facility's admin")
-    last = _last_end(status)
+        failure = f"image {status['image']} cannot be pulled" + (f": {cause}" if cause else "")
+        return Reason(
+            "ImagePullBackOff", f"container {name}: {failure}; the profile names it: tell the facility's admin"
+        )
+    last = _last_terminated(status)
     if reason == "CrashLoopBackOff" and last:
-        return _again(ended(name, last))
+        return _repeated(ended(name, last))
     return Reason(reason, f"container {name}: {message or reason}")
 
 
-def _last_end(status: Body) -> Body:
-    found: Body = status.get("lastState", {}).get("terminated", {})
-    return found
+def _last_terminated(status: Body) -> Body:
+    terminated: Body = status.get("lastState", {}).get("terminated", {})
+    return terminated
 
 
-def _again(died: Reason) -> Reason:
+def _repeated(end: Reason) -> Reason:
     # The same in all that follow each other: terminated, waiting, running, terminated.
-    reason = "OOMKilled" if died.reason == "OOMKilled" else "CrashLoopBackOff"
-    return Reason(reason, f"{died.message} (again and again)")
+    reason = "OOMKilled" if end.reason == "OOMKilled" else "CrashLoopBackOff"
+    return Reason(reason, f"{end.message} (again and again)")
 
 
-def _fine(pod: Body, name: str, terminated: Body) -> bool:
+def _is_no_failure(pod: Body, name: str, terminated: Body) -> bool:
     """Init containers that succeeded are done; sidecars die of SIGTERM when a Job's pod ends."""
     if terminated.get("exitCode") == 0:
         return True

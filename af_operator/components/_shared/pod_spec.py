@@ -43,24 +43,24 @@ def parse_quantity(text: str) -> Decimal:
     ValueError
         It is none.
     """
-    found = _QUANTITY.fullmatch(text)
-    if found is None:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text[:40]!r} is no quantity")
-    number = Decimal(found["number"])
-    if found["binary"]:
-        return number * int(1024 ** (1 + "KMGTPE".index(found["binary"])))
-    power = int(found["exponent"]) if found["exponent"] else (_DECIMAL | _SMALL_AND_LARGE)[found["decimal"] or ""]
+    number = Decimal(match["number"])
+    if match["binary"]:
+        return number * int(1024 ** (1 + "KMGTPE".index(match["binary"])))
+    power = int(match["exponent"]) if match["exponent"] else (_DECIMAL | _SMALL_AND_LARGE)[match["decimal"] or ""]
     return number.scaleb(power)
 
 
 def extended(resources: Mapping[str, str]) -> dict[str, int]:
     """Return the extended resources among these, such as GPUs: they alone have a slash in their name."""
-    found = {}
+    counts = {}
     for name, amount in resources.items():
         with suppress(ValueError):  # what is no quantity asks for nothing
             if "/" in name:
-                found[name] = int(parse_quantity(amount))
-    return found
+                counts[name] = int(parse_quantity(amount))
+    return counts
 
 
 def gpus(pod: Body) -> dict[str, int]:
@@ -115,8 +115,8 @@ def user_env(session: Session) -> list[Body]:
     return env({e.name: e.value for e in session.spec.env or ()})
 
 
-def container(name: str, image: str, command: Sequence[str], **more: Any) -> dict[str, Any]:
-    """Return a container; entries of `more` that are empty are left out, and so is an empty command."""
+def container(name: str, image: str, command: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    """Return a container; without a command the image's entrypoint runs. Empty entries of `more` are left out."""
     return {
         "name": name,
         "image": image,
@@ -145,7 +145,7 @@ def pod(
 ) -> dict[str, Any]:
     """Return a pod spec without any right in the API, placed on the pool's nodes."""
     pool = node_pool.model_dump(by_alias=True, exclude_none=True) if node_pool else {}
-    more = {
+    optional = {
         "volumes": list(volumes),
         "nodeSelector": pool.get("nodeSelector"),
         "affinity": affinity,
@@ -157,7 +157,7 @@ def pod(
         "enableServiceLinks": False,
         "securityContext": dict(POD_SECURITY),
         "containers": list(containers),
-        **{key: value for key, value in more.items() if value},
+        **{key: value for key, value in optional.items() if value},
     }
 
 

@@ -24,7 +24,7 @@ class PoolState:
         Workers that it should have.
     pods
         The pods of its workers, whatever their shape.
-    made
+    started
         Workers that were started, with or without a pod.
     maker
         Who is to start the others.
@@ -37,7 +37,7 @@ class PoolState:
     pool: Pool
     desired: int
     pods: Sequence[Body] = ()
-    made: int = 0
+    started: int = 0
     maker: str = "the operator"
     refused: Reason | None = None
     gpus_free: int | None = None
@@ -61,28 +61,28 @@ class PoolState:
     @property
     def below_minimum(self) -> Reason | None:
         """What keeps the pool below its minimum."""
-        least = self.pool.workers.min
-        if self.ready >= least:
+        minimum = self.pool.workers.min
+        if self.ready >= minimum:
             return None
-        count = f"pool {self.pool.name}: {self.ready} of at least {least} workers ready"
+        state = f"pool {self.pool.name}: {self.ready} of at least {minimum} workers ready"
         if self.worst:
-            return Reason(self.worst.reason, f"{count}: {self.worst.message}")
-        if self.made < least:
-            return Reason(STARTING, f"{count}; {self.made} started, the others are to come from {self.maker}")
-        return Reason(STARTING, count)
+            return Reason(self.worst.reason, f"{state}: {self.worst.message}")
+        if self.started < minimum:
+            return Reason(STARTING, f"{state}; {self.started} started, the others are to come from {self.maker}")
+        return Reason(STARTING, state)
 
     @property
     def summary(self) -> str:
         """Say how many workers there are, and what keeps it from more."""
         trouble = self.worst if self.ready < self.desired else None
-        said = f" ({trouble.message})" if trouble else ""
-        return f"pool {self.pool.name}: {self.ready} of {self.desired} workers{said}"
+        cause = f" ({trouble.message})" if trouble else ""
+        return f"pool {self.pool.name}: {self.ready} of {self.desired} workers{cause}"
 
     def _no_gpu(self, stuck: Sequence[Body], trouble: Reason) -> Reason:
         resource = next(iter(pod_spec.gpus(stuck[0].get("spec", {}))), "GPU")
-        there = "" if self.gpus_free is None else f", {self.gpus_free} free"
-        asked = f"asks for {len(stuck) * self.pool.gpus_per_worker} more {resource}{there}"
-        return Reason(trouble.reason, f"{asked}: {trouble.message}")
+        free = "" if self.gpus_free is None else f", {self.gpus_free} free"
+        request = f"asks for {len(stuck) * self.pool.gpus_per_worker} more {resource}{free}"
+        return Reason(trouble.reason, f"{request}: {trouble.message}")
 
 
 def details(states: Sequence[PoolState]) -> Mapping[str, Any]:
@@ -90,13 +90,13 @@ def details(states: Sequence[PoolState]) -> Mapping[str, Any]:
     return {"pools": {each.pool.name: {"ready": each.ready, "desired": each.desired} for each in states}}
 
 
-def first_trouble(found: Sequence[Reason | None]) -> Reason | None:
+def first_trouble(candidates: Sequence[Reason | None]) -> Reason | None:
     """Return real trouble before mere waiting; None where there is neither."""
-    behind = [each for each in found if each]
-    return next((each for each in behind if each.reason != STARTING), next(iter(behind), None))
+    reasons = [each for each in candidates if each]
+    return next((each for each in reasons if each.reason != STARTING), next(iter(reasons), None))
 
 
-def on_the_way_out(view: AgentView | None) -> Iterator[str]:
+def retirements(view: AgentView | None) -> Iterator[str]:
     """Say what keeps workers that are to go."""
     pools = view.pools.values() if view else ()
     retiring, stuck = sum(len(pool.retiring) for pool in pools), sum(len(pool.stuck) for pool in pools)
@@ -115,6 +115,6 @@ def _no_node(stuck: Sequence[Body], trouble: Reason) -> Reason:
     labels = placement.kept_off(stuck[0])
     if not labels or "affinity" not in trouble.message:
         return trouble
-    why = f"workers without GPUs keep off nodes with GPUs, known by their labels ({', '.join(labels)})"
-    hint = "choose another nodePool, or ask the facility's admin for nodes without"
-    return Reason(trouble.reason, f"{trouble.message.rstrip('.')}; {why}: {hint}")
+    cause = f"workers without GPUs keep off nodes with GPUs, known by their labels ({', '.join(labels)})"
+    remedy = "choose another nodePool, or ask the facility's admin for nodes without"
+    return Reason(trouble.reason, f"{trouble.message.rstrip('.')}; {cause}: {remedy}")

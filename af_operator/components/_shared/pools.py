@@ -65,14 +65,14 @@ class Resized:
         The pool that it stands for; None for a group on its way out.
     target
         How many there should be.
-    leaving
+    to_delete
         Those of its workers that may be deleted now.
     """
 
     group: WorkerGroup
     pool: Pool | None
     target: int
-    leaving: tuple[Body, ...]
+    to_delete: tuple[Body, ...]
 
     @property
     def surplus(self) -> int:
@@ -104,47 +104,49 @@ def elastic(pool: Pool) -> bool:
 
 def size(pool: Pool, group: WorkerGroup | None, answer: PoolAnswer | None) -> int:
     """Return how many workers a pool should have: `max`, or where it is elastic what its tasks ask for."""
-    least, most = pool.workers.min, pool.workers.max
+    minimum, maximum = pool.workers.min, pool.workers.max
     # An operator that has just started knows no demand yet: then things stay as they are.
-    wanted = answer.wanted if answer else group.expected if group else least
-    return max(least, min(most, wanted)) if elastic(pool) else most
+    demanded = answer.wanted if answer else group.expected if group else minimum
+    return max(minimum, min(maximum, demanded)) if elastic(pool) else maximum
 
 
 def demands(
-    wanted: Mapping[str, Pool], groups: Mapping[str, WorkerGroup], answers: Mapping[str, PoolAnswer]
+    desired: Mapping[str, Pool], live: Mapping[str, WorkerGroup], answers: Mapping[str, PoolAnswer]
 ) -> Iterator[Demand]:
-    """Yield what each group asks of the budget. `wanted` is each pool by the name of the group that it should have."""
-    for name, pool in wanted.items():
-        group = groups.get(name)
-        number = size(pool, group, answers.get(name))
-        yield Demand(pool.name, pool.node_pool, number, group.expected if group else 0, pool.gpus_per_worker)
-    for group in (g for name, g in groups.items() if name not in wanted):
+    """Yield what each group asks of the budget. `desired` is each pool by the name of the group that it should have."""
+    for name, pool in desired.items():
+        group = live.get(name)
+        workers = size(pool, group, answers.get(name))
+        yield Demand(pool.name, pool.node_pool, workers, group.expected if group else 0, pool.gpus_per_worker)
+    for group in (g for name, g in live.items() if name not in desired):
         yield Demand(group.pool, group.node_pool, 0, group.expected, group.gpus, outgoing=True)
 
 
 def resized(
-    wanted: Mapping[str, Pool], groups: Mapping[str, WorkerGroup], shares: Mapping[str, int], view: AgentView | None
+    desired: Mapping[str, Pool], live: Mapping[str, WorkerGroup], shares: Mapping[str, int], view: AgentView | None
 ) -> list[Resized]:
     """Return every group that there is or should be; those on their way out come last.
 
     Parameters
     ----------
-    wanted
+    desired
         Each pool by the name of the group that it should have.
-    groups
+    live
         What there is, by name.
     shares
         By pool, how many workers it may have by now.
     view
         What the agent said last.
     """
-    current = [
-        _resized(groups.get(name) or WorkerGroup(name, pool.name), pool, shares[pool.name], view)
-        for name, pool in wanted.items()
+    of_pools = [
+        _resized(live.get(name) or WorkerGroup(name, pool.name), pool, shares[pool.name], view)
+        for name, pool in desired.items()
     ]
-    heirs = {each.group.pool: each for each in current}
-    outgoing = (group for name, group in groups.items() if name not in wanted)
-    return current + [_resized(group, None, _may_stay(group, heirs.get(group.pool), view), view) for group in outgoing]
+    replacements = {each.group.pool: each for each in of_pools}
+    outgoing = (group for name, group in live.items() if name not in desired)
+    return of_pools + [
+        _resized(group, None, _may_stay(group, replacements.get(group.pool), view), view) for group in outgoing
+    ]
 
 
 def asked(groups: Sequence[Resized], profile: Profile, resource: str = "GPU") -> dict[str, dict[str, Any]]:
@@ -152,10 +154,10 @@ def asked(groups: Sequence[Resized], profile: Profile, resource: str = "GPU") ->
     return {each.group.name: dict(_asked(each, profile, resource)) for each in groups}
 
 
-def settled(groups: Sequence[Resized], view: AgentView | None) -> bool:
+def is_calm(groups: Sequence[Resized], view: AgentView | None) -> bool:
     """Return whether the agent has nothing to do for its pools, and nobody waits to hear from it again."""
-    silent = view is not None and view.silent_since is not None
-    return not silent and not any(each.surplus > 0 or (each.pool and elastic(each.pool)) for each in groups)
+    is_silent = view is not None and view.silent_since is not None
+    return not is_silent and not any(each.surplus > 0 or (each.pool and elastic(each.pool)) for each in groups)
 
 
 def _asked(each: Resized, profile: Profile, resource: str) -> Iterator[tuple[str, Any]]:
@@ -175,24 +177,24 @@ def _asked(each: Resized, profile: Profile, resource: str) -> Iterator[tuple[str
 
 def _resized(group: WorkerGroup, pool: Pool | None, target: int, view: AgentView | None) -> Resized:
     surplus = len(group.workers) - target
-    return Resized(group, pool, target, tuple(_leaving(group, surplus, view)) if surplus > 0 else ())
+    return Resized(group, pool, target, tuple(_to_delete(group, surplus, view)) if surplus > 0 else ())
 
 
-def _leaving(group: WorkerGroup, surplus: int, view: AgentView | None) -> list[Body]:
+def _to_delete(group: WorkerGroup, surplus: int, view: AgentView | None) -> list[Body]:
     """Return the workers that never ran, and those that have nothing left; after too long a silence, the newest."""
     if view is not None and view.given_up:
         return list(reversed(group.workers))[:surplus]
     answer = view.pools.get(group.name) if view else None
     retired = answer.retired if answer else frozenset()
-    never = [w for w in group.workers if w["metadata"]["name"] in group.idle]
-    return [*never, *(w for w in group.workers if w["metadata"]["name"] in retired - group.idle)][:surplus]
+    never_ran = [w for w in group.workers if w["metadata"]["name"] in group.idle]
+    return [*never_ran, *(w for w in group.workers if w["metadata"]["name"] in retired - group.idle)][:surplus]
 
 
-def _may_stay(group: WorkerGroup, heir: Resized | None, view: AgentView | None) -> int:
+def _may_stay(group: WorkerGroup, replacement: Resized | None, view: AgentView | None) -> int:
     """Return how many workers of an outgoing group may stay: until those that replace them are ready, or need room."""
-    if heir is None or heir.pool is None:
+    if replacement is None or replacement.pool is None:
         return 0
-    wanted = size(heir.pool, heir.group, view.pools.get(heir.group.name) if view else None)
-    ready = sum(1 for pod in heir.group.pods if pod_reasons.is_ready(pod))
-    nowhere = sum(1 for pod in heir.group.pods if pod_reasons.why(pod).reason == "Unschedulable")
-    return max(0, min(wanted - ready, len(group.workers) - (wanted - heir.target)) - nowhere)
+    desired = size(replacement.pool, replacement.group, view.pools.get(replacement.group.name) if view else None)
+    ready = sum(1 for pod in replacement.group.pods if pod_reasons.is_ready(pod))
+    unschedulable = sum(1 for pod in replacement.group.pods if pod_reasons.why(pod).reason == "Unschedulable")
+    return max(0, min(desired - ready, len(group.workers) - (desired - replacement.target)) - unschedulable)

@@ -23,10 +23,10 @@ M = TypeVar("M", bound=BaseModel)
 def time_of(value: Any) -> datetime | None:
     """Return a time as Kubernetes writes it, or None where it is none, or is of no time zone."""
     try:
-        found = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    return found if found.tzinfo is not None and found.year in YEARS else None
+    return time if time.tzinfo is not None and time.year in YEARS else None
 
 
 def json_of(text: Any, limit: int) -> Any:

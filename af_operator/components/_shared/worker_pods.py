@@ -30,29 +30,29 @@ def groups(session: Session, component: str, observed: Settled) -> dict[str, Wor
     """Return the groups of workers of a component that there are, by name."""
     by_name: dict[str, list[Body]] = {}
     for pod in sorted(observed.pods(component), key=_age):
-        if is_worker(pod) and _counts(pod, observed) and ownership.of_session(session, pod, observed):
+        if is_worker(pod) and _has_a_place(pod, observed) and ownership.of_session(session, pod, observed):
             by_name.setdefault(label_of(pod, names.WORKER_GROUP) or "", []).append(pod)
     return {name: _group(name, pods) for name, pods in by_name.items()}
 
 
 def planned(
-    session: Session, component: str, observed: Settled, group: Resized, pod: Callable[[Pool], Body]
+    session: Session, component: str, observed: Settled, resized: Resized, pod: Callable[[Pool], Body]
 ) -> Iterator[Manifest | Keep]:
     """Yield the workers of a group: those that stay, and those that are missing; `pod` is the spec of these."""
-    going = {body["metadata"]["uid"] for body in group.leaving}
-    yield from (Keep(ref_of(w)) for w in group.group.workers if w["metadata"]["uid"] not in going)
-    if group.pool and group.surplus < 0 and group.group.name not in observed.refused:
-        labels = _labels(session, component, group.pool, group.group.name)
-        spec = pod(group.pool)
-        for name in islice(_free_names(group.group.name, observed), -group.surplus):
+    to_delete = {body["metadata"]["uid"] for body in resized.to_delete}
+    yield from (Keep(ref_of(w)) for w in resized.group.workers if w["metadata"]["uid"] not in to_delete)
+    if resized.pool and resized.surplus < 0 and resized.group.name not in observed.refused:
+        labels = _labels(session, component, resized.pool, resized.group.name)
+        spec = pod(resized.pool)
+        for name in islice(_free_names(resized.group.name, observed), -resized.surplus):
             worker = render(__package__, "worker", name=name, labels=labels, pod=spec)
-            yield replace(worker, batch=group.group.name)
+            yield replace(worker, batch=resized.group.name)
 
 
 def deadline(component: str, observed: Settled) -> datetime | None:
     """Return when a pod that failed at once is to be replaced."""
     failed = [pod for pod in observed.pods(component) if is_worker(pod) and _failed_at_once(pod)]
-    return min((time + FAILED_PAUSE for pod in failed if (time := _made(pod))), default=None)
+    return min((time + FAILED_PAUSE for pod in failed if (time := _created(pod))), default=None)
 
 
 def is_worker(pod: Body) -> bool:
@@ -74,14 +74,14 @@ def _group(name: str, pods: Sequence[Body]) -> WorkerGroup:
     )
 
 
-def _counts(pod: Body, observed: Settled) -> bool:
+def _has_a_place(pod: Body, observed: Settled) -> bool:
     """Return whether a pod has a worker's place: those that go, and those that are over, are replaced."""
     if "deletionTimestamp" in pod["metadata"]:
         return False
     if not _failed_at_once(pod):
         return pod.get("status", {}).get("phase") not in OVER
-    made = _made(pod)
-    return made is not None and observed.now < made + FAILED_PAUSE
+    created = _created(pod)
+    return created is not None and observed.now < created + FAILED_PAUSE
 
 
 def _failed_at_once(pod: Body) -> bool:
@@ -104,7 +104,7 @@ def _free_names(group: str, observed: Observed) -> Iterator[str]:
     return (name for token in tokens if (name := names.worker(group, token)) not in taken)
 
 
-def _made(body: Body) -> datetime | None:
+def _created(body: Body) -> datetime | None:
     return untrusted.time_of(body["metadata"].get("creationTimestamp"))
 
 

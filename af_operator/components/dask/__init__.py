@@ -3,6 +3,7 @@
 Two engines make the pods: `native`, our own, and `dask_kubernetes`, the operator of that name; `engine` says which one
 a session is under. What both have in common is here: the spec (`groups`), the containers (`programs`), the program
 inside the scheduler that knows what each worker holds (`scheduler_agent`), and how all that is (`health`, `lost`).
+``templates/`` has the ConfigMap that brings the agent to the scheduler.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from af_operator import names
 from af_operator.api.session import Pool
 from af_operator.components._shared import pod_spec
-from af_operator.components._shared import pools as of_workers
+from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
 from af_operator.components.dask import dask_kubernetes, engine, groups, native
@@ -62,7 +63,7 @@ def enabled(session: Session) -> bool:
 def check(session: Session, profile: Profile) -> None:
     """Raise ``InvalidSession`` when a pool does not fit the profile."""
     for pool in pools(session):
-        of_workers.check(f"dask pool {pool.name!r}", pool, profile)
+        worker_pools.check(f"dask pool {pool.name!r}", pool, profile)
 
 
 def pools(session: Session) -> Sequence[Pool]:
@@ -80,24 +81,24 @@ def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatc
 
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
     """Return what each group of workers asks of the one budget."""
-    there = engine.of_session(observed, profile).groups(session, observed)
+    live = engine.of_session(observed, profile).groups(session, observed)
     view = groups.agent_view(observed)
-    return list(of_workers.demands(groups.wanted(session), there, view.pools if view else {}))
+    return list(worker_pools.demands(groups.desired(session), live, view.pools if view else {}))
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep | Discard]:
     """Return the scheduler and the workers, as the session's engine makes them."""
-    made_by = engine.of_session(observed, profile)
-    resized = groups.resized(session, made_by.groups(session, observed), observed, terms)
-    return made_by.desired(session, profile, observed, terms.patch("worker"), resized)
+    session_engine = engine.of_session(observed, profile)
+    resized = groups.resized(session, session_engine.groups(session, observed), observed, terms)
+    return session_engine.desired(session, profile, observed, terms.patch("worker"), resized)
 
 
 def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
     """Return what to ask of the agent in the scheduler; nothing before any pod of Dask has run."""
     if not any(pod.get("status", {}).get("phase") == "Running" for pod in observed.pods(NAME)):
         return None
-    there = engine.of_session(observed, profile).groups(session, observed)
-    resized = groups.resized(session, there, observed, terms)
+    live = engine.of_session(observed, profile).groups(session, observed)
+    resized = groups.resized(session, live, observed, terms)
     return groups.question(session, profile, resized, groups.agent_view(observed))
 
 

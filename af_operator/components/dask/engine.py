@@ -20,7 +20,7 @@ class Engine(Protocol):
     MAKER: str
     """Who starts workers, in words for people."""
 
-    def there(self, observed: Observed) -> bool:
+    def has_objects(self, observed: Observed) -> bool:
         """Return whether the session has anything that this engine made."""
 
     def groups(self, session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
@@ -53,8 +53,8 @@ def of_session(observed: Observed, profile: Profile | None = None) -> Engine:
 
     An edit of the profile, or another version of the operator, moves no session that runs.
     """
-    if DASK_KUBERNETES.there(observed):
+    if DASK_KUBERNETES.has_objects(observed):
         return DASK_KUBERNETES
-    if profile is None or NATIVE.there(observed):
+    if profile is None or NATIVE.has_objects(observed):
         return NATIVE
     return NATIVE if profile.spec.dask.engine == "Native" else DASK_KUBERNETES

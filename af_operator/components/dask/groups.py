@@ -37,7 +37,7 @@ def group_name(session: Session, pool: Pool) -> str:
     return names.dask_group(session, pool.name, pools.shape(pool))
 
 
-def wanted(session: Session) -> dict[str, Pool]:
+def desired(session: Session) -> dict[str, Pool]:
     """Return each pool by the name of the group that it should have."""
     return {group_name(session, pool): pool for pool in spec(session).pools}
 
@@ -47,13 +47,13 @@ def agent_view(observed: Observed) -> AgentView | None:
     return observed.agents.get(NAME)
 
 
-def resized(session: Session, there: Mapping[str, WorkerGroup], observed: Observed, terms: Terms) -> list[Resized]:
+def resized(session: Session, live: Mapping[str, WorkerGroup], observed: Observed, terms: Terms) -> list[Resized]:
     """Return every group that there is or should be."""
-    return pools.resized(wanted(session), there, terms.workers, agent_view(observed))
+    return pools.resized(desired(session), live, terms.workers, agent_view(observed))
 
 
 def question(session: Session, profile: Profile, groups: Sequence[Resized], view: AgentView | None) -> Question:
     """Return what to ask of the agent: who may go, how many are wanted, and when something was computed last."""
-    every = CALM if pools.settled(groups, view) else None
+    interval = CALM if pools.is_calm(groups, view) else None
     asked = {"pools": pools.asked(groups, profile)}
-    return Question(names.dask_agent_url(session), asked, DaskAnswer, profile.spec.scaling.silence_seconds, every)
+    return Question(names.dask_agent_url(session), asked, DaskAnswer, profile.spec.scaling.silence_seconds, interval)

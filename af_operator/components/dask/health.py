@@ -26,38 +26,38 @@ BUSY = (
 def health(session: Session, observed: Settled) -> Health:
     """Return ready when the scheduler is, and every pool has its minimum of workers."""
     states = list(_states(session, observed))
-    details, more = pool_health.details(states), lost(session, observed)
+    details, lost_condition = pool_health.details(states), lost(session, observed)
     trouble = pool_health.first_trouble([_scheduler_trouble(session, observed), *(s.below_minimum for s in states)])
     if trouble:
-        return Health(False, trouble.reason, trouble.message, details=details, more=more)
+        return Health(False, trouble.reason, trouble.message, details=details, condition=lost_condition)
     endpoints = {"dask": names.dask_scheduler_address(session), "dashboard": names.dask_dashboard_url(session)}
-    said = "; ".join([*(state.summary for state in states), *_on_the_way_out(agent_view(observed))])
-    return Health(True, "Ready", said, endpoints, details, more)
+    message = "; ".join([*(state.summary for state in states), *_retirements(agent_view(observed))])
+    return Health(True, "Ready", message, endpoints, details, lost_condition)
 
 
 def _states(session: Session, observed: Settled) -> Iterator[PoolState]:
-    made_by = engine.of_session(observed)
-    there, view = made_by.groups(session, observed), agent_view(observed)
+    session_engine = engine.of_session(observed)
+    live, view = session_engine.groups(session, observed), agent_view(observed)
     for pool in spec(session).pools:
-        name, mine = group_name(session, pool), [g for g in there.values() if g.pool == pool.name]
+        name, groups_of_pool = group_name(session, pool), [g for g in live.values() if g.pool == pool.name]
         yield PoolState(
             pool,
-            pools.size(pool, there.get(name), view.pools.get(name) if view else None),
-            [pod for group in mine for pod in group.pods],
-            sum(len(group.workers) for group in mine),
-            made_by.MAKER,
-            made_by.refused(session, pool, observed),
+            pools.size(pool, live.get(name), view.pools.get(name) if view else None),
+            [pod for group in groups_of_pool for pod in group.pods],
+            sum(len(group.workers) for group in groups_of_pool),
+            session_engine.MAKER,
+            session_engine.refused(session, pool, observed),
             observed.gpus_free.get(pool.node_pool),
         )
 
 
 def _scheduler_trouble(session: Session, observed: Observed) -> Reason | None:
-    mine = [pod for pod in observed.pods(NAME) if is_scheduler(pod)]
-    if any(pod_reasons.is_ready(pod) for pod in mine):
+    pods = [pod for pod in observed.pods(NAME) if is_scheduler(pod)]
+    if any(pod_reasons.is_ready(pod) for pod in pods):
         return None
-    if not mine:
+    if not pods:
         return engine.of_session(observed).no_scheduler_pod(session, observed)
-    return _not_ready(agent_view(observed), mine)
+    return _not_ready(agent_view(observed), pods)
 
 
 def _not_ready(view: AgentView | None, pods: Sequence[Body]) -> Reason:
@@ -68,24 +68,24 @@ def _not_ready(view: AgentView | None, pods: Sequence[Body]) -> Reason:
     return Reason(reason, f"scheduler: {message}")
 
 
-def _on_the_way_out(view: AgentView | None) -> Iterator[str]:
+def _retirements(view: AgentView | None) -> Iterator[str]:
     """Say what keeps workers that are to go."""
     if view is not None and view.silent_since:
         yield _silence(view, view.silent_since)
     else:
-        yield from pool_health.on_the_way_out(view)
+        yield from pool_health.retirements(view)
 
 
 def _silence(view: AgentView | None, since: datetime) -> str:
     """Say what comes of a scheduler's silence, and when."""
     if not view or not view.silent_since or not view.deadline:  # nothing is asked of it: no pool could shrink
         return f"the scheduler does not answer since {_clock(since)}: {BUSY}"
-    asked = f"the scheduler does not answer since {_clock(view.silent_since)} ({view.trouble})"
+    silence = f"the scheduler does not answer since {_clock(view.silent_since)} ({view.trouble})"
     if view.given_up:
-        then = f"since {_clock(view.deadline)} workers go without its word"
+        consequence = f"since {_clock(view.deadline)} workers go without its word"
     else:
-        then = f"no worker is removed until it does; from {_clock(view.deadline)} on workers go without its word"
-    return f"{asked}: {then}, and with results that they alone have; {BUSY}"
+        consequence = f"no worker is removed until it does; from {_clock(view.deadline)} on workers go without its word"
+    return f"{silence}: {consequence}, and with results that they alone have; {BUSY}"
 
 
 def _clock(time: datetime) -> str:

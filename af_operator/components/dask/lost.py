@@ -13,24 +13,24 @@ from af_operator.observed import Observed, Settled
 
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 LOST = "SchedulerLost"
-WHAT_NOW = "what it held is lost, and a new one runs: compute it again, with `client.restart()` where a client hangs"
+ADVICE = "what it held is lost, and a new one runs: compute it again, with `client.restart()` where a client hangs"
 
 
 def lost(session: Session, observed: Settled) -> Condition | None:
     """Return the condition `SchedulerLost`; None where there was never a loss. A suspension ends it."""
-    before = next((c for c in session.status.get("conditions", ()) if c["type"] == LOST), None)
+    previous = next((c for c in session.status.get("conditions", ()) if c["type"] == LOST), None)
     if session.spec.suspend or observed.finished:
-        return Condition(LOST, False, "Gone", "there is no scheduler now") if before else None
-    how = _evidence(session, observed)
-    if how:
-        return Condition(LOST, True, how, f"the Dask scheduler was lost ({WORDS[how]}): {WHAT_NOW}")
-    if before and before["status"] == "True":
+        return Condition(LOST, False, "Gone", "there is no scheduler now") if previous else None
+    cause = _cause(session, observed)
+    if cause:
+        return Condition(LOST, True, cause, f"the Dask scheduler was lost ({CAUSES[cause]}): {ADVICE}")
+    if previous and previous["status"] == "True":
         # What was lost stays lost, also when the pod that showed it is gone.
-        return Condition(LOST, True, before["reason"], before["message"])
-    return Condition(LOST, False, "Gone", "the scheduler has not been lost since the resumption") if before else None
+        return Condition(LOST, True, previous["reason"], previous["message"])
+    return Condition(LOST, False, "Gone", "the scheduler has not been lost since the resumption") if previous else None
 
 
-WORDS = {
+CAUSES = {
     "Deleted": "its Deployment was deleted",
     "Restarted": "its container ended and was started again",
     "Replaced": "its pod was evicted or deleted, or its node was lost",
@@ -43,7 +43,7 @@ def is_scheduler(body: Body) -> bool:
     return "scheduler" in roles and label_of(body, names.COMPONENT) == NAME
 
 
-def _evidence(session: Session, observed: Observed) -> str | None:
+def _cause(session: Session, observed: Observed) -> str | None:
     if engine.of_session(observed).has_lost_its_scheduler(session, observed):
         return "Deleted"
     since = _first_up(observed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Pool
@@ -36,9 +37,6 @@ EARLIER_AGENTS = frozenset(
 """SHA-256 of the agents that earlier versions put into schedulers: not to be taken for somebody's edit."""
 # The rest is for the nanny, and for memory that Python has given back and the kernel still counts.
 MEMORY_SHARE = 0.9
-# Dask's programs are arguments of the image's own entrypoint, by custom tini: as process 1 Python does not hear SIGTERM
-# until Dask has set its handlers, and a worker that is deleted while it starts would take its 30 s of grace.
-BY_ENTRYPOINT: tuple[str, ...] = ()
 
 
 def agent(session: Session, observed: Observed, *, begun: bool) -> Manifest | Keep:
@@ -47,9 +45,9 @@ def agent(session: Session, observed: Observed, *, begun: bool) -> Manifest | Ke
     A scheduler that was begun has read it already: the code of another version would only cost a write, and come into
     force where nobody expects it, when its container is started again. What somebody has edited is set right.
     """
-    wanted = render(__package__, "agent", name=names.dask_agent(session), files={AGENT_FILE: _agent()})
-    live = observed.get(wanted.ref)
-    return Keep(wanted.ref) if begun and live and _is_earlier(live.get("data") or {}) else wanted
+    desired = render(__package__, "agent", name=names.dask_agent(session), files={AGENT_FILE: _agent()})
+    live = observed.get(desired.ref)
+    return Keep(desired.ref) if begun and live and _is_earlier(live.get("data") or {}) else desired
 
 
 def agent_volume(session: Session) -> Body:
@@ -60,11 +58,10 @@ def agent_volume(session: Session) -> Body:
 def scheduler(session: Session, profile: Profile) -> Body:
     """Return the scheduler's container."""
     settings = {"DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": json.dumps(ROUTES)}
-    return pod_spec.container(
+    return _run_by_entrypoint(
         "scheduler",
         choices.image(session, profile),
-        BY_ENTRYPOINT,
-        args=[
+        [
             *("dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", ":8787"),  # noqa: S104 -- a pod of its own
             *("--preload", f"{AGENT}/{AGENT_FILE}"),
         ],
@@ -81,11 +78,10 @@ def worker(session: Session, profile: Profile, pool: Pool) -> Body:
     """Return the container of a worker; its name in Dask is in its variable DASK_WORKER_NAME."""
     size, nodes = choices.size(profile, pool.size), choices.node_pool(profile, pool.node_pool)
     gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
-    return pod_spec.container(
+    return _run_by_entrypoint(
         "worker",
         choices.image(session, profile),
-        BY_ENTRYPOINT,
-        args=list(_worker_args(size.cpu, size.memory, pool.gpus_per_worker)),
+        _worker_args(size.cpu, size.memory, pool.gpus_per_worker),
         env=pod_spec.user_env(session),
         ports=[_port("http-dashboard", 8788)],
         resources=pod_spec.resources(size, gpus),
@@ -100,6 +96,13 @@ def _is_earlier(data: Mapping[str, str]) -> bool:
 
 def _digest(text: object) -> str:
     return hashlib.sha256(str(text).encode()).hexdigest()
+
+
+def _run_by_entrypoint(name: str, image: str, args: Iterable[str], **more: Any) -> Body:
+    # No command: Dask's programs are arguments of the image's own entrypoint, by custom tini. As process 1 Python does
+    # not hear SIGTERM until Dask has set its handlers: a worker that is deleted while it starts would take its 30 s of
+    # grace.
+    return pod_spec.container(name, image, args=list(args), **more)
 
 
 @cache

@@ -10,7 +10,7 @@ scheduler dies, there is nothing left to lose.
 ``POST /af/v1/scale`` is for whoever works in the session, ``{"pool": "gpu", "workers": 2}``: so many are wanted,
 whatever the tasks ask for, until ``{"pool": "gpu", "workers": null}``.
 
-A pool is known by the name of its DaskWorkerGroup; its workers are called ``<group>-worker-<hex>``. `keep` is how many
+A pool is known by the name of its group of workers, which are called ``<group>-worker-<hex>``. `keep` is how many
 workers may stay; the others are chosen here (idle first, then fewest bytes), take no new tasks, finish what they run,
 and have their results copied away. In `retired` stands who has nothing left: their pods may be deleted. In `stuck`
 stands who holds results that no other worker can take.
@@ -89,11 +89,11 @@ class Pool:
     leaving: bool = False
 
     @classmethod
-    def parse(cls, group: str, given: Mapping[str, Any]) -> Pool:
+    def parse(cls, group: str, options: Mapping[str, Any]) -> Pool:
         """Return it; raises ValueError for what is not understood."""
-        if not isinstance(given, dict) or not FIELDS.issuperset(given):
+        if not isinstance(options, dict) or not FIELDS.issuperset(options):
             raise ValueError(f"pool {group}: write an object with {', '.join(sorted(FIELDS))}")
-        return cls(group, **given)
+        return cls(group, **options)
 
     def has(self, name: str) -> bool:
         """Return whether the worker of this name is one of the pool's."""
@@ -105,12 +105,12 @@ class Agent:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._going: dict[str, asyncio.Task[None]] = {}
+        self._retiring: dict[str, asyncio.Task[None]] = {}
         self._retired: set[str] = set()
         self._stuck: dict[str, float] = {}
         self._wanted: dict[str, deque[tuple[float, int]]] = {}
         self._elastic: frozenset[str] = frozenset()
-        self._told: dict[str, int] = {}
+        self._fixed: dict[str, int] = {}
         self._active = time.time()
         self._transitions = -1
 
@@ -125,28 +125,28 @@ class Agent:
         """Set right who goes, and return how each pool is."""
         self._forget()
         self._elastic = frozenset(pool.pool for pool in pools if pool.pool)
-        found, demand = {}, self._demand(pools)
+        answers, demand = {}, self._demand(pools)
         for pool in pools:
             self._settle(pool)
             names = sorted(str(ws.name) for ws in self._workers(pool))
-            found[pool.group] = {
-                "wanted": self._told.get(pool.pool, self._lately(pool, demand[pool.group])),
+            answers[pool.group] = {
+                "wanted": self._fixed.get(pool.pool, self._recent_maximum(pool, demand[pool.group])),
                 "workers": names,
-                "retiring": [n for n in names if n in self._going],
+                "retiring": [n for n in names if n in self._retiring],
                 "retired": [n for n in names if n in self._retired],
                 "stuck": [n for n in names if n in self._stuck],
             }
-        return found
+        return answers
 
-    def tell(self, pool: str, workers: int | None) -> None:
+    def scale(self, pool: str, workers: int | None) -> None:
         """Want so many workers from now on; None: as the tasks ask. Raises ValueError with what is possible."""
         if pool not in self._elastic:
-            there = ", ".join(sorted(self._elastic)) or "none"
-            raise ValueError(f"pool {pool!r} is not elastic (elastic: {there}): change its size with `af scale`")
+            elastic = ", ".join(sorted(self._elastic)) or "none"
+            raise ValueError(f"pool {pool!r} is not elastic (elastic: {elastic}): change its size with `af scale`")
         if workers is None:
-            self._told.pop(pool, None)
+            self._fixed.pop(pool, None)
         elif isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0:
-            self._told[pool] = workers
+            self._fixed[pool] = workers
         else:
             raise ValueError("workers is a number, or null")
 
@@ -157,58 +157,58 @@ class Agent:
         """Forget who is gone. One that came again under its name is a new one, and holds nothing."""
         states = {str(ws.name): ws.status for ws in self._scheduler.workers.values()}
         self._retired = {n for n in self._retired if states.get(n) is Status.closing_gracefully}
-        self._going = {n: t for n, t in self._going.items() if not t.done()}
+        self._retiring = {n: t for n, t in self._retiring.items() if not t.done()}
         now = time.monotonic()
         self._stuck = {n: t for n, t in self._stuck.items() if n in states and now - t < STUCK_PAUSE}
 
     def _settle(self, pool: Pool) -> None:
         workers = self._workers(pool)
-        leaving = [ws for ws in workers if ws.name in self._going or ws.name in self._retired]
+        retiring = [ws for ws in workers if ws.name in self._retiring or ws.name in self._retired]
         keep = len(workers) if pool.keep is None else pool.keep
-        missing = len(workers) - len(leaving) - keep
-        if missing > 0:
-            staying = [ws for ws in workers if ws not in leaving and ws.name not in self._stuck]
-            for ws in sorted(staying, key=_loss)[:missing]:
-                self._going[ws.name] = asyncio.create_task(self._retire(ws, pool.drain))
-        for ws in [ws for ws in leaving if ws.name in self._going][: max(0, -missing)]:
-            self._going.pop(ws.name).cancel()  # who is retired stays so: its pod may be on its way out already
+        surplus = len(workers) - len(retiring) - keep
+        if surplus > 0:
+            staying = [ws for ws in workers if ws not in retiring and ws.name not in self._stuck]
+            for ws in sorted(staying, key=_loss)[:surplus]:
+                self._retiring[ws.name] = asyncio.create_task(self._retire(ws, pool.drain))
+        for ws in [ws for ws in retiring if ws.name in self._retiring][: max(0, -surplus)]:
+            self._retiring.pop(ws.name).cancel()  # who is retired stays so: its pod may be on its way out already
 
     async def _retire(self, ws: Any, drain: float) -> None:
         name, deadline = str(ws.name), time.monotonic() + drain
         try:
-            await self._flush(ws)  # from here on no new tasks are sent to it
-            await self._finish(ws, deadline)
-            while not self._empty(ws):
-                await self._flush(ws)
-                await self._finish(ws, deadline)
+            await self._copy_away(ws)  # from here on no new tasks are sent to it
+            await self._finish_tasks(ws, deadline)
+            while not self._holds_nothing(ws):
+                await self._copy_away(ws)
+                await self._finish_tasks(ws, deadline)
                 await asyncio.sleep(PACE)
-            self._give_up_copies(ws)
+            self._release_copies(ws)
             self._retired.add(name)
             log.info("Worker %s has nothing left", name)
         except asyncio.CancelledError:
-            self._stay(ws)
+            self._keep(ws)
             raise
         except NoRoom:
             log.warning("Worker %s holds results that no other worker can take", name)
             self._stuck[name] = time.monotonic()
         finally:
-            self._going.pop(name, None)
+            self._retiring.pop(name, None)
 
-    async def _flush(self, ws: Any) -> None:
+    async def _copy_away(self, ws: Any) -> None:
         """Have what the worker alone holds copied to others."""
         done = await self._scheduler.retire_workers(workers=[ws.address], close_workers=False, remove=False)
-        if ws.address not in done and self._here(ws):
+        if ws.address not in done and self._is_known(ws):
             raise NoRoom
 
-    def _give_up_copies(self, ws: Any) -> None:
+    def _release_copies(self, ws: Any) -> None:
         # Were they still counted, the next one that goes would give up its own for them, and both would be gone.
         copies = [ts.key for ts in ws.has_what if len(ts.who_has) > 1]
-        if copies and self._here(ws):
+        if copies and self._is_known(ws):
             self._scheduler.request_remove_replicas(ws.address, copies, stimulus_id=f"af-gone-{time.time()}")
 
-    async def _finish(self, ws: Any, deadline: float) -> None:
+    async def _finish_tasks(self, ws: Any, deadline: float) -> None:
         """Wait for what it runs; what waits at it goes to others, who would otherwise wait for nothing."""
-        while self._busy(ws) and self._here(ws):
+        while self._has_tasks(ws) and self._is_known(ws):
             if time.monotonic() > deadline:
                 self._take_back(ws)
                 return
@@ -219,8 +219,8 @@ class Agent:
     def _take_back(self, ws: Any) -> None:
         """Have its tasks run anew elsewhere, now: were they lost with it, Dask would count that as their failure."""
         log.info("Worker %s does not come to an end: %d tasks run anew elsewhere", ws.name, len(ws.processing))
-        back = {ts.key: "released" for ts in ws.processing}
-        self._scheduler.transitions(back, stimulus_id=f"af-take-back-{time.time()}")
+        released = {ts.key: "released" for ts in ws.processing}
+        self._scheduler.transitions(released, stimulus_id=f"af-take-back-{time.time()}")
 
     def _give_away(self, ts: Any, ws: Any) -> None:
         """Move a task as Dask's work stealing does: a worker that runs it already refuses."""
@@ -231,49 +231,49 @@ class Agent:
             thief = min(others, key=lambda other: (other.occupancy, other.address))
             stealing.move_task_request(ts, ws, thief)
 
-    def _busy(self, ws: Any) -> bool:
+    def _has_tasks(self, ws: Any) -> bool:
         # A task that was about to be moved to it before it went comes late: when the other worker has let go of it.
         stealing = self._scheduler.extensions.get("stealing")
         moving = stealing.in_flight.values() if stealing else ()
         return bool(ws.processing) or any(each["thief"] is ws for each in moving)
 
-    def _empty(self, ws: Any) -> bool:
+    def _holds_nothing(self, ws: Any) -> bool:
         # Two that go at once may have only each other's copies: a copy counts where it stays.
         staying = self._scheduler.running - {ws}
-        done = not self._busy(ws) and all(_held_by(ts, staying) for ts in ws.has_what)
-        return done or not self._here(ws)
+        done = not self._has_tasks(ws) and all(_held_by(ts, staying) for ts in ws.has_what)
+        return done or not self._is_known(ws)
 
-    def _here(self, ws: Any) -> bool:
+    def _is_known(self, ws: Any) -> bool:
         return self._scheduler.workers.get(ws.address) is ws
 
-    def _stay(self, ws: Any) -> None:
-        if self._here(ws) and ws.status is Status.closing_gracefully:
+    def _keep(self, ws: Any) -> None:
+        if self._is_known(ws) and ws.status is Status.closing_gracefully:
             stimulus = f"af-stay-{time.time()}"
             message = {"op": "worker-status-change", "status": Status.running.name, "stimulus_id": stimulus}
             self._scheduler.stream_comms[ws.address].send(message)
 
-    def _lately(self, pool: Pool, wanted: int) -> int:
+    def _recent_maximum(self, pool: Pool, wanted: int) -> int:
         """Return the most that was wanted within the quiet time."""
         now = time.monotonic()
-        seen = self._wanted.setdefault(pool.group, deque())
-        seen.append((now, wanted))
-        while seen[0][0] < now - pool.quiet:
-            seen.popleft()
-        return max(number for _, number in seen)
+        samples = self._wanted.setdefault(pool.group, deque())
+        samples.append((now, wanted))
+        while samples[0][0] < now - pool.quiet:
+            samples.popleft()
+        return max(number for _, number in samples)
 
     def _demand(self, pools: Collection[Pool]) -> dict[str, int]:
         """Return how many workers of each pool would have something to do, or hold the results that there are."""
-        found: dict[str, int] = {}
-        over: dict[frozenset[tuple[str, float]], list[Weighted]] = {}
+        demand: dict[str, int] = {}
+        overflow: dict[frozenset[tuple[str, float]], list[Weighted]] = {}
         for pool in pools:
             workers, abilities = self._workers(pool), frozenset(pool.resources.items())
             tasks = self._waiting(pool, pools) + [(ts, 1.0) for ws in workers for ts in ws.processing]
-            tasks += over.pop(abilities, []) if pool.pool else []
+            tasks += overflow.pop(abilities, []) if pool.pool else []
             number = math.ceil(_slots(tasks) / max(1, _at_once(pool, tasks)))
             if pool.pool and number > pool.most:
-                over[abilities] = [(ts, weight * (1 - pool.most / number)) for ts, weight in tasks]
-            found[pool.group] = max(number, self._for_memory(pool, workers))
-        return found
+                overflow[abilities] = [(ts, weight * (1 - pool.most / number)) for ts, weight in tasks]
+            demand[pool.group] = max(number, self._needed_for_memory(pool, workers))
+        return demand
 
     def _waiting(self, pool: Pool, pools: Collection[Pool]) -> list[Weighted]:
         """Return tasks that no worker has."""
@@ -281,16 +281,16 @@ class Agent:
         number = len(state.queued) + len(state.unrunnable)
         sample = list(islice(chain(state.queued, state.unrunnable), SAMPLE))
         weight = number / len(sample) if sample else 0.0
-        return [(ts, weight) for ts in sample if _home(ts, pools) is pool]
+        return [(ts, weight) for ts in sample if _pool_for(ts, pools) is pool]
 
-    def _for_memory(self, pool: Pool, workers: list[Any]) -> int:
-        mine = [ws.memory_limit for ws in workers if ws.memory_limit]
-        if not mine:
+    def _needed_for_memory(self, pool: Pool, workers: list[Any]) -> int:
+        limits = [ws.memory_limit for ws in workers if ws.memory_limit]
+        if not limits:
             return 0
         others = (ws for ws in self._scheduler.running if ws not in workers)
         elsewhere = MEMORY_SHARE * sum(ws.memory_limit or 0 for ws in others)
         held = sum(ws.nbytes for ws in self._scheduler.workers.values())
-        return math.ceil(max(0.0, held - elsewhere) / (MEMORY_SHARE * max(mine)))
+        return math.ceil(max(0.0, held - elsewhere) / (MEMORY_SHARE * max(limits)))
 
 
 class NoRoom(Exception):
@@ -319,11 +319,11 @@ def _duration(ts: Any, target: float) -> float:
     return min(target, average) if average >= 0 else target
 
 
-def _home(ts: Any, pools: Collection[Pool]) -> Pool | None:
+def _pool_for(ts: Any, pools: Collection[Pool]) -> Pool | None:
     """Return the pool that is to grow for a task: it has what the task asks for, and no more; the first elastic one."""
-    asked = ts.resource_restrictions or {}
-    staying = (p for p in pools if not p.leaving)
-    able = [p for p in staying if all(p.resources.get(name, 0) >= number for name, number in asked.items())]
+    restrictions = ts.resource_restrictions or {}
+    growing = (p for p in pools if not p.leaving)
+    able = [p for p in growing if all(p.resources.get(name, 0) >= number for name, number in restrictions.items())]
     return min(able, key=lambda p: (len(p.resources), not p.pool), default=None)
 
 
@@ -355,23 +355,23 @@ class Handler(RequestHandler):
 class PoolsHandler(Handler):
     """``POST /af/v1/pools``."""
 
-    def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return how the pools are."""
-        return {"pools": self._agent.answer(list(_parse(given["pools"]))), "active": self._agent.active()}
+        return {"pools": self._agent.answer(list(_parse(body["pools"]))), "active": self._agent.active()}
 
 
 class ScaleHandler(Handler):
     """``POST /af/v1/scale``."""
 
-    def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Take the wish."""
-        self._agent.tell(given["pool"], given["workers"])
+        self._agent.scale(body["pool"], body["workers"])
         return {}
 
 
-def _parse(given: Mapping[str, Any]) -> Iterator[Pool]:
-    for group, pool in given.items():
-        yield Pool.parse(group, pool)
+def _parse(pools: Mapping[str, Any]) -> Iterator[Pool]:
+    for group, options in pools.items():
+        yield Pool.parse(group, options)
 
 
 def dask_setup(scheduler: Scheduler) -> None:

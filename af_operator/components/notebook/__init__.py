@@ -1,7 +1,9 @@
 """Notebook: a JupyterLab server of one's own, as a StatefulSet of one, with the user's home.
 
 It is the session's record: suspend and the end scale it to nothing, and what a server is found and entered by
-(its name, address, token and rights) stays until the session goes. Home stays beyond that.
+(its name, address, token and rights) stays until the session goes. Home stays beyond that. Here are the objects, of
+which ``templates/`` has the shape; ``env`` has what a server is started with where no JupyterHub says it, and
+``health`` why one is not ready.
 """
 
 from __future__ import annotations
@@ -86,14 +88,14 @@ def check(session: Session, profile: Profile) -> None:
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the server, its address and token, its user's right to these, and the home."""
     name = names.notebook(session)
-    found: list[Manifest | Keep] = [
+    items: list[Manifest | Keep] = [
         render(__name__, "secret", name=name, data=env.secret_data(session, observed)),
         render(__name__, "service", name=name, selector=_selector(session), port=names.NOTEBOOK_PORT),
         render(__name__, "role", name=name, pod=names.notebook_pod(session)),
         render(__name__, "rolebinding", name=name, user=session.spec.user),
     ]
     stopped = session.spec.suspend or observed.finished is not None
-    return found + list(
+    return items + list(
         _stopped(session, observed) if stopped else _running(session, profile, observed, terms.patch("user"))
     )
 
@@ -111,7 +113,7 @@ def activity(session: Session, observed: Settled) -> datetime | None:
 
 
 def _stopped(session: Session, observed: Observed) -> Iterator[Manifest]:
-    live = observed.get(_ref(session)) or {}
+    live = observed.get(_stateful_set_ref(session)) or {}
     pod = live.get("spec", {}).get("template", {}).get("spec")
     if pod:
         # From what runs, not from the catalogue: that may be gone, or not fit any more, and still it has to stop.
@@ -124,8 +126,8 @@ def _running(session: Session, profile: Profile, observed: Observed, patch: PodP
         yield _home(session, home)
         if not any(_is_home(session, body) for body in observed.shared):
             # A claim of that name may be another user's: no pod mounts it before it is known to be ours.
-            if observed.get(_ref(session)) is not None:
-                yield Keep(_ref(session))
+            if observed.get(_stateful_set_ref(session)) is not None:
+                yield Keep(_stateful_set_ref(session))
             return
     yield _stateful_set(session, _pod(session, profile, observed, patch), replicas=1)
 
@@ -160,8 +162,8 @@ def _is_home(session: Session, body: Body) -> bool:
 
 
 def _pod(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> dict[str, Any]:
-    own = pod_spec.patched(_container(session, profile, observed), patch)
-    pod = pod_spec.pod([own], [_home_volume(session, profile), *patch.volumes])
+    container = pod_spec.patched(_container(session, profile, observed), patch)
+    pod = pod_spec.pod([container], [_home_volume(session, profile), *patch.volumes])
     # A new volume belongs to root. Only its top is looked at: home may have millions of files.
     pod["securityContext"] |= {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}
     return pod_spec.with_sidecars({**pod, "terminationGracePeriodSeconds": SAVE_SECONDS}, patch.sidecars)
@@ -176,7 +178,6 @@ def _container(session: Session, profile: Profile, observed: Observed) -> Body:
     return pod_spec.container(
         names.NOTEBOOK_CONTAINER,
         choices.image(session, profile),
-        [],
         args=["af-notebook"],
         workingDir=HOME,
         ports=[{"name": "http", "containerPort": names.NOTEBOOK_PORT, "protocol": "TCP"}],
@@ -194,13 +195,13 @@ def _container(session: Session, profile: Profile, observed: Observed) -> Body:
 
 
 def _env(session: Session, path: str) -> list[Body]:
-    given = {
+    values = {
         "AF_SESSION": session.name,
         "AF_NAMESPACE": session.namespace,
         "AF_BASE_URL": path,
         "HOME": HOME,
     }
-    return pod_spec.env(given | {e.name: e.value for e in session.spec.env or ()})
+    return pod_spec.env(values | {e.name: e.value for e in session.spec.env or ()})
 
 
 def _home_volume(session: Session, profile: Profile) -> Body:
@@ -214,7 +215,7 @@ def _selector(session: Session) -> dict[str, str]:
     return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)}
 
 
-def _ref(session: Session) -> ObjectRef:
+def _stateful_set_ref(session: Session) -> ObjectRef:
     return ObjectRef(STATEFUL_SET.api_version, STATEFUL_SET.kind, names.notebook(session))
 
 

@@ -21,11 +21,11 @@ TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
 def secret_data(session: Session, observed: Observed) -> dict[str, str]:
     """Return the data of the operator's Secret: variables by name, their values in base64."""
     token = kept_token(session, observed) or observed.secret("notebook token")
-    found = {TOKEN: token}
+    variables = {TOKEN: token}
     if observed.hub is not None:
         # One token for both: the Hub registers it when it adopts the server, and `af open` works without the Hub.
-        found |= {"JUPYTERHUB_API_TOKEN": token, **hub_env(session, observed.hub)}
-    return {name: base64.b64encode(value.encode()).decode() for name, value in found.items()}
+        variables |= {"JUPYTERHUB_API_TOKEN": token, **hub_env(session, observed.hub)}
+    return {name: base64.b64encode(value.encode()).decode() for name, value in variables.items()}
 
 
 def kept_token(session: Session, observed: Observed) -> str:

@@ -8,7 +8,7 @@ from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.model import Body, Health, ObjectRef, Session
 from af_operator.observed import Observed, Settled
 
-AGAIN = "the profile has changed since: suspend and resume the session to start anew"
+REMEDY = "the profile has changed since: suspend and resume the session to start anew"
 
 
 def health(session: Session, observed: Settled) -> Health:
@@ -33,7 +33,7 @@ def _ready(pod: Body, session: Session) -> str:
 
 
 def _no_pod(session: Session, observed: Observed) -> Reason:
-    name, live = names.notebook(session), _set(session, observed)
+    name, live = names.notebook(session), _stateful_set(session, observed)
     if live is None or not live.get("spec", {}).get("replicas"):
         return Reason(STARTING, "the notebook is starting")
     hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe statefulset {name}`"
@@ -44,8 +44,8 @@ def _why(pod: Body, session: Session, observed: Observed) -> Reason:
     if "deletionTimestamp" in pod["metadata"]:
         return Reason("Stopping", "the last server is still ending; a new one starts after it")
     reason, message = _home_trouble(pod, observed) or pod_reasons.why(pod)
-    stuck = reason != STARTING and _outdated(pod, _set(session, observed))
-    return Reason(reason, f"{message}; {AGAIN}" if stuck else message)
+    stuck = reason != STARTING and _outdated(pod, _stateful_set(session, observed))
+    return Reason(reason, f"{message}; {REMEDY}" if stuck else message)
 
 
 def _outdated(pod: Body, live: Body | None) -> bool:
@@ -54,7 +54,7 @@ def _outdated(pod: Body, live: Body | None) -> bool:
     return newest is not None and newest != pod["metadata"].get("labels", {}).get("controller-revision-hash")
 
 
-def _set(session: Session, observed: Observed) -> Body | None:
+def _stateful_set(session: Session, observed: Observed) -> Body | None:
     return observed.get(ObjectRef("apps/v1", "StatefulSet", names.notebook(session)))
 
 

@@ -1,6 +1,8 @@
 """Run: the headless program as a Job, created suspended and released once all that it needs is ready.
 
-The Job, its source and its log are the record of the session: they stay until the session goes.
+The Job, its source and its log are the record of the session: they stay until the session goes. Here are the objects;
+``record`` knows how a run goes and how it ended, from its Job and its pod, and ``kept`` what is believed of that when
+both are gone. ``templates/`` has the Job and the ConfigMaps of source and log.
 """
 
 from __future__ import annotations
@@ -81,12 +83,12 @@ def check(session: Session, profile: Profile) -> None:
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the Job, its inline source, and once it has ended what is kept of it."""
     source = spec(session).source
-    found: list[Manifest | Keep] = []
+    items: list[Manifest | Keep] = []
     if source and source.files:
-        found.append(_source(session, source.files, observed))
-    found += _job(session, profile, observed, terms)
-    found += _record(session, observed)
-    return found
+        items.append(_source(session, source.files, observed))
+    items += _job(session, profile, observed, terms)
+    items += _record(session, observed)
+    return items
 
 
 def health(session: Session, observed: Settled) -> Health:
@@ -102,13 +104,13 @@ def activity(session: Session, observed: Settled) -> datetime | None:
 def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
     ref = ObjectRef(JOB.api_version, JOB.kind, names.run_job(session))
     live = observed.get(ref)
-    over = observed.finished is not None
+    finished = observed.finished is not None
     if live is not None and job_end(live):
         yield Keep(ref)
         return
-    if live is None and over:
+    if live is None and finished:
         return  # it has run: making it anew would run it again
-    stop = session.spec.suspend or over
+    stop = session.spec.suspend or finished
     released = live is not None and live.get("spec", {}).get("suspend") is False
     labels, pod = names.labels(session, NAME), _pod(session, profile, terms.patch("user"))
     template_hash = pod_spec.digest([labels, pod])
@@ -139,9 +141,9 @@ def _render_job(session: Session, labels: dict[str, str], pod: Body, *, suspend:
 
 def _pod(session: Session, profile: Profile, patch: PodPatch) -> dict[str, Any]:
     run = spec(session)
-    own = pod_spec.patched(_container(session, profile, run), patch)
+    container = pod_spec.patched(_container(session, profile, run), patch)
     volumes = [*_source_volume(session, run), *map(pod_spec.empty_dir, ("work", "results", "home")), *patch.volumes]
-    return pod_spec.with_sidecars({**pod_spec.pod([own], volumes), "restartPolicy": "Never"}, patch.sidecars)
+    return pod_spec.with_sidecars({**pod_spec.pod([container], volumes), "restartPolicy": "Never"}, patch.sidecars)
 
 
 def _container(session: Session, profile: Profile, run: Run) -> Body:
@@ -164,16 +166,16 @@ def _container(session: Session, profile: Profile, run: Run) -> Body:
 
 
 def _env(session: Session, profile: Profile) -> list[Body]:
-    given = {
+    values = {
         "AF_SESSION": session.name,
         "AF_NAMESPACE": session.namespace,
         "AF_RESULTS": RESULTS,
         "HOME": HOME,
     }
     if profile.spec.results:
-        given["AF_RESULTS_URL"] = names.results_url(session, profile.spec.results.url)
+        values["AF_RESULTS_URL"] = names.results_url(session, profile.spec.results.url)
     # One mapping: the API server refuses a variable that is named twice.
-    return pod_spec.env(given | {e.name: e.value for e in session.spec.env or ()})
+    return pod_spec.env(values | {e.name: e.value for e in session.spec.env or ()})
 
 
 def _source(session: Session, files: Mapping[str, str], observed: Observed) -> Manifest | Keep:

@@ -65,34 +65,34 @@ def recorded(session: Session, observed: Observed) -> Kept | None:
     if body is None:
         return None
     data = body.get("data") or {}
-    found = json_of(data.get("record"), MAX_RECORD)
-    record = found if isinstance(found, Mapping) else {}
+    parsed = json_of(data.get("record"), MAX_RECORD)
+    record = parsed if isinstance(parsed, Mapping) else {}
     return Kept(data.get("log", ""), run_of(record.get("run")), _finish(session, record.get("finish")))
 
 
-def told(session: Session) -> Finish | None:
+def finish_in_status(session: Session) -> Finish | None:
     """Return how the run ended, as the session's status has told.
 
     The end of a lifetime is none: the session's deadline says so itself, for as long as it is past.
     """
     conditions = session.status.get("conditions", ())
-    found = next((c for c in conditions if c["type"] == "RunComplete" and c["status"] == "True"), None)
-    if found is None or found["reason"] == "LifetimeExceeded":
+    condition = next((c for c in conditions if c["type"] == "RunComplete" and c["status"] == "True"), None)
+    if condition is None or condition["reason"] == "LifetimeExceeded":
         return None
-    return _finish(session, {**found, "time": found["lastTransitionTime"]})
+    return _finish(session, {**condition, "time": condition["lastTransitionTime"]})
 
 
 def run_of(values: Any) -> dict[str, Any]:
     """Return as much of a run's status as fits, as status writes it."""
-    found = fitting(RunStatus, values) or RunStatus()
-    return found.model_dump(by_alias=True, exclude_none=True, mode="json")
+    status = fitting(RunStatus, values) or RunStatus()
+    return status.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
 def _finish(session: Session, values: Any) -> Finish | None:
-    found = fitting(_End, values)
-    if found is None or not timedelta(0) <= found.time - session.created <= LONGEST:
+    end = fitting(_End, values)
+    if end is None or not timedelta(0) <= end.time - session.created <= LONGEST:
         return None  # times decide when the session goes
-    return Finish(found.reason, found.message, found.time)
+    return Finish(end.reason, end.message, end.time)
 
 
 def end_time(session: Session, condition: Mapping[str, Any]) -> datetime:

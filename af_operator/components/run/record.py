@@ -19,7 +19,7 @@ from af_operator import names
 from af_operator.api.session import Run
 from af_operator.api.status import EXACT
 from af_operator.components._shared import pod_reasons, untrusted
-from af_operator.components.run.kept import Kept, end_time, recorded, run_of, told
+from af_operator.components.run.kept import Kept, end_time, finish_in_status, recorded, run_of
 from af_operator.model import Body, Finish, Health, LogRequest, ObjectRef, Session
 from af_operator.observed import Observed, Settled
 
@@ -41,7 +41,7 @@ class _File(_Lenient):
     adler32: str = Field(pattern="^[0-9a-f]{8}$")
 
 
-def _first(value: Any) -> Any:
+def _first_files(value: Any) -> Any:
     return value[:MAX_FILES] if isinstance(value, list) else value
 
 
@@ -49,7 +49,7 @@ class _Results(_Lenient):
     url: str = Field(max_length=1000)
     count: int = Field(ge=0, le=10**9)
     bytes: int = Field(ge=0, le=EXACT)
-    files: Annotated[list[_File], BeforeValidator(_first)] = Field(default_factory=list)
+    files: Annotated[list[_File], BeforeValidator(_first_files)] = Field(default_factory=list)
 
 
 class RunnerReport(_Lenient):
@@ -80,7 +80,7 @@ def finish(session: Session, observed: Observed) -> Finish | None:
     job = _job(session, observed)
     if job is None:
         kept = recorded(session, observed)
-        return told(session) or (kept.finish if kept else None)
+        return finish_in_status(session) or (kept.finish if kept else None)
     end = job_end(job)
     if end is None:
         return None  # it goes on, whatever is written elsewhere
@@ -92,28 +92,28 @@ def finish(session: Session, observed: Observed) -> Finish | None:
 
 def report(session: Session, observed: Settled) -> Mapping[str, Any]:
     """Return ``status.run``."""
-    found = run_status(session, observed)
-    return {"run": found} if found else {}
+    status = run_status(session, observed)
+    return {"run": status} if status else {}
 
 
 def run_status(session: Session, observed: Settled) -> dict[str, Any] | None:
     """Return what is known of the run, as status writes it; None before it has a Job."""
     job, pod = _job(session, observed), _latest_pod(observed)
-    before = _known_before(session, observed) if pod is None else {}
-    if before:
-        return {**before, **_end_of(session, observed)}
+    last_known = _last_known(session, observed) if pod is None else {}
+    if last_known:
+        return {**last_known, **_end_of(session, observed)}
     if job is None:
         return None
     counts = job.get("status", {})
     attempts = sum(counts.get(k) or 0 for k in ("active", "failed", "succeeded"))
-    reason = _word(session, observed, job, pod)
+    reason = _reason(session, observed, job, pod)
     return run_of({"attempts": min(max(0, attempts), 100), "reason": reason, **_of_pod(pod)})
 
 
-def _known_before(session: Session, observed: Observed) -> Mapping[str, Any]:
+def _last_known(session: Session, observed: Observed) -> Mapping[str, Any]:
     """Return what was known of the run when it had a pod; nobody but the operator has written what the status says."""
     kept = recorded(session, observed)
-    of_status = run_of(session.status.get("run")) if told(session) and finish(session, observed) else {}
+    of_status = run_of(session.status.get("run")) if finish_in_status(session) and finish(session, observed) else {}
     return of_status or (kept.run if kept else {})
 
 
@@ -142,10 +142,10 @@ def log_wanted(session: Session, observed: Settled) -> LogRequest | None:
 def record(session: Session, observed: Settled) -> str:
     """Return what is to be kept of the run beside its log, as JSON."""
     end, status = finish(session, observed), run_status(session, observed)
-    found: dict[str, Any] = {"run": status} if status else {}
+    values: dict[str, Any] = {"run": status} if status else {}
     if end:
-        found["finish"] = {"reason": end.reason, "message": end.message, "time": end.time.isoformat()}
-    return json.dumps(found, sort_keys=True)
+        values["finish"] = {"reason": end.reason, "message": end.message, "time": end.time.isoformat()}
+    return json.dumps(values, sort_keys=True)
 
 
 def run_health(session: Session, observed: Settled) -> Health:
@@ -170,17 +170,17 @@ def last_step(session: Session, observed: Settled) -> datetime | None:
     if end:
         return end.time
     pod = _latest_pod(observed)
-    known = _of_pod(pod)
-    return untrusted.time_of(known.get("completionTime") or known.get("startTime"))
+    pod_status = _of_pod(pod)
+    return untrusted.time_of(pod_status.get("completionTime") or pod_status.get("startTime"))
 
 
 def _pod_health(session: Session, pod: Body) -> Health:
     if pod_reasons.is_ready(pod):
         return Health(True, "Running", f"the program runs in pod {pod['metadata']['name']}")
-    ended = _terminated(pod)
-    if ended and ended.get("reason") != "OOMKilled":
+    terminated = _terminated(pod)
+    if terminated and terminated.get("reason") != "OOMKilled":
         # Its sidecars go, then the Job tells whether that was the end or there is another attempt.
-        return Health(False, "Ending", f"the program has ended with exit code {ended.get('exitCode')}")
+        return Health(False, "Ending", f"the program has ended with exit code {terminated.get('exitCode')}")
     reason, message = pod_reasons.why(pod)
     source = spec(session).source
     if reason == pod_reasons.STARTING and source and source.config_map:
@@ -202,21 +202,21 @@ def _failure(session: Session, observed: Observed, end: Body) -> tuple[str, str]
         return "OOMKilled", "the run used more memory than its size has: choose a larger size"
     if not terminated:
         return "Failed", pod_reasons.why(pod).message
-    return "Failed", f"the run ended with exit code {terminated.get('exitCode')}{_last_words(session, observed, pod)}"
+    return "Failed", f"the run ended with exit code {terminated.get('exitCode')}{_last_message(session, observed, pod)}"
 
 
-def _last_words(session: Session, observed: Observed, pod: Body) -> str:
+def _last_message(session: Session, observed: Observed, pod: Body) -> str:
     report = _report_of(pod)
     kept = recorded(session, observed)
     log = kept.log if kept else observed.log_tail
-    own = "\n".join(line for line in (log or "").splitlines() if not line.startswith(RUNNER_SAYS))
-    words = (report.error if report else None) or pod_reasons.last_line(own)
-    if not words and report is None:
-        words = pod_reasons.last_line(_terminated(pod).get("message"))
-    return f": {words}" if words else ""
+    program_log = "\n".join(line for line in (log or "").splitlines() if not line.startswith(RUNNER_SAYS))
+    message = (report.error if report else None) or pod_reasons.last_line(program_log)
+    if not message and report is None:
+        message = pod_reasons.last_line(_terminated(pod).get("message"))
+    return f": {message}" if message else ""
 
 
-def _word(session: Session, observed: Settled, job: Body, pod: Body | None) -> str:
+def _reason(session: Session, observed: Settled, job: Body, pod: Body | None) -> str:
     end = observed.finished or finish(session, observed)
     if end:
         return end.reason
@@ -279,5 +279,5 @@ def _container(pod: Body) -> Body:
 
 
 def _terminated(pod: Body) -> Body:
-    found: Body = _container(pod).get("state", {}).get("terminated", {})
-    return found
+    terminated: Body = _container(pod).get("state", {}).get("terminated", {})
+    return terminated

@@ -1,7 +1,9 @@
 """XCache: an XRootD cache that `root://` reads go through, without a change in user code.
 
 The cache runs in forwarding mode: the client's proxy plugin asks it for ``/root://origin//path``. In this
-mode XCache knows files by their path alone, so exactly one origin is permitted.
+mode XCache knows files by their path alone, so exactly one origin is permitted. All of it is here: the configuration,
+the cache as a Deployment of the session or as a sidecar of each pod that reads, and its health; ``templates/`` has the
+objects.
 """
 
 from __future__ import annotations
@@ -113,10 +115,10 @@ def check(session: Session, profile: Profile) -> None:
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the configuration; for placement Session also the cache itself."""
     text = config(_facility(profile), _spec(session).size)
-    found = [render(__name__, "config", name=names.xcache_config(session), config=text)]
+    manifests = [render(__name__, "config", name=names.xcache_config(session), config=text)]
     if _spec(session).placement == "Session":
-        found += [_deployment(session, profile, text), _service(session)]
-    return found
+        manifests += [_deployment(session, profile, text), _service(session)]
+    return manifests
 
 
 def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
@@ -139,8 +141,8 @@ def config(facility: ProfileXCache, size: str) -> str:
     """Return the configuration of xrootd for a cache of this size."""
     total = int(pod_spec.parse_quantity(size)) // 1024
     host = facility.origin.partition(":")[0]
-    shares = {"base": total * 70 // 100, "nominal": total * 80 // 100, "most": total * 90 // 100}
-    return CONFIG.format(port=names.XCACHE_PORT, host=host, **shares)
+    watermarks = {"base": total * 70 // 100, "nominal": total * 80 // 100, "most": total * 90 // 100}
+    return CONFIG.format(port=names.XCACHE_PORT, host=host, **watermarks)
 
 
 def _spec(session: Session) -> XCache:
@@ -178,23 +180,23 @@ def _selector(session: Session) -> dict[str, str]:
 
 def _container(facility: ProfileXCache) -> Body:
     # Without these a read of a file that is not cached hangs for minutes when the origin is away.
-    impatient = {"XRD_CONNECTIONWINDOW": "3", "XRD_CONNECTIONRETRY": "1", "XRD_STREAMERRORWINDOW": "5"}
+    timeouts = {"XRD_CONNECTIONWINDOW": "3", "XRD_CONNECTIONRETRY": "1", "XRD_STREAMERRORWINDOW": "5"}
     memory = pod_spec.quantity(facility.memory)
-    found = pod_spec.container(
+    container = pod_spec.container(
         CONTAINER,
         facility.image,
         # As process 1 xrootd ignores SIGTERM, and its pod would hang for 30 s.
         ["tini", "-g", "--", "xrootd", "-c", f"{CONFIG_DIR}/xcache.cfg", "-n", "xcache"],
-        env=pod_spec.env(impatient),
+        env=pod_spec.env(timeouts),
         ports=[{"name": "xrootd", "containerPort": names.XCACHE_PORT, "protocol": "TCP"}],
         resources={"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": memory}},
         # Ready once it listens. No probe after that: each one would be a line in its log.
-        # The port by name: the CRD of worker groups takes no number here.
+        # The port by name: the CRD of DaskWorkerGroups takes no number here.
         startupProbe={"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": 60},
         volumeMounts=_mounts(),
     )
-    found["securityContext"] |= {"readOnlyRootFilesystem": True}
-    return found
+    container["securityContext"] |= {"readOnlyRootFilesystem": True}
+    return container
 
 
 def _mounts() -> list[Body]:

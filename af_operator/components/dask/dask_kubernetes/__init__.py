@@ -3,7 +3,7 @@
 The objects are those of dask-kubernetes (2026.3), for facilities that run its operator, which makes Deployments of
 them. It looks at a DaskCluster once, when it is created, and at a group's ``replicas``; every other edit is lost on it.
 Its ``status.phase`` says Running before any pod runs, so readiness comes from the pods. How many workers a group is
-told of, and who may go, is in ``told``.
+told of, and who may go, is in ``told``; the shape of both objects in ``templates/``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from af_operator.api.session import Pool
 from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
-from af_operator.components.dask import groups as of_spec
+from af_operator.components.dask import groups as dask_groups
 from af_operator.components.dask import programs
-from af_operator.components.dask.dask_kubernetes.told import DEPLOYMENT, GROUP, Told, pod_of, replicas_of, told
-from af_operator.components.dask.dask_kubernetes.told import groups as groups_there
+from af_operator.components.dask.dask_kubernetes.told import (
+    DEPLOYMENT,
+    GROUP,
+    GroupScale,
+    pod_of,
+    replicas_of,
+    scale_of,
+)
+from af_operator.components.dask.dask_kubernetes.told import groups as live_groups
 from af_operator.model import (
     POD,
     Body,
@@ -44,19 +51,19 @@ CLUSTER = Kind("kubernetes.dask.org/v1", "DaskCluster", "daskclusters")
 SERVICE = Kind("v1", "Service", "services")
 # Deployments of workers are made by the Dask operator, and deleted by us.
 KINDS = (CLUSTER, GROUP, DEPLOYMENT)
-AGAIN = "suspend and resume the session to have its Dask made anew"
-MADE_BY_IT = "dask.org/component"
+REMEDY = "suspend and resume the session to have its Dask made anew"
+DASK_COMPONENT = "dask.org/component"
 """Label of what the Dask operator makes."""
 
 
-def there(observed: Observed) -> bool:
+def has_objects(observed: Observed) -> bool:
     """Return whether the session has a DaskCluster, or what is left of one."""
-    return bool(observed.of(CLUSTER) or _remains(observed))
+    return bool(observed.of(CLUSTER) or _has_remains(observed))
 
 
 def groups(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
     """Return the groups of workers that there are, by name."""
-    return groups_there(session, observed)
+    return live_groups(session, observed)
 
 
 def desired(
@@ -72,19 +79,19 @@ def desired(
     # A cluster that has lost its scheduler is deleted with all that it has, and then made anew.
     if (live is None and _names_are_taken(observed)) or (live and _has_lost_its_scheduler(live, observed)):
         return []
-    found: list[Manifest | Keep | Discard] = [
+    items: list[Manifest | Keep | Discard] = [
         programs.agent(session, observed, begun=live is not None),
         Keep(ref) if live else _cluster(session, profile),
     ]
     for group in groups:
-        found += _group(session, profile, told(group, observed), patch)
-    return found
+        items += _group(session, profile, scale_of(group, observed), patch)
+    return items
 
 
 def refused(session: Session, pool: Pool, observed: Observed) -> Reason | None:
     """Return why workers of a pool have no pods, if the API server refuses them."""
-    mine = observed.once(_deployments_by_pool).get(pool.name, ())
-    return next((reason for d in mine if (reason := pod_reasons.deployment_refused(d))), None)
+    deployments = observed.once(_deployments_by_pool).get(pool.name, ())
+    return next((reason for d in deployments if (reason := pod_reasons.deployment_refused(d))), None)
 
 
 def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
@@ -99,9 +106,9 @@ def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
         return Reason("SchedulerMissing", f"the Dask operator has not taken up DaskCluster {name}; {hint}")
     if phase == "Error":
         return Reason("DaskClusterError", f"the Dask operator refuses DaskCluster {name}: its log says why")
-    deployment = next((d for d in observed.of(DEPLOYMENT) if label_of(d, MADE_BY_IT) == "scheduler"), None)
+    deployment = next((d for d in observed.of(DEPLOYMENT) if label_of(d, DASK_COMPONENT) == "scheduler"), None)
     if deployment is None:
-        return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {AGAIN}")
+        return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {REMEDY}")
     reason = pod_reasons.deployment_refused(deployment)
     return (
         Reason(reason.reason, f"scheduler: {reason.message}") if reason else Reason(STARTING, "scheduler: no pod yet")
@@ -122,29 +129,31 @@ def _has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
     # What is created after the scheduler must be in sight, so that a late event does not look like a loss.
     if cluster.get("status", {}).get("phase") != "Running" or "deletionTimestamp" in cluster["metadata"]:
         return False
-    service = any(label_of(c, MADE_BY_IT) == "scheduler" for c in observed.of(SERVICE))
+    service = any(label_of(c, DASK_COMPONENT) == "scheduler" for c in observed.of(SERVICE))
     default = f"{cluster['metadata']['name']}-default"
-    seen = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
-    schedulers = (c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if label_of(c, MADE_BY_IT) == "scheduler")
-    return seen and next(schedulers, None) is None
+    complete = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
+    schedulers = (
+        c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if label_of(c, DASK_COMPONENT) == "scheduler"
+    )
+    return complete and next(schedulers, None) is None
 
 
-def _remains(observed: Observed) -> bool:
+def _has_remains(observed: Observed) -> bool:
     # The Dask operator takes what has the right name for what it was about to make. Were a cluster created
     # while the garbage collector is still at work on the last one, it would end without a scheduler.
-    made = (c for kind in (DEPLOYMENT, SERVICE) for c in observed.of(kind) if label_of(c, MADE_BY_IT))
-    return any(label_of(c, names.COMPONENT) == of_spec.NAME for c in (*made, *observed.of(GROUP)))
+    by_dask_operator = (c for kind in (DEPLOYMENT, SERVICE) for c in observed.of(kind) if label_of(c, DASK_COMPONENT))
+    return any(label_of(c, names.COMPONENT) == dask_groups.NAME for c in (*by_dask_operator, *observed.of(GROUP)))
 
 
 def _names_are_taken(observed: Observed) -> bool:
     # Whoever made it: the other engine's scheduler has the same names.
-    left = (body for kind in (DEPLOYMENT, SERVICE, GROUP) for body in observed.of(kind))
-    return any(label_of(body, names.COMPONENT) == of_spec.NAME for body in left)
+    bodies = (body for kind in (DEPLOYMENT, SERVICE, GROUP) for body in observed.of(kind))
+    return any(label_of(body, names.COMPONENT) == dask_groups.NAME for body in bodies)
 
 
 def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:
-    mine = (d for d in children.of(DEPLOYMENT) if label_of(d, names.COMPONENT) == of_spec.NAME)
-    return grouped(mine, lambda deployment: label_of(deployment, names.POOL))
+    deployments = (d for d in children.of(DEPLOYMENT) if label_of(d, names.COMPONENT) == dask_groups.NAME)
+    return grouped(deployments, lambda deployment: label_of(deployment, names.POOL))
 
 
 def _cluster(session: Session, profile: Profile) -> Manifest:
@@ -154,12 +163,14 @@ def _cluster(session: Session, profile: Profile) -> Manifest:
         "cluster",
         name=names.dask_cluster(session),
         scheduler=pod_spec.pod([programs.scheduler(session, profile)], [programs.agent_volume(session)]),
-        worker=pod_spec.pod([pod_spec.container("worker", image, [], args=["dask", "worker"])]),
+        worker=pod_spec.pod([pod_spec.container("worker", image, args=["dask", "worker"])]),
     )
 
 
-def _group(session: Session, profile: Profile, group: Told, patch: PodPatch) -> Iterator[Manifest | Keep | Discard]:
-    yield from map(Discard, group.going)
+def _group(
+    session: Session, profile: Profile, group: GroupScale, patch: PodPatch
+) -> Iterator[Manifest | Keep | Discard]:
+    yield from map(Discard, group.to_delete)
     if group.live is None:
         # As in _remains: workers of an earlier group of that name would be counted as this one's.
         if group.pool and not group.workers:
@@ -175,7 +186,7 @@ def _group(session: Session, profile: Profile, group: Told, patch: PodPatch) -> 
     yield _render_group(session, group, pool, group.replicas(replicas_of(group.live)), pod)
 
 
-def _new_group(session: Session, profile: Profile, group: Told, patch: PodPatch) -> Manifest:
+def _new_group(session: Session, profile: Profile, group: GroupScale, patch: PodPatch) -> Manifest:
     pool = group.pool
     if pool is None:
         raise TypeError("a group that goes is not made")
@@ -187,7 +198,7 @@ def _new_group(session: Session, profile: Profile, group: Told, patch: PodPatch)
     return _render_group(session, group, pool.name, group.resized.target, pod)
 
 
-def _render_group(session: Session, group: Told, pool: str, replicas: int, pod: Mapping[str, Any]) -> Manifest:
+def _render_group(session: Session, group: GroupScale, pool: str, replicas: int, pod: Mapping[str, Any]) -> Manifest:
     return render(
         __name__,
         "group",

@@ -15,7 +15,7 @@ from af_operator import names, ownership
 from af_operator.api.session import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pools import Resized, WorkerGroup
-from af_operator.components.dask import groups as of_spec
+from af_operator.components.dask import groups as dask_groups
 from af_operator.model import POD, Body, Kind, ObjectRef, Session, grouped, label_of
 from af_operator.observed import Children, Observed
 
@@ -29,14 +29,14 @@ MAX_HANDLED = 262_144
 
 
 @dataclass(frozen=True)
-class Told:
+class GroupScale:
     """One DaskWorkerGroup, as it is and as it should be.
 
     Attributes
     ----------
     live
         The object, if it is there.
-    going
+    to_delete
         Workers whose Deployments may be deleted now.
     making
         The Dask operator has not acted upon its number yet. Told a lower one meanwhile, it would remove a worker of
@@ -47,7 +47,7 @@ class Told:
 
     resized: Resized
     live: Body | None
-    going: tuple[Body, ...]
+    to_delete: tuple[Body, ...]
     making: bool = False
     missing: bool = False
 
@@ -61,37 +61,37 @@ class Told:
         """Deployments of its workers, oldest first."""
         return self.resized.group.workers
 
-    def replicas(self, asked: int) -> int:
-        """Return the number to tell the Dask operator, once those of `going` are deleted; it was told `asked` before.
+    def replicas(self, spec_replicas: int) -> int:
+        """Return the number to tell the Dask operator once `to_delete` are deleted; before that it was `spec_replicas`.
 
         At a change of the number it makes as many workers as are missing, and at no other time: each that is deleted
         is told at once, or raising the number again to what it was would make none.
         """
         if self.pool is None or self.making:
-            return asked
-        if self.going:
-            return min(asked, len(self.workers) - len(self.going))
-        return asked if self.resized.surplus > 0 else self.resized.target
+            return spec_replicas
+        if self.to_delete:
+            return min(spec_replicas, len(self.workers) - len(self.to_delete))
+        return spec_replicas if self.resized.surplus > 0 else self.resized.target
 
 
 def groups(session: Session, observed: Observed) -> dict[str, WorkerGroup]:
-    """Return the groups that there are, by name; of a wanted one also what is left of an earlier one of its name."""
+    """Return the groups that there are, by name; of a desired one also what is left of an earlier one of its name."""
     live = {g["metadata"]["name"]: g for g in observed.of(GROUP) if names.POOL in g["metadata"].get("labels", {})}
-    left = [name for name in of_spec.wanted(session) if name not in live and _deployments(name, observed)]
-    return {name: _group(name, live.get(name), observed) for name in (*live, *left)}
+    leftover = [name for name in dask_groups.desired(session) if name not in live and _deployments(name, observed)]
+    return {name: _group(name, live.get(name), observed) for name in (*live, *leftover)}
 
 
-def told(resized: Resized, observed: Observed) -> Told:
-    """Return what a group is to be told."""
+def scale_of(resized: Resized, observed: Observed) -> GroupScale:
+    """Return how a group is to be scaled, and what the Dask operator is told of that."""
     live = observed.get(ObjectRef(GROUP.api_version, GROUP.kind, resized.group.name))
     making = missing = False
     if resized.pool and live:
-        asked, handled = replicas_of(live), _handled(live)
-        making = len(resized.group.workers) < asked if handled is None else handled != asked
+        spec_replicas, handled = replicas_of(live), _handled(live)
+        making = len(resized.group.workers) < spec_replicas if handled is None else handled != spec_replicas
         fewer = len(_deployments(resized.group.name, observed)) < resized.target
-        missing = handled == asked == resized.target and fewer
-    mine = () if live is None or making else tuple(_made_by(live, resized.leaving))
-    return Told(resized, live, mine, making, missing)
+        missing = handled == spec_replicas == resized.target and fewer
+    to_delete = () if live is None or making else tuple(_made_by(live, resized.to_delete))
+    return GroupScale(resized, live, to_delete, making, missing)
 
 
 def replicas_of(group: Body) -> int:
@@ -126,10 +126,10 @@ def _made_by(live: Body, workers: Iterable[Body]) -> Iterable[Body]:
 
 def _never_ran(worker: Body, observed: Observed) -> bool:
     """Return whether a worker finds no quota or no node: its scheduler will never hear of it, and cannot retire it."""
-    mine = observed.once(_pods_by_deployment).get(worker["metadata"]["name"])
-    if not mine:
+    pods = observed.once(_pods_by_deployment).get(worker["metadata"]["name"])
+    if not pods:
         return pod_reasons.deployment_refused(worker) is not None
-    return all(pod_reasons.never_started(pod) for pod in mine)
+    return all(pod_reasons.never_started(pod) for pod in pods)
 
 
 def _worker_of(group: Body) -> Body:
@@ -165,8 +165,8 @@ def _pods_by_deployment(children: Children) -> dict[str, list[Body]]:
 def _deployment_of(pod: Body) -> str:
     """Return the name of the Deployment that a pod is of; its ReplicaSet's is that and a hash."""
     # The pod's own name says it only where it is short: longer ones are cut.
-    made_by = str(ownership.controller(pod).get("name") or pod["metadata"]["name"].rpartition("-")[0])
-    return made_by.rpartition("-")[0]
+    replica_set = str(ownership.controller(pod).get("name") or pod["metadata"]["name"].rpartition("-")[0])
+    return replica_set.rpartition("-")[0]
 
 
 def _age(deployment: Body) -> tuple[str, str]:

@@ -1,4 +1,9 @@
-"""The engine `Native`: a Deployment and a Service for the scheduler, and each worker a pod of the session's own."""
+"""The engine `Native`: a Deployment and a Service for the scheduler, and each worker a pod of the session's own.
+
+Workers are those of ``_shared/worker_pods.py``; what is in a pod, and what of a scheduler that lives is kept, is here.
+A scheduler is made once: while it runs no edit of the catalogue reaches it, and workers that come later have its image.
+Objects, names and addresses are found by labels and names that users cannot take; ``templates/`` has their shape.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from af_operator.components._shared import (
 )
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
-from af_operator.components.dask import groups as of_spec
+from af_operator.components.dask import groups as dask_groups
 from af_operator.components.dask import programs
 from af_operator.model import POD, Body, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session, label_of
 from af_operator.observed import Observed, Settled
@@ -32,17 +37,17 @@ KINDS = (DEPLOYMENT, SERVICE, POD)
 SCHEDULER = {names.ROLE: "scheduler"}
 
 
-def there(observed: Observed) -> bool:
+def has_objects(observed: Observed) -> bool:
     """Return whether the session has a scheduler or workers that we made, and that are not on their way out."""
-    ours = (body for kind in (DEPLOYMENT, POD) for body in observed.of(kind) if label_of(body, names.ROLE))
-    mine = (body for body in ours if label_of(body, names.COMPONENT) == of_spec.NAME)
+    bodies = (body for kind in (DEPLOYMENT, POD) for body in observed.of(kind) if label_of(body, names.ROLE))
+    of_dask = (body for body in bodies if label_of(body, names.COMPONENT) == dask_groups.NAME)
     # What a suspended session leaves for a while is not what it is resumed under.
-    return any("deletionTimestamp" not in body["metadata"] for body in mine)
+    return any("deletionTimestamp" not in body["metadata"] for body in of_dask)
 
 
 def groups(session: Session, observed: Settled) -> dict[str, WorkerGroup]:
     """Return the groups of workers that there are, by name."""
-    return worker_pods.groups(session, of_spec.NAME, observed)
+    return worker_pods.groups(session, dask_groups.NAME, observed)
 
 
 def desired(
@@ -50,16 +55,16 @@ def desired(
 ) -> Sequence[Manifest | Keep]:
     """Return the scheduler with its agent and address, and the workers: those that stay, and those that are missing."""
     scheduler = _scheduler(session, profile, observed)
-    found = [programs.agent(session, observed, begun=isinstance(scheduler, Keep)), _service(session), scheduler]
-    pod = partial(_worker_pod, session, profile, observed, patch)
+    items = [programs.agent(session, observed, begun=isinstance(scheduler, Keep)), _service(session), scheduler]
+    pod_spec_of = partial(_worker_pod, session, profile, observed, patch)
     for group in groups:
-        found += worker_pods.planned(session, of_spec.NAME, observed, group, pod)
-    return found
+        items += worker_pods.planned(session, dask_groups.NAME, observed, group, pod_spec_of)
+    return items
 
 
 def refused(session: Session, pool: Pool, observed: Observed) -> Reason | None:
     """Return why the API server takes no more workers of a pool."""
-    return pool_health.refusal(observed.refused.get(of_spec.group_name(session, pool)))
+    return pool_health.refusal(observed.refused.get(dask_groups.group_name(session, pool)))
 
 
 def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
@@ -78,23 +83,23 @@ def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
     live = observed.get(_scheduler_ref(session))
     if live is None or "deletionTimestamp" in live["metadata"]:
         return _was_up(session)
-    made, ready = untrusted.time_of(live["metadata"].get("creationTimestamp")), _ready_since(session)
-    return made is not None and ready is not None and made > ready
+    created, ready_since = untrusted.time_of(live["metadata"].get("creationTimestamp")), _ready_since(session)
+    return created is not None and ready_since is not None and created > ready_since
 
 
 def deadline(observed: Settled) -> datetime | None:
     """Return when a pod that failed at once is to be replaced."""
-    return worker_pods.deadline(of_spec.NAME, observed)
+    return worker_pods.deadline(dask_groups.NAME, observed)
 
 
 def _worker_pod(session: Session, profile: Profile, observed: Settled, patch: PodPatch, pool: Pool) -> Body:
     nodes = choices.node_pool(profile, pool.node_pool)
     affinity = {} if pool.gpus_per_worker else placement.affinity_without_gpus(nodes, profile)
-    own = pod_spec.patched(programs.worker(session, profile, pool), patch)
-    own["env"] = [*_worker_env(session), *own.get("env", ())]
+    container = pod_spec.patched(programs.worker(session, profile, pool), patch)
+    container["env"] = [*_worker_env(session), *container.get("env", ())]
     # Dask must be the same on both sides: whoever comes after an edit of the catalogue has the scheduler's image.
-    own["image"] = _image(session, observed) or own["image"]
-    return pod_spec.with_sidecars(pod_spec.pod([own], patch.volumes, nodes, affinity), patch.sidecars)
+    container["image"] = _image(session, observed) or container["image"]
+    return pod_spec.with_sidecars(pod_spec.pod([container], patch.volumes, nodes, affinity), patch.sidecars)
 
 
 def _worker_env(session: Session) -> list[Body]:
@@ -117,7 +122,7 @@ def _scheduler(session: Session, profile: Profile, observed: Observed) -> Manife
         return Keep(_scheduler_ref(session))  # as it was begun: an edit of the catalogue stops no running session
     else:
         pod = live["spec"]["template"]["spec"]
-    labels, name = names.labels(session, of_spec.NAME) | SCHEDULER, names.dask_scheduler(session)
+    labels, name = names.labels(session, dask_groups.NAME) | SCHEDULER, names.dask_scheduler(session)
     return render(__name__, "scheduler", name=name, role=SCHEDULER, selector=_selector(session), labels=labels, pod=pod)
 
 
@@ -127,12 +132,12 @@ def _service(session: Session) -> Manifest:
 
 def _selector(session: Session) -> dict[str, str]:
     # By labels that nobody else can set: who has an address like the scheduler's gets what is sent to it.
-    labels = names.labels(session, of_spec.NAME)
+    labels = names.labels(session, dask_groups.NAME)
     return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)} | SCHEDULER
 
 
 def _was_up(session: Session) -> bool:
-    pools = session.status.get("components", {}).get(of_spec.NAME, {}).get("pools", {})
+    pools = session.status.get("components", {}).get(dask_groups.NAME, {}).get("pools", {})
     return _ready_since(session) is not None or any(pool.get("ready") for pool in pools.values())
 
 

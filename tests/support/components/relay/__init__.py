@@ -12,7 +12,7 @@ from functools import partial
 
 from af_operator.api.session import Pool
 from af_operator.components._shared import choices, placement, pod_spec, worker_pods
-from af_operator.components._shared import pools as of_workers
+from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
 from af_operator.components._shared.pools import Resized, WorkerGroup
@@ -33,7 +33,7 @@ from af_operator.observed import Settled, Terms
 from af_operator.views import Question
 from tests.support.components.relay import broker, spec
 from tests.support.components.relay.health import health
-from tests.support.components.relay.spec import RelayAnswer, wanted
+from tests.support.components.relay.spec import RelayAnswer, desired_groups
 
 __all__ = [
     "KINDS",
@@ -78,7 +78,7 @@ def check(session: Session, profile: Profile) -> None:
     if not pools(session):
         raise InvalidSession("InvalidRelay", f"{spec.VARIABLE} is not a list of pools, as JSON")
     for pool in pools(session):
-        of_workers.check(f"relay pool {pool.name!r}", pool, profile)
+        worker_pools.check(f"relay pool {pool.name!r}", pool, profile)
 
 
 def pools(session: Session) -> Sequence[Pool]:
@@ -107,40 +107,42 @@ def deadline(session: Session, observed: Settled) -> datetime | None:
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
     """Return what each group of workers asks of the one budget."""
     answer = spec.answer(observed)
-    return list(of_workers.demands(wanted(session), _there(session, observed), answer.pools if answer else {}))
+    return list(worker_pools.demands(desired_groups(session), _live(session, observed), answer.pools if answer else {}))
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the broker with what it needs, and the workers: those that stay, and those that are missing."""
-    found: list[Manifest | Keep] = list(broker.desired(session, profile, observed))
+    items: list[Manifest | Keep] = list(broker.desired(session, profile, observed))
     for group in _resized(session, observed, terms):
-        found += worker_pods.planned(
+        items += worker_pods.planned(
             session, NAME, observed, group, partial(_worker, session, profile, terms.patch("worker"))
         )
-    return found
+    return items
 
 
 def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question:
     """Return what to ask of the broker: who may go, how many are wanted, and what waits."""
     resized, view = _resized(session, observed, terms), observed.agents.get(NAME)
-    asked = {"pools": of_workers.asked(resized, profile), "queued": True}
-    every = CALM if of_workers.settled(resized, view) else None
-    return Question(f"{broker.url(session)}/v1/pools", asked, RelayAnswer, profile.spec.scaling.silence_seconds, every)
+    asked = {"pools": worker_pools.asked(resized, profile), "queued": True}
+    interval = CALM if worker_pools.is_calm(resized, view) else None
+    return Question(
+        f"{broker.url(session)}/v1/pools", asked, RelayAnswer, profile.spec.scaling.silence_seconds, interval
+    )
 
 
-def _there(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
+def _live(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
     return worker_pods.groups(session, NAME, observed)
 
 
 def _resized(session: Session, observed: Settled, terms: Terms) -> list[Resized]:
     view = observed.agents.get(NAME)
-    return of_workers.resized(wanted(session), _there(session, observed), terms.workers, view)
+    return worker_pools.resized(desired_groups(session), _live(session, observed), terms.workers, view)
 
 
 def _worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> Body:
     nodes = choices.node_pool(profile, pool.node_pool)
     gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
-    own = pod_spec.container(
+    container = pod_spec.container(
         "worker",
         choices.image(session, profile),
         ["python", "-m", "relay.worker"],
@@ -148,5 +150,5 @@ def _worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> 
         resources=pod_spec.resources(choices.size(profile, pool.size), gpus),
     )
     affinity = {} if gpus else placement.affinity_without_gpus(nodes, profile)
-    pod = pod_spec.pod([pod_spec.patched(own, patch)], patch.volumes, nodes, affinity)
+    pod = pod_spec.pod([pod_spec.patched(container, patch)], patch.volumes, nodes, affinity)
     return pod_spec.with_sidecars(pod, patch.sidecars)

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from af_operator import names
 from af_operator.api.session import Pool
 from af_operator.components._shared import pod_spec
-from af_operator.components._shared import pools as of_workers
+from af_operator.components._shared import pools as worker_pools
 from af_operator.model import Session
 from af_operator.observed import Observed
 from af_operator.views import PoolsAnswer
@@ -41,11 +41,11 @@ def pools(session: Session) -> Sequence[Pool]:
 
 def group_name(session: Session, pool: Pool) -> str:
     """Return the name of a pool's group, which no other component's has."""
-    shape = pod_spec.digest([NAME, of_workers.shape(pool)])[:6]
+    shape = pod_spec.digest([NAME, worker_pools.shape(pool)])[:6]
     return names.child(session, f"{NAME}-{pool.name}-{shape}", names.MAX_GROUP)
 
 
-def wanted(session: Session) -> dict[str, Pool]:
+def desired_groups(session: Session) -> dict[str, Pool]:
     """Return each pool by the name of the group that it should have."""
     return {group_name(session, pool): pool for pool in pools(session)}
 
