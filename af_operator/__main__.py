@@ -89,7 +89,7 @@ class Operator:
 
     async def run(self) -> int:
         """Run until a signal (0) or until the Lease or a task is lost (1)."""
-        runner = await serving.serve(self._config.port, alive=self._wrong, ready=self._not_ready)
+        runner = await serving.serve(self._config.port, alive=self._not_alive, ready=self._not_ready)
         try:
             return await self._run()
         finally:
@@ -115,14 +115,14 @@ class Operator:
 
     async def _missing_kinds(self) -> list[str]:
         # An operator that ended here would be started again ever later by the kubelet, and miss the server's return.
-        said = ""
+        last_error = ""
         while True:
             try:
                 missing = await self._cluster.missing(self._world.kinds)
             except Unavailable as error:
-                if str(error) != said:
+                if str(error) != last_error:
                     log.warning("the API server is not there yet", error=str(error))
-                said = str(error)
+                last_error = str(error)
                 await asyncio.sleep(AWAY_SECONDS)
             else:
                 self._reachable = True
@@ -156,7 +156,7 @@ class Operator:
             await asyncio.wait_for(hub.polled.wait(), HUB_FIRST)
         return hub
 
-    def _wrong(self) -> str | None:
+    def _not_alive(self) -> str | None:
         ended = [t for t in self._tasks if t.done()]
         return f"{len(ended)} tasks have ended" if ended else self._watches.deaf()
 
@@ -171,19 +171,19 @@ def _now() -> datetime:
 
 
 def _log_to_stderr(config: settings.Settings) -> None:
-    shared: list[structlog.typing.Processor] = [
+    processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.format_exc_info,
     ]
-    last = structlog.processors.JSONRenderer() if config.log_format == "json" else structlog.dev.ConsoleRenderer()
+    renderer = structlog.processors.JSONRenderer() if config.log_format == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
-        [*shared, last],
+        [*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(config.log_level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    formatter = structlog.stdlib.ProcessorFormatter(processor=last, foreign_pre_chain=shared)
+    formatter = structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=processors)
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

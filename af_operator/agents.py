@@ -159,7 +159,7 @@ class AskedByHttp:
     async def _talk(self, talk: _Talk) -> None:
         while True:
             try:
-                await self._turn(talk)
+                await self._ask(talk)
             except Exception as error:
                 talk.failures += 1
                 ERRORS.labels(talk.component, type(error).__name__).inc()
@@ -172,12 +172,12 @@ class AskedByHttp:
                 async with asyncio.timeout(seconds - EVERY):
                     await talk.asked_anew.wait()
 
-    async def _turn(self, talk: _Talk) -> None:
-        asked, view = None, talk.view
-        while asked != talk.question:  # or it is an answer to what nobody asks any more
+    async def _ask(self, talk: _Talk) -> None:
+        question, view = None, talk.view
+        while question != talk.question:  # or it is an answer to what nobody asks any more
             talk.asked_anew.clear()
-            asked = talk.question
-            view = await self._one(talk.session, asked, talk.view)
+            question = talk.question
+            view = await self._ask_once(talk.session, question, talk.view)
         talk.failures = talk.failures + 1 if view.trouble else 0
         talk.untold |= view != talk.view
         talk.view = view
@@ -185,7 +185,7 @@ class AskedByHttp:
             self._changed(talk.session)
             talk.untold = False
 
-    async def _one(self, session: SessionRef, question: Question, before: AgentView) -> AgentView:
+    async def _ask_once(self, session: SessionRef, question: Question, before: AgentView) -> AgentView:
         # Its own namespace's turn first: who waits for that must not hold a place of all.
         silent = before.silent_since is not None
         turn = self._of_namespace.setdefault((session.namespace, silent), asyncio.Semaphore(OF_NAMESPACE))

@@ -74,73 +74,81 @@ def parse_node(body: Body) -> Node:
 
 def extended_of(pod: Body) -> dict[str, int]:
     """Return the extended resources that a pod asks for: of these, a limit is also the request."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for container in pod.get("spec", {}).get("containers", ()):
         for name, count in extended(container.get("resources", {}).get("limits", {})).items():
-            found[name] = found.get(name, 0) + count
-    return found
+            counts[name] = counts.get(name, 0) + count
+    return counts
 
 
 def parse_pod(body: Body) -> PodRequest | None:
     """Return what a pod asks for; None where that is no extended resource, or the pod is over."""
-    asked, spec = extended_of(body), body.get("spec", {})
-    if not asked or body.get("status", {}).get("phase") in OVER:
+    requested, spec = extended_of(body), body.get("spec", {})
+    if not requested or body.get("status", {}).get("phase") in OVER:
         return None
     node = spec.get("nodeName")
     waits = not node and "deletionTimestamp" not in body["metadata"]
-    return PodRequest(asked, node, spec.get("nodeSelector", {}), waits)
+    return PodRequest(requested, node, spec.get("nodeSelector", {}), waits)
 
 
 def status(spec: ProfileSpec, nodes: Iterable[Node], requests: Iterable[PodRequest]) -> dict[str, Any]:
     """Return the status that a profile should have; an empty one where no node pool has GPUs."""
     pools = [(pool, pool.gpu_resource) for pool in spec.node_pools if pool.gpu_resource]
-    demand = _demand(requests)
-    theirs = _nodes_of([pool for pool, _ in pools], [node for node in nodes if node.usable])
-    found = [_pool(pool, resource, mine, demand) for (pool, resource), mine in zip(pools, theirs, strict=True)]
-    said = ", ".join(f"{p['name']} {p['gpusFree']} of {p['gpus']} free" for p in found)
-    return {"nodePools": found, "gpus": said} if found else {}
+    usage = _usage(requests)
+    nodes_by_pool = _nodes_of([pool for pool, _ in pools], [node for node in nodes if node.usable])
+    capacities = [
+        _pool(pool, resource, nodes_of_pool, usage)
+        for (pool, resource), nodes_of_pool in zip(pools, nodes_by_pool, strict=True)
+    ]
+    summary = ", ".join(f"{p['name']} {p['gpusFree']} of {p['gpus']} free" for p in capacities)
+    return {"nodePools": capacities, "gpus": summary} if capacities else {}
 
 
 @dataclass
-class _Demand:
+class _Usage:
     """What all pods ask for: on each node, and of those that wait how many ask for how much of which nodes."""
 
     used: Counter[tuple[str, str]] = field(default_factory=Counter)
     waiting: dict[tuple[str, _Labels], Counter[int]] = field(default_factory=dict)
 
 
-def _demand(requests: Iterable[PodRequest]) -> _Demand:
-    found = _Demand()
+def _usage(requests: Iterable[PodRequest]) -> _Usage:
+    usage = _Usage()
     for request in requests:
         for resource, count in request.extended.items():
             if request.node:
-                found.used[request.node, resource] += count
+                usage.used[request.node, resource] += count
             elif request.waits:
-                found.waiting.setdefault((resource, _labels(request.node_selector)), Counter())[count] += 1
-    return found
+                usage.waiting.setdefault((resource, _labels(request.node_selector)), Counter())[count] += 1
+    return usage
 
 
 def _nodes_of(pools: Sequence[NodePool], nodes: Iterable[Node]) -> list[list[Node]]:
     """Return the nodes of each pool. Nodes are told apart only by the labels that some pool looks at."""
     keys = sorted({key for pool in pools for key in pool.node_selector})
-    alike: dict[_Labels, list[Node]] = {}
+    by_labels: dict[_Labels, list[Node]] = {}
     for node in nodes:
-        seen = frozenset((key, node.labels[key]) for key in keys if key in node.labels)
-        alike.setdefault(seen, []).append(node)
+        labels = frozenset((key, node.labels[key]) for key in keys if key in node.labels)
+        by_labels.setdefault(labels, []).append(node)
     return [
-        [node for seen, each in alike.items() if seen.issuperset(pool.node_selector.items()) for node in each]
+        [
+            node
+            for labels, nodes_alike in by_labels.items()
+            if labels.issuperset(pool.node_selector.items())
+            for node in nodes_alike
+        ]
         for pool in pools
     ]
 
 
-def _pool(pool: NodePool, resource: str, nodes: Iterable[Node], demand: _Demand) -> dict[str, Any]:
-    total = {node.name: node.extended.get(resource, 0) for node in nodes}
-    left = sum(max(0, count - demand.used[name, resource]) for name, count in total.items())
+def _pool(pool: NodePool, resource: str, nodes: Iterable[Node], usage: _Usage) -> dict[str, Any]:
+    allocatable = {node.name: node.extended.get(resource, 0) for node in nodes}
+    free = sum(max(0, count - usage.used[name, resource]) for name, count in allocatable.items())
     # What no node can ever give is not waited for: else one such pod would show the whole pool as taken.
-    largest = max(total.values(), default=0)
-    waiting = demand.waiting.get((resource, _labels(pool.node_selector)), Counter())
-    wanted = sum(count * pods for count, pods in waiting.items() if count <= largest)
-    return {"name": pool.name, "gpus": sum(total.values()), "gpusFree": max(0, left - wanted)}
+    largest = max(allocatable.values(), default=0)
+    waiting = usage.waiting.get((resource, _labels(pool.node_selector)), Counter())
+    awaited = sum(count * pods for count, pods in waiting.items() if count <= largest)
+    return {"name": pool.name, "gpus": sum(allocatable.values()), "gpusFree": max(0, free - awaited)}
 
 
 def _labels(selector: Mapping[str, str]) -> _Labels:

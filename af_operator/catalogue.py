@@ -37,7 +37,7 @@ class Catalogue:
         self._world = world
         self._cluster = cluster
         self._clock = clock
-        self._told: dict[str, datetime] = {}
+        self._written_at: dict[str, datetime] = {}
 
     async def __call__(self, key: Key) -> datetime | None:
         """Write the profile's status if it changed; return when to look again.
@@ -53,21 +53,21 @@ class Catalogue:
             return None  # its sessions say so
         body = self._world.profile_body(key.name)
         if profile is None or body is None:
-            self._told.pop(key.name, None)
+            self._written_at.pop(key.name, None)
             return None
         requests = filter(None, map(capacity.parse_pod, self._world.gpu_pods()))
-        wanted = capacity.status(profile.spec, self._world.all_nodes(), requests)
-        if wanted == body.get("status", {}):
+        desired = capacity.status(profile.spec, self._world.all_nodes(), requests)
+        if desired == body.get("status", {}):
             return None
-        due = self._told.get(key.name, datetime.min.replace(tzinfo=self._clock().tzinfo)) + QUIET
+        due = self._written_at.get(key.name, datetime.min.replace(tzinfo=self._clock().tzinfo)) + QUIET
         if self._clock() < due:
             return due
         try:
-            self._world.wrote(await self._cluster.write_profile_status(key.name, body["metadata"]["uid"], wanted))
+            self._world.wrote(await self._cluster.write_profile_status(key.name, body["metadata"]["uid"], desired))
         except Gone:
             log.info("the profile went away during its pass")
             return None
-        self._told[key.name] = self._clock()
+        self._written_at[key.name] = self._clock()
         return None
 
     async def tell_broken(self, key: Key, error: Exception) -> None:

@@ -117,26 +117,26 @@ def structural(model: type[ApiModel]) -> Schema:
 
 def _structural(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
     source = _resolved(schema, defs)
-    kept = {k: v for k, v in source.items() if k not in DROPPED}
+    result = {k: v for k, v in source.items() if k not in DROPPED}
     if "const" in source:
-        kept["enum"] = [source["const"]]
+        result["enum"] = [source["const"]]
     if source.get("type") == "integer":
-        kept["format"] = "int32" if source["maximum"] <= INT32_MAX else "int64"
+        result["format"] = "int32" if source["maximum"] <= INT32_MAX else "int64"
     if "description" in source and source.get("default", {}) != {}:
         # kubectl explain does not show defaults.
-        kept["description"] += f" Defaults to {json.dumps(source['default'])}."
+        result["description"] += f" Defaults to {json.dumps(source['default'])}."
     if "properties" in source:
         required = source.get("required", ())
-        kept["properties"] = {
+        result["properties"] = {
             name: _structural(_with_default(prop, name in required), defs)
             for name, prop in source["properties"].items()
         }
     if "items" in source:
-        kept["items"] = _structural(source["items"], defs)
+        result["items"] = _structural(source["items"], defs)
     values = source.get("additionalProperties") or next(iter(source.get("patternProperties", {}).values()), None)
     if values:
-        kept["additionalProperties"] = _structural(values, defs)
-    return {k: kept[k] for k in (*FIRST, *kept) if k in kept}
+        result["additionalProperties"] = _structural(values, defs)
+    return {k: result[k] for k in (*FIRST, *result) if k in result}
 
 
 DROPPED = {"title", "const", "properties", "items", "additionalProperties", "patternProperties", "propertyNames"}
@@ -167,8 +167,8 @@ def _resolved(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
 
 def _merged(inner: Schema, outer: Schema) -> Schema:
     """Return both; the outer one wins, except that CEL rules add up."""
-    found = inner.get(VALIDATIONS, []) + outer.get(VALIDATIONS, [])
-    return inner | outer | ({VALIDATIONS: found} if found else {})
+    validations = inner.get(VALIDATIONS, []) + outer.get(VALIDATIONS, [])
+    return inner | outer | ({VALIDATIONS: validations} if validations else {})
 
 
 def _root_schema(kind: CustomKind) -> Schema:
@@ -254,15 +254,15 @@ CLUSTER_SCOPED = {"nodes", PROFILE.plural, f"{PROFILE.plural}/status"}
 def operator_rules(kinds: Iterable[Kind], shared: Iterable[Kind] = ()) -> list[Schema]:
     """Return the PolicyRules that the operator needs when its components make objects of these kinds."""
     granted = {where: set(verbs) for where, verbs in OWN_RULES.items()}
-    for kind, more in [*((k, CHILD) for k in kinds), *((k, SHARED) for k in shared)]:
-        granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(more)
-    alike: dict[tuple[str, tuple[str, ...], bool], list[str]] = {}
+    for kind, allowed in [*((k, CHILD) for k in kinds), *((k, SHARED) for k in shared)]:
+        granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(allowed)
+    by_verbs: dict[tuple[str, tuple[str, ...], bool], list[str]] = {}
     for (group, resource), verbs in sorted(granted.items()):
         # Apart: where the operator watches a few namespaces, the rest is granted in these alone.
-        alike.setdefault((group, tuple(sorted(verbs)), resource in CLUSTER_SCOPED), []).append(resource)
+        by_verbs.setdefault((group, tuple(sorted(verbs)), resource in CLUSTER_SCOPED), []).append(resource)
     return [
         {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
-        for (group, verbs, _), resources in alike.items()
+        for (group, verbs, _), resources in by_verbs.items()
     ]
 
 
@@ -280,28 +280,28 @@ def vendor_crds() -> dict[str, str]:
 
 def generated() -> dict[Path, str]:
     """Return every generated file: path from the repository's root, and text."""
-    ours = {f"{GROUP}_{kind.plural}.yaml": _yaml(custom_resource_definition(kind)) for kind in KINDS}
-    vendor = vendor_crds()
+    own_crds = {f"{GROUP}_{kind.plural}.yaml": _yaml(custom_resource_definition(kind)) for kind in KINDS}
+    foreign_crds = vendor_crds()
     kinds = (kind for component in shipped() for kind in component.KINDS)
     shared = (kind for component in shipped() for kind in component.SHARED)
     return {
-        **{CRDS / name: text for name, text in ours.items()},
-        **{CRDS / "vendor" / name: text for name, text in vendor.items()},
-        **{CHART / "crds" / name: text for name, text in (ours | vendor).items()},
+        **{CRDS / name: text for name, text in own_crds.items()},
+        **{CRDS / "vendor" / name: text for name, text in foreign_crds.items()},
+        **{CHART / "crds" / name: text for name, text in (own_crds | foreign_crds).items()},
         CHART / "generated" / "operator-rules.yaml": _yaml(operator_rules(kinds, shared)),
     }
 
 
 def stale(root: Path, files: Mapping[Path, str]) -> list[str]:
     """Return what differs from `files` under `root`: one line per file."""
-    found = []
+    lines = []
     for path, text in files.items():
         if not (root / path).exists():
-            found.append(f"{path}: missing")
+            lines.append(f"{path}: missing")
         elif (root / path).read_text() != text:
-            found.append(f"{path}: differs from the code")
+            lines.append(f"{path}: differs from the code")
     present = {p.relative_to(root) for folder in {f.parent for f in files} for p in (root / folder).glob("*.yaml")}
-    return found + [f"{path}: nothing generates it" for path in sorted(present - set(files))]
+    return lines + [f"{path}: nothing generates it" for path in sorted(present - set(files))]
 
 
 @click.command()

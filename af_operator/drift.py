@@ -18,9 +18,9 @@ def needs_apply(desired: Body, live: Body | None) -> bool:
 
 def overwriting(desired: Body, live: Body) -> Body:
     """Return what sets this very object right by a merge patch, where an apply did not: lists as a whole."""
-    wanted = {**desired, "metadata": desired["metadata"] | {"uid": live["metadata"]["uid"]}}
+    patch = {**desired, "metadata": desired["metadata"] | {"uid": live["metadata"]["uid"]}}
     added = _added(desired, live)
-    return wanted | ({"data": desired["data"] | dict.fromkeys(added)} if added else {})
+    return patch | ({"data": desired["data"] | dict.fromkeys(added)} if added else {})
 
 
 def _added(desired: Body, live: Body) -> set[str]:
@@ -28,11 +28,11 @@ def _added(desired: Body, live: Body) -> set[str]:
     return set(live.get("data") or ()) - set(desired["data"]) if "data" in desired else set()
 
 
-def _subset(want: Any, have: Any) -> bool:
-    if want == have:
+def _subset(desired: Any, live: Any) -> bool:
+    if desired == live:
         return True
-    if isinstance(want, dict) and isinstance(have, dict):
-        return all(k in have and _subset(v, have[k]) for k, v in want.items())
-    if isinstance(want, list) and isinstance(have, list):
-        return len(want) == len(have) and all(map(_subset, want, have))
+    if isinstance(desired, dict) and isinstance(live, dict):
+        return all(k in live and _subset(v, live[k]) for k, v in desired.items())
+    if isinstance(desired, list) and isinstance(live, list):
+        return len(desired) == len(live) and all(map(_subset, desired, live))
     return False

@@ -26,12 +26,12 @@ from af_operator.world import PROFILE, SESSION, World
 @contextmanager
 def _without(*modules: str) -> Iterator[None]:
     """Let these look as if they were not installed."""
-    before = {name: sys.modules.get(name) for name in modules}
+    modules_before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type]  # None: an import fails
     try:
         yield
     finally:
-        for name, module in before.items():
+        for name, module in modules_before.items():
             if module is None:
                 del sys.modules[name]
             else:
@@ -105,29 +105,29 @@ class Transport:
         """Return a registry with our event handlers."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_login)
-        kopf.on.event(*_selector(SESSION), registry=registry)(self._session)
-        kopf.on.event(*_selector(PROFILE), registry=registry)(self._profile)
+        kopf.on.event(*_selector(SESSION), registry=registry)(self._on_session)
+        kopf.on.event(*_selector(PROFILE), registry=registry)(self._on_profile)
         return registry
 
     def listen(self) -> None:
         """Hear of all other kinds from now on: before every list is there, each session will be looked at anyway."""
         world = self._world
-        world.sessions.listen(self._session_went)
-        world.profiles.listen(self._profile_went)
-        world.nodes.listen(self._node)
+        world.sessions.listen(self._on_session_gone)
+        world.profiles.listen(self._on_profile_gone)
+        world.nodes.listen(self._on_node)
         for store in world.children.values():
-            store.listen(self._child)
+            store.listen(self._on_child)
         for store in world.shared.values():
-            store.listen(self._of_user)
+            store.listen(self._on_shared)
 
-    async def _session(self, *, event: Any, **_: Any) -> None:
+    async def _on_session(self, *, event: Any, **_: Any) -> None:
         body = event["object"]
         if event["type"] == "DELETED":
             self._world.sessions.drop(key_of(body), body["metadata"]["uid"], version_of(body))
         elif self._world.learn_session(body):  # else it is the echo of a write of ours
             self._queue.add(key_of(body), later=event["type"] is None and _answered(body))
 
-    async def _profile(self, *, event: Any, **_: Any) -> None:
+    async def _on_profile(self, *, event: Any, **_: Any) -> None:
         body = event["object"]
         if event["type"] == "DELETED":
             self._world.profiles.drop(key_of(body), body["metadata"]["uid"], version_of(body))
@@ -144,17 +144,17 @@ class Transport:
             for key in self._world.sessions_of_profile(name):
                 self._queue.add(key, later=later)
 
-    def _session_went(self, change: Change) -> None:
+    def _on_session_gone(self, change: Change) -> None:
         if change.gone:
             self._queue.add(change.key)
 
-    def _profile_went(self, change: Change) -> None:
+    def _on_profile_gone(self, change: Change) -> None:
         if change.gone:
             self._generations.pop(change.key.name, None)
             for key in (change.key, *self._world.sessions_of_profile(change.key.name)):
                 self._queue.add(key)
 
-    def _node(self, change: Change) -> None:
+    def _on_node(self, change: Change) -> None:
         # Every few minutes a node tells that it lives: only what is counted deserves a pass.
         node = self._world.nodes.get(change.key)
         if self._counted.get(change.key) != node:
@@ -165,7 +165,7 @@ class Transport:
         for name in self._world.profile_names():
             self._queue.add(Key("", name), FREE_AFTER)
 
-    def _child(self, change: Change) -> None:
+    def _on_child(self, change: Change) -> None:
         labels = change.body["metadata"].get("labels", {})
         key = self._world.key_of_uid(labels.get(names.SESSION_UID, ""))
         if key:
@@ -173,7 +173,7 @@ class Transport:
         if change.body["kind"] == POD.kind and extended_of(change.body):
             self._count_again()
 
-    def _of_user(self, change: Change) -> None:
+    def _on_shared(self, change: Change) -> None:
         label = change.body["metadata"].get("labels", {}).get(names.USER, "")
         for key in self._world.sessions_of_user(change.key.namespace, label):
             self._queue.add(key, COALESCE)

@@ -108,11 +108,11 @@ class JupyterHub:
         self._changed = changed
         self._runs = runs
         self._wanted: dict[HubServer, None] = {}
-        self._refused: dict[HubServer, _Until] = {}
+        self._refused: dict[HubServer, _Refused] = {}
         self._wake = asyncio.Event()
         self._failures = 0
-        nothing = "JupyterHub has not been asked yet"
-        self._view = HubView(config.hub_api_url, config.hub_base_url, trouble=nothing)
+        trouble = "JupyterHub has not been asked yet"
+        self._view = HubView(config.hub_api_url, config.hub_base_url, trouble=trouble)
 
     def view(self) -> HubView:
         """Return what the last poll found."""
@@ -161,12 +161,12 @@ class JupyterHub:
         except Away as error:
             refusal = HubRefusal("Refused", str(error))
         # Somebody who never logs in is no news each minute; the condition says it.
-        say = log.debug if refusal and refusal.reason == "UnknownUser" else log.info
-        say(
+        log_request = log.debug if refusal and refusal.reason == "UnknownUser" else log.info
+        log_request(
             "asked JupyterHub for a server", user=server.user, server=server.server, refused=refusal and refusal.message
         )
         refusal = refusal or HubRefusal("Stopped", STOPPED_AGAIN)
-        self._refused[server] = _Until(refusal, time.monotonic() + RETRY)
+        self._refused[server] = _Refused(refusal, time.monotonic() + RETRY)
 
     async def _poll(self, api: Api) -> bool:
         try:
@@ -179,47 +179,51 @@ class JupyterHub:
                 self._publish(replace(self._view, servers=None, trouble=str(error)))
             return False
         self._failures = 0
-        await asyncio.gather(*(self._lost(api, s) for s in (self._view.servers or frozenset()) - servers.keys()))
+        await asyncio.gather(
+            *(self._remember_lost(api, s) for s in (self._view.servers or frozenset()) - servers.keys())
+        )
         activity = {server: time for server, time in servers.items() if time}
         self._publish(replace(self._view, servers=frozenset(servers), activity=activity, trouble=""))
         return True
 
-    async def _lost(self, api: Api, server: HubServer) -> None:
+    async def _remember_lost(self, api: Api, server: HubServer) -> None:
         """Leave a server alone that is there no more, and find out why."""
         if not self._runs(server):
             return  # known to be suspended: once it is resumed, it may be asked for at once
-        said = await api.failure(server)
-        refusal = HubRefusal("Refused", f"{NOT_STARTED}: {said}") if said else HubRefusal("Stopped", STOPPED_AGAIN)
-        before = self._refused.get(server)
+        failure = await api.failure(server)
+        refusal = (
+            HubRefusal("Refused", f"{NOT_STARTED}: {failure}") if failure else HubRefusal("Stopped", STOPPED_AGAIN)
+        )
+        previous = self._refused.get(server)
         until = time.monotonic() + STOPPED
-        self._refused[server] = _Until(refusal, max(until, before.time) if before else until)
+        self._refused[server] = _Refused(refusal, max(until, previous.time) if previous else until)
 
-    def _publish(self, found: HubView) -> None:
+    def _publish(self, view: HubView) -> None:
         now = time.monotonic()
         self._refused = {s: r for s, r in self._refused.items() if now < r.time}
-        refused = {s: r.refusal for s, r in self._refused.items() if s not in (found.servers or ())}
-        before, self._view = self._view, replace(found, refused=refused)
-        if before.trouble != found.trouble:
-            log.warning("JupyterHub is away", error=found.trouble) if found.trouble else log.info("JupyterHub answers")
-        if before != self._view:
-            self._changed(_concerned(before, self._view))
+        refused = {s: r.refusal for s, r in self._refused.items() if s not in (view.servers or ())}
+        previous, self._view = self._view, replace(view, refused=refused)
+        if previous.trouble != view.trouble:
+            log.warning("JupyterHub is away", error=view.trouble) if view.trouble else log.info("JupyterHub answers")
+        if previous != self._view:
+            self._changed(_concerned(previous, self._view))
 
     def _pause(self) -> float:
-        every = self._config.hub_poll_seconds
-        return (min(SOON, every) if self._failures == 1 else every) * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        poll_seconds = self._config.hub_poll_seconds
+        return (min(SOON, poll_seconds) if self._failures == 1 else poll_seconds) * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
 
 
 @dataclass(frozen=True)
-class _Until:
+class _Refused:
     refusal: HubRefusal
     time: float
 
 
-def _concerned(before: HubView, after: HubView) -> frozenset[str] | None:
-    if before.servers is None or after.servers is None:
+def _concerned(previous: HubView, current: HubView) -> frozenset[str] | None:
+    if previous.servers is None or current.servers is None:
         return None
-    changed = _differing(before.refused, after.refused) | _differing(before.activity, after.activity)
-    return frozenset(s.user for s in (before.servers ^ after.servers) | changed)
+    changed = _differing(previous.refused, current.refused) | _differing(previous.activity, current.activity)
+    return frozenset(s.user for s in (previous.servers ^ current.servers) | changed)
 
 
 def _differing(before: Mapping[HubServer, Any], after: Mapping[HubServer, Any]) -> set[HubServer]:
@@ -242,19 +246,19 @@ class Api:
         Away
             With words for a condition.
         """
-        found: dict[HubServer, datetime | None] = {}
+        servers: dict[HubServer, datetime | None] = {}
         offset: int | None = 0
         while offset is not None:
             status, body = await self._request("GET", f"/users?state=active&offset={offset}&limit={PAGE}")
             if status != 200:
-                raise Away(self._wrong(status, body))
+                raise Away(self._unexpected(status, body))
             try:
-                found |= dict(_active(body["items"]))
-                following = body["_pagination"]["next"]
-                offset = following and max(offset + 1, int(following["offset"]))
+                servers |= dict(_active(body["items"]))
+                next_page = body["_pagination"]["next"]
+                offset = next_page and max(offset + 1, int(next_page["offset"]))
             except (KeyError, TypeError, AttributeError):
                 raise Away(self._not_the_api()) from None
-        return found
+        return servers
 
     async def start(self, server: HubServer) -> HubRefusal | None:
         """Start a server; return None if it is started, starting or up, else why it is not.
@@ -263,8 +267,8 @@ class Api:
         """
         timeout = aiohttp.ClientTimeout(total=30, connect=3)
         status, body = await self._request("POST", _path(server), timeout=timeout)
-        said = _message(body)
-        if status in (201, 202) or (status == 400 and re.search(r" is (already running|pending \w+)$", said)):
+        message = _message(body)
+        if status in (201, 202) or (status == 400 and re.search(r" is (already running|pending \w+)$", message)):
             return None
         if status == 404:
             return HubRefusal(
@@ -272,7 +276,7 @@ class Api:
                 f"JupyterHub does not know a user {server.user!r}: they must have logged in there once, and spec.user "
                 "must be their name there",
             )
-        return HubRefusal("Refused", f"{NOT_STARTED}: {said or status}{_hint(status, said)}")
+        return HubRefusal("Refused", f"{NOT_STARTED}: {message or status}{_hint(status, message)}")
 
     async def failure(self, server: HubServer) -> str:
         """Return why a start that was answered before its end has failed, or nothing if it did not."""
@@ -311,10 +315,10 @@ class Api:
             raise Away("the operator's token for JupyterHub is empty or not a token")
         return token
 
-    def _wrong(self, status: int, body: Any) -> str:
+    def _unexpected(self, status: int, body: Any) -> str:
         if status in (401, 403):
-            said = _message(body)
-            return f"JupyterHub does not accept the operator's token: {said or status}{_hint(status, said)}"
+            message = _message(body)
+            return f"JupyterHub does not accept the operator's token: {message or status}{_hint(status, message)}"
         return f"JupyterHub's API at {self._url} answers {status}" if body else self._not_the_api()
 
     def _not_the_api(self) -> str:
@@ -346,5 +350,5 @@ def _message(body: Any) -> str:
     return str(body.get("message", "")) if isinstance(body, dict) else ""
 
 
-def _hint(status: int, said: str) -> str:
-    return f" (its role needs the scopes {', '.join(SCOPES)})" if status == 403 and "scope" in said else ""
+def _hint(status: int, message: str) -> str:
+    return f" (its role needs the scopes {', '.join(SCOPES)})" if status == 403 and "scope" in message else ""

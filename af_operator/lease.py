@@ -33,12 +33,12 @@ class Lease:
         self._name, self._namespace = settings.lease_name, settings.namespace
         self._identity, self._seconds = settings.identity, settings.lease_seconds
         self._renewed = float("-inf")
-        self._seen: tuple[str | None, float] = (None, float("-inf"))
+        self._observed: tuple[str | None, float] = (None, float("-inf"))
 
     @property
     def held(self) -> bool:
         """Whether the Lease is surely ours at this moment, by our own monotonic clock."""
-        return self._left() > 0
+        return self._remaining() > 0
 
     def fence(self) -> float:
         """Return the seconds in which the Lease is surely ours: no request may take longer.
@@ -48,48 +48,48 @@ class Lease:
         Unavailable
             It is not ours: a process that slept must not write as it wakes.
         """
-        left = self._left()
-        if left <= 0:
+        remaining = self._remaining()
+        if remaining <= 0:
             raise Unavailable("the lease is not ours (any more)")
-        return left
+        return remaining
 
     async def lead(self, started: Callable[[], Awaitable[None]]) -> None:
         """Wait for the Lease, call `started`, and return when the Lease could not be renewed in time."""
-        while not await self._try():  # noqa: ASYNC110 - the event is in another process
+        while not await self._try_to_hold():  # noqa: ASYNC110 - the event is in another process
             await asyncio.sleep(RETRY_SECONDS)
         log.info("leading", lease=self._name)
         await started()
         while time.monotonic() - self._renewed < self._seconds * 2 / 3:
             await asyncio.sleep(min(RETRY_SECONDS, self._seconds / 5))
-            await self._try()
+            await self._try_to_hold()
         log.error("the lease is lost: this process stops", lease=self._name)
 
     async def release(self) -> None:
         """Give the Lease up, so that the next one need not wait until it expires. Raises nothing: it will expire."""
         if not self.held:
             return
-        seconds, self._renewed = min(5.0, self._left()), float("-inf")
-        free = {"spec": {"holderIdentity": None}}
+        seconds, self._renewed = min(5.0, self._remaining()), float("-inf")
+        released = {"spec": {"holderIdentity": None}}
         try:
-            await call(self._api, Request("PATCH", self._path, {}, free, MERGE_PATCH, read_seconds=seconds))
+            await call(self._api, Request("PATCH", self._path, {}, released, MERGE_PATCH, read_seconds=seconds))
         except KubeError as error:
             log.warning("the lease could not be given up", error=str(error))
 
-    def _left(self) -> float:
+    def _remaining(self) -> float:
         return self._seconds - (time.monotonic() - self._renewed)
 
-    async def _try(self) -> bool:
+    async def _try_to_hold(self) -> bool:
         began = time.monotonic()
         try:
             # A request that hangs is a failed one, or a silent server would keep us leader for ever.
             async with asyncio.timeout(self._seconds / 3):
-                mine = await self._acquire_or_renew()
+                acquired = await self._acquire_or_renew()
         except (TimeoutError, KubeError) as error:
             log.warning("the lease could not be had or renewed", error=f"{type(error).__name__}: {error}")
             return False
-        if mine:
+        if acquired:
             self._renewed = began
-        return mine
+        return acquired
 
     async def _acquire_or_renew(self) -> bool:
         try:
@@ -108,9 +108,9 @@ class Lease:
         spec, version = lease["spec"], lease["metadata"]["resourceVersion"]
         if spec.get("holderIdentity") in (None, "", self._identity):
             return True
-        if version != self._seen[0]:
-            self._seen = (version, time.monotonic())
-        return time.monotonic() - self._seen[1] > (spec.get("leaseDurationSeconds") or self._seconds)
+        if version != self._observed[0]:
+            self._observed = (version, time.monotonic())
+        return time.monotonic() - self._observed[1] > (spec.get("leaseDurationSeconds") or self._seconds)
 
     def _renewal(self, lease: dict[str, Any]) -> dict[str, Any]:
         spec = lease["spec"] | {"renewTime": micro_now(), "leaseDurationSeconds": round(self._seconds)}

@@ -35,12 +35,12 @@ class Children(tuple[Body, ...]):
     children for each of them would need a second for one pass.
     """
 
-    _made: dict[Callable[[Children], Any], Any]
+    _computed: dict[Callable[[Children], Any], Any]
 
     def __new__(cls, bodies: Iterable[Body] = ()) -> Self:
         """Take the bodies as they are; nothing is looked up yet."""
         self = super().__new__(cls, bodies)
-        self._made = {}
+        self._computed = {}
         return self
 
     def once(self, make: Callable[[Children], T]) -> T:
@@ -48,9 +48,9 @@ class Children(tuple[Body, ...]):
 
         It must be a function of a module. The answer is kept under it, and one that is defined anew has none.
         """
-        if make not in self._made:
-            self._made[make] = make(self)
-        return cast(T, self._made[make])
+        if make not in self._computed:
+            self._computed[make] = make(self)
+        return cast(T, self._computed[make])
 
     def of(self, kind: Kind) -> Sequence[Body]:
         """Return the children of one kind."""
@@ -94,7 +94,7 @@ class Observed:
     nonce: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        # One index for all that `replace` makes of this: the children stay the same.
+        # What was looked up in the children serves all that `replace` makes of this: they stay the same.
         if not isinstance(self.children, Children):
             object.__setattr__(self, "children", Children(self.children))
 
@@ -140,8 +140,8 @@ class Settled(Observed):
     @classmethod
     def at(cls, now: datetime, observed: Observed, finished: Finish | None) -> Self:
         """Return what was observed, with how the session ended."""
-        known = {each.name: getattr(observed, each.name) for each in fields(Observed)}
-        return cls(**known, finished=finished, now=now)
+        values = {each.name: getattr(observed, each.name) for each in fields(Observed)}
+        return cls(**values, finished=finished, now=now)
 
 
 @dataclass(frozen=True)

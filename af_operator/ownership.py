@@ -25,8 +25,8 @@ def controller(body: Body) -> Mapping[str, Any]:
 def our_entries(body: Body) -> list[dict[str, str]]:
     """Return the entries of managedFields by which the operator has made or changed an object, without the fields."""
     entries = body["metadata"].get("managedFields", ())
-    ours = (e for e in entries if e.get("manager") == MANAGER and not e.get("subresource"))
-    return [{"manager": MANAGER, "operation": str(e.get("operation"))} for e in ours]
+    own_entries = (e for e in entries if e.get("manager") == MANAGER and not e.get("subresource"))
+    return [{"manager": MANAGER, "operation": str(e.get("operation"))} for e in own_entries]
 
 
 def of_session(session: Session, body: Body, observed: Observed) -> bool:
@@ -44,12 +44,12 @@ def of_user(body: Body, user: str) -> bool:
     return USER in labels and _made_by_us(body) and bool(annotations.get(USER) == user)
 
 
-def same_owner(stored: Body, wanted: Body) -> bool:
+def same_owner(stored: Body, desired: Body) -> bool:
     """Return whether we made a stored object for whom we want one of its name: a session, or a user."""
-    if controller(wanted):
-        same_session = label_of(stored, SESSION_UID) == label_of(wanted, SESSION_UID)
-        return same_session and controller(stored).get("uid") == controller(wanted)["uid"] and _made_by_us(stored)
-    user = wanted["metadata"].get("annotations", {}).get(USER)
+    if controller(desired):
+        same_session = label_of(stored, SESSION_UID) == label_of(desired, SESSION_UID)
+        return same_session and controller(stored).get("uid") == controller(desired)["uid"] and _made_by_us(stored)
+    user = desired["metadata"].get("annotations", {}).get(USER)
     return user is not None and of_user(stored, user)
 
 
@@ -80,4 +80,4 @@ def _in_family(uid: str | None, session: Session, observed: Observed) -> bool:
 
 def _uids_by_owner(children: Children) -> dict[str | None, frozenset[str]]:
     by_owner = grouped(children, lambda child: controller(child).get("uid"))
-    return {owner: frozenset(child["metadata"]["uid"] for child in theirs) for owner, theirs in by_owner.items()}
+    return {owner: frozenset(child["metadata"]["uid"] for child in owned) for owner, owned in by_owner.items()}

@@ -45,17 +45,17 @@ async def work(queue: WorkQueue, passes: Passes, clock: Clock) -> None:
         # and probes must have their turn in between.
         await asyncio.sleep(0)
         key = await queue.get()
-        about = {"namespace": key.namespace, "session": key.name} if key.namespace else {"profile": key.name}
-        with structlog.contextvars.bound_contextvars(**about), PASSES.time():
+        context = {"namespace": key.namespace, "session": key.name} if key.namespace else {"profile": key.name}
+        with structlog.contextvars.bound_contextvars(**context), PASSES.time():
             try:
-                await _one(queue, passes, clock, key)
+                await _run_pass(queue, passes, clock, key)
             finally:
                 queue.done(key)
 
 
-async def _one(queue: WorkQueue, passes: Passes, clock: Clock, key: Key) -> None:
+async def _run_pass(queue: WorkQueue, passes: Passes, clock: Clock, key: Key) -> None:
     try:
-        again = await passes(key)
+        look_again = await passes(key)
     except Unavailable as error:
         FAILURES.labels("Unavailable").inc()
         delay = queue.failed(key, at_least=error.retry_after or 0.0)
@@ -64,22 +64,22 @@ async def _one(queue: WorkQueue, passes: Passes, clock: Clock, key: Key) -> None
         FAILURES.labels(type(error).__name__).inc()
         delay = queue.failed(key, at_least=AT_LEAST, fault=True)
         log.exception("a pass failed", retry_seconds=round(delay, 1))
-        await _tell(queue, passes, key, error)
+        await _tell_broken(queue, passes, key, error)
     else:
         if queue.faults(key) >= TOLD_AFTER:
             BROKEN.dec()
             log.info("passes succeed again")
         queue.succeeded(key)
-        if again is not None:
-            queue.add(key, max(0.05, (again - clock()).total_seconds()))
+        if look_again is not None:
+            queue.add(key, max(0.05, (look_again - clock()).total_seconds()))
 
 
-async def _tell(queue: WorkQueue, passes: Passes, key: Key, error: Exception) -> None:
+async def _tell_broken(queue: WorkQueue, passes: Passes, key: Key, error: Exception) -> None:
     if queue.faults(key) < TOLD_AFTER:
         return
     if queue.faults(key) == TOLD_AFTER:
         BROKEN.inc()
     try:
         await passes.tell_broken(key, error)
-    except Exception as again:  # noqa: BLE001 - the first error is logged, and the next pass tries to tell again
-        log.warning("people could not be told of it", error=str(again))
+    except Exception as second_error:  # noqa: BLE001 - the first error is logged, and the next pass tries to tell again
+        log.warning("people could not be told of it", error=str(second_error))

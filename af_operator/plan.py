@@ -48,34 +48,34 @@ def build(components: Components, session: Session, profile: Profile | None, obs
     except InvalidSession as error:
         catalogue = profile or Profile(session.spec.profile, NOTHING)
         settled = _settled(session, catalogue, observed, enabled, now)
-        stays = _rejected(session, settled, enabled, error)
-        if not stays.health or not (settled.finished or session.spec.suspend):
-            return stays
+        rejected = _plan_rejected(session, settled, enabled, error)
+        if not rejected.health or not (settled.finished or session.spec.suspend):
+            return rejected
     # What has to stop needs no catalogue for that, and nothing is made from it. An end stays what it was.
     with suppress(InvalidSession):
-        stops = _plan(session, catalogue, observed, enabled, now)
-        return stops if settled.finished else replace(stops, rejected=stays.rejected)
-    return stays
+        stopping = _plan(session, catalogue, observed, enabled, now)
+        return stopping if settled.finished else replace(stopping, rejected=rejected.rejected)
+    return rejected
 
 
 def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabled, now: datetime) -> Plan:
     settled = _settled(session, profile, observed, enabled, now)
-    end, active = settled.finished, [c for c in enabled if _lives(c, session, settled.finished)]
-    known = _known(session, settled, enabled)
-    terms = _terms(session, profile, settled, active, _waiting(active, known))
-    planned = list(_desired(session, profile, settled, active, terms))
-    desired = tuple(stamp(session, c.NAME, m, settled) for c, m in planned if isinstance(m, Manifest))
-    wanted = {m.ref for m in desired} | {k.ref for _, k in planned if isinstance(k, Keep)}
+    end, active = settled.finished, [c for c in enabled if _is_active(c, session, settled.finished)]
+    facts = _facts(session, settled, enabled)
+    terms = _terms(session, profile, settled, active, _waiting(active, facts))
+    items = list(_desired(session, profile, settled, active, terms))
+    desired = tuple(stamp(session, c.NAME, m, settled) for c, m in items if isinstance(m, Manifest))
+    planned_refs = {m.ref for m in desired} | {k.ref for _, k in items if isinstance(k, Keep)}
     ttl = session.spec.ttl_seconds_after_finished
     ttl = profile.spec.defaults.ttl_seconds_after_finished if ttl is None else ttl
     gone_at = end.time + timedelta(seconds=ttl) if end else None
     deadlines = (c.deadline(session, settled) for c in active)
     return replace(
-        known,
+        facts,
         desired=desired,
         apply=tuple(m for m in desired if _to_apply(m, settled)),
-        discard=tuple(d.body for _, d in planned if isinstance(d, Discard)),
-        delete=tuple(_surplus(session, settled, wanted)),
+        discard=tuple(d.body for _, d in items if isinstance(d, Discard)),
+        delete=tuple(_to_delete(session, settled, planned_refs)),
         active=frozenset(c.NAME for c in active),
         finished=end,
         source_wanted=any(m.from_source for m in desired),
@@ -90,7 +90,7 @@ def _settled(session: Session, profile: Profile, observed: Observed, enabled: En
     return Settled.at(now, observed, _finish(session, profile, observed, enabled, now))
 
 
-def _known(session: Session, observed: Settled, enabled: Enabled) -> Plan:
+def _facts(session: Session, observed: Settled, enabled: Enabled) -> Plan:
     """Return the part of a plan that only tells how things are."""
     report: dict[str, Any] = {}
     for component in enabled:
@@ -105,17 +105,17 @@ def _known(session: Session, observed: Settled, enabled: Enabled) -> Plan:
     )
 
 
-def _rejected(session: Session, observed: Settled, enabled: Enabled, error: InvalidSession) -> Plan:
+def _plan_rejected(session: Session, observed: Settled, enabled: Enabled, error: InvalidSession) -> Plan:
     # Nothing is created, and nothing that runs is taken away: a profile edited by mistake stops no session.
     rejected = (error.reason, error.message)
     if not any(ownership.of_session(session, child, observed) for child in observed.children):
         return Plan(rejected=rejected, last_activity=_last_activity(session, observed, enabled))
     active = frozenset(c.NAME for c in enabled)
-    return replace(_known(session, observed, enabled), rejected=rejected, active=active)
+    return replace(_facts(session, observed, enabled), rejected=rejected, active=active)
 
 
-def _waiting(active: Enabled, known: Plan) -> tuple[str, ...]:
-    return tuple(c.NAME for c in active if c.LIFETIME != "record" and not known.health[c.NAME].ready)
+def _waiting(active: Enabled, facts: Plan) -> tuple[str, ...]:
+    return tuple(c.NAME for c in active if c.LIFETIME != "record" and not facts.health[c.NAME].ready)
 
 
 def _terms(
@@ -130,7 +130,10 @@ def _terms(
     return {
         c.NAME: Terms(
             waiting,
-            {who: sum((p for name, p in each.items() if name != c.NAME), PodPatch()) for who, each in patches.items()},
+            {
+                audience: sum((p for name, p in by_component.items() if name != c.NAME), PodPatch())
+                for audience, by_component in patches.items()
+            },
             shares.get(c.NAME, {}),
         )
         for c in active
@@ -155,10 +158,10 @@ def _last_activity(session: Session, observed: Settled, enabled: Enabled) -> dat
     """
     # Who tells of it in steps says when the step began, which may be before the session did.
     earliest = session.created - ACTIVITY_STEP
-    seen = (c.activity(session, observed) for c in enabled)
-    believed = [activity_at(time) for time in seen if time and earliest < time <= observed.now]
-    told = untrusted.time_of(session.status.get("lastActivity"))
-    return max((max(time, session.created) for time in [*believed, told] if time), default=None)
+    reported = (c.activity(session, observed) for c in enabled)
+    believed = [activity_at(time) for time in reported if time and earliest < time <= observed.now]
+    recorded = untrusted.time_of(session.status.get("lastActivity"))
+    return max((max(time, session.created) for time in [*believed, recorded] if time), default=None)
 
 
 def check(session: Session, profile: Profile | None, enabled: Enabled) -> Profile:
@@ -176,10 +179,11 @@ def check(session: Session, profile: Profile | None, enabled: Enabled) -> Profil
             "`kubectl get analysisprofiles` lists those that there are",
         )
     choices.image(session, profile)
-    longest, asked = profile.spec.limits.lifetime_seconds, session.spec.lifetime_seconds
-    if longest is not None and asked is not None and asked > longest:
+    limit, requested = profile.spec.limits.lifetime_seconds, session.spec.lifetime_seconds
+    if limit is not None and requested is not None and requested > limit:
         raise InvalidSession(
-            "LimitExceeded", f"lifetimeSeconds {asked} is over the limit of profile {profile.name!r}: at most {longest}"
+            "LimitExceeded",
+            f"lifetimeSeconds {requested} is over the limit of profile {profile.name!r}: at most {limit}",
         )
     for component in enabled:
         component.check(session, profile)
@@ -209,15 +213,15 @@ def _to_apply(desired: Manifest, observed: Observed) -> bool:
     return drift.needs_apply(desired.body, observed.get(desired.ref))
 
 
-def _surplus(session: Session, observed: Observed, wanted: set[ObjectRef]) -> Iterable[Body]:
+def _to_delete(session: Session, observed: Observed, planned_refs: set[ObjectRef]) -> Iterable[Body]:
     for child in observed.children:
-        if ref_of(child) in wanted or "deletionTimestamp" in child["metadata"]:
+        if ref_of(child) in planned_refs or "deletionTimestamp" in child["metadata"]:
             continue
         if ownership.of_session(session, child, observed):
             yield child
 
 
-def _lives(component: Component, session: Session, end: Finish | None) -> bool:
+def _is_active(component: Component, session: Session, end: Finish | None) -> bool:
     if component.LIFETIME == "record":
         return True
     return end is None and not (component.LIFETIME == "compute" and session.spec.suspend)
@@ -231,8 +235,8 @@ def _desired(
             for item in component.desired(session, profile, observed, terms[component.NAME]):
                 yield component, item
         else:  # the session stops, and its cache is to stay
-            mine = (c for c in observed.children if c["metadata"]["labels"].get(names.COMPONENT) == component.NAME)
-            yield from ((component, Keep(ref_of(c))) for c in mine)
+            children = (c for c in observed.children if c["metadata"]["labels"].get(names.COMPONENT) == component.NAME)
+            yield from ((component, Keep(ref_of(c))) for c in children)
 
 
 def _fits(component: Component, session: Session, profile: Profile) -> bool:

@@ -48,7 +48,7 @@ IN_PODS = {
     "persistentVolumeClaim": (VOLUME_CLAIM, "claimName"),
 }
 """Where in a pod spec something is named: the key that holds it, its kind, and the field with its name."""
-OF_KIND = {
+SPEC_FIELDS = {
     "StatefulSet": ("serviceName", SERVICE),
     "DaskWorkerGroup": ("cluster", DASK_CLUSTER),
 }
@@ -63,14 +63,14 @@ def references(body: Body) -> frozenset[ObjectRef]:
 
     Found wherever a pod spec stands, also in kinds of others: volumes, environment, pull secrets, service account, and
     addresses of Services. Beside these what a Role grants by name, what a RoleBinding binds, and the fields of
-    `OF_KIND`. Optional ones are among them: a Secret that may be missing is all the same read if it is there.
+    `SPEC_FIELDS`. Optional ones are among them: a Secret that may be missing is all the same read if it is there.
     """
-    found = {ref for pod in _pod_specs(body) for ref in _of_pod(pod, body["metadata"].get("namespace"))}
-    found |= set(_granted(body)) | set(_bound(body))
-    if body["kind"] in OF_KIND:
-        field, kind = OF_KIND[body["kind"]]
-        found |= set(_named(kind, body["spec"].get(field)))
-    return frozenset(found)
+    refs = {ref for pod in _pod_specs(body) for ref in _of_pod(pod, body["metadata"].get("namespace"))}
+    refs |= set(_granted(body)) | set(_bound(body))
+    if body["kind"] in SPEC_FIELDS:
+        field, kind = SPEC_FIELDS[body["kind"]]
+        refs |= set(_named(kind, body["spec"].get(field)))
+    return frozenset(refs)
 
 
 def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
@@ -79,15 +79,15 @@ def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
     References to what is not among them say nothing of the order. In a cycle, which nothing here plans, one reference
     is left out of account.
     """
-    given = {manifest.ref: manifest for manifest in manifests}
-    place = {ref: index for index, ref in enumerate(given)}
-    sorter = _sorter({ref: set(references(m.body) & given.keys()) for ref, m in given.items()})
-    found = []
+    by_ref = {manifest.ref: manifest for manifest in manifests}
+    position = {ref: index for index, ref in enumerate(by_ref)}
+    sorter = _sorter({ref: set(references(m.body) & by_ref.keys()) for ref, m in by_ref.items()})
+    ordered = []
     while sorter.is_active():
         ready = sorter.get_ready()
-        found.append([given[ref] for ref in sorted(ready, key=place.__getitem__)])
+        ordered.append([by_ref[ref] for ref in sorted(ready, key=position.__getitem__)])
         sorter.done(*ready)
-    return found
+    return ordered
 
 
 def held_back(
@@ -103,14 +103,14 @@ def held_back(
     live
         What is there already, and ours: of this, what is to run nothing any more is not held back.
     """
-    needs = {m.ref: references(m.body) for m in manifests if not (m.ref in live and _rests(m.body))}
-    found: dict[ObjectRef, ObjectRef] = {}
+    needs = {m.ref: references(m.body) for m in manifests if not (m.ref in live and _runs_nothing(m.body))}
+    held: dict[ObjectRef, ObjectRef] = {}
     causes = {ref: ref for ref in refused}
     while causes:
-        behind = {ref: min(needs[ref] & causes.keys()) for ref in needs if needs[ref] & causes.keys()}
-        causes = {ref: causes[on] for ref, on in behind.items() if ref not in found and ref not in refused}
-        found |= causes
-    return found
+        waiting = {ref: min(needs[ref] & causes.keys()) for ref in needs if needs[ref] & causes.keys()}
+        causes = {ref: causes[cause] for ref, cause in waiting.items() if ref not in held and ref not in refused}
+        held |= causes
+    return held
 
 
 def _sorter(graph: dict[ObjectRef, set[ObjectRef]]) -> TopologicalSorter[ObjectRef]:
@@ -125,7 +125,7 @@ def _sorter(graph: dict[ObjectRef, set[ObjectRef]]) -> TopologicalSorter[ObjectR
             return sorter
 
 
-def _rests(body: Body) -> bool:
+def _runs_nothing(body: Body) -> bool:
     """Return whether an object is to run no pod: what stops a session must never wait."""
     spec = body.get("spec", {})
     return spec.get("replicas") == 0 or spec.get("suspend") is True
@@ -143,8 +143,8 @@ def _pod_specs(value: Any) -> Iterator[Body]:
 
 def _of_pod(value: Any, namespace: str | None) -> Iterator[ObjectRef]:
     if isinstance(value, str):
-        found = ADDRESS.findall(value)
-        yield from (ObjectRef(*SERVICE, name) for name, where in found if namespace in (None, where))
+        addresses = ADDRESS.findall(value)
+        yield from (ObjectRef(*SERVICE, name) for name, in_namespace in addresses if namespace in (None, in_namespace))
     elif isinstance(value, list):
         yield from (ref for each in value for ref in _of_pod(each, namespace))
     elif isinstance(value, Mapping):
@@ -190,7 +190,7 @@ def _bound(body: Body) -> Iterator[ObjectRef]:
         return
     if body["roleRef"]["kind"] == "Role":
         yield from _named(ROLE, body["roleRef"]["name"])
-    here = body["metadata"].get("namespace")
+    namespace = body["metadata"].get("namespace")
     for subject in body.get("subjects") or ():
-        if subject["kind"] == "ServiceAccount" and subject.get("namespace", here) == here:
+        if subject["kind"] == "ServiceAccount" and subject.get("namespace", namespace) == namespace:
             yield from _named(SERVICE_ACCOUNT, subject["name"])

@@ -13,8 +13,8 @@ def decide(session: Session, plan: Plan, observed: Observed) -> Registration | N
     if hub is None or plan.server is None:
         return None
     component, server = plan.server
-    wanted = Registration(server, False, "", "", wanted=plan.health[component].ready)
-    return _at_rest(session, plan, server, hub) or _among_servers(session, observed, hub, wanted)
+    ready = plan.health[component].ready
+    return _at_rest(session, plan, server, hub) or _among_servers(session, observed, hub, server, ready=ready)
 
 
 def _at_rest(session: Session, plan: Plan, server: HubServer, hub: HubView) -> Registration | None:
@@ -29,8 +29,9 @@ def _at_rest(session: Session, plan: Plan, server: HubServer, hub: HubView) -> R
     return None
 
 
-def _among_servers(session: Session, observed: Observed, hub: HubView, found: Registration) -> Registration:
-    server, ready = found.server, found.wanted
+def _among_servers(
+    session: Session, observed: Observed, hub: HubView, server: HubServer, *, ready: bool
+) -> Registration:
     name = f"server {server.server!r}" if server.server else "the default server"
     if observed.namesake:
         other = f"{observed.namesake.namespace}/{observed.namesake.name}"

@@ -45,11 +45,11 @@ class StrictLoader(yaml.CSafeLoader):
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping, and refuse a key given twice."""
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if key.value in keys:
                 raise ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            seen.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -94,9 +94,9 @@ def _template(name: str) -> Template:
 
 
 @cache
-def _shape(name: str, given: frozenset[str], conditions: frozenset[tuple[str, bool]]) -> Any:
+def _shape(name: str, variables: frozenset[str], conditions: frozenset[tuple[str, bool]]) -> Any:
     """Return what a template means, with slots in it, when these variables are given and those are true or false."""
-    slots: dict[str, Any] = {each: Slot(each) for each in given}
+    slots: dict[str, Any] = {each: Slot(each) for each in variables}
     return parse(_template(name).render(slots | dict(conditions)))
 
 
@@ -118,8 +118,8 @@ def render(package: str, template: str, **values: Any) -> Manifest:
         A value is not JSON.
     """
     conditions = frozenset((name, value) for name, value in values.items() if isinstance(value, bool))
-    given = frozenset(values) - {name for name, _ in conditions}
-    return Manifest(_filled(_shape(f"{package}/{template}", given, conditions), values))
+    variables = frozenset(values) - {name for name, _ in conditions}
+    return Manifest(_filled(_shape(f"{package}/{template}", variables, conditions), values))
 
 
 def _filled(shape: Any, values: Mapping[str, Any]) -> Any:

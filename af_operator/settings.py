@@ -72,9 +72,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     SystemExit
         With one line for each variable that is unknown or wrong.
     """
-    given = {k.removeprefix(PREFIX).lower(): v for k, v in environ.items() if k.startswith(PREFIX)}
+    values = {k.removeprefix(PREFIX).lower(): v for k, v in environ.items() if k.startswith(PREFIX)}
     try:
-        return Settings.model_validate(given)
+        return Settings.model_validate(values)
     except ValidationError as error:
         lines = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
         raise SystemExit("wrong settings:\n  " + "\n  ".join(lines)) from None

@@ -133,8 +133,8 @@ class PoolsAnswer(Answer):
 
     def about(self, asked: Mapping[str, Any]) -> Self:
         """Return what it says of groups that were asked for."""
-        known = {name: self.pools[name] for name in asked.get("pools", ()) if name in self.pools}
-        return self.model_copy(update={"pools": known})
+        pools = {name: self.pools[name] for name in asked.get("pools", ()) if name in self.pools}
+        return self.model_copy(update={"pools": pools})
 
 
 @dataclass(frozen=True)

@@ -42,17 +42,17 @@ def trim(body: Body) -> dict[str, Any]:
     metadata["managedFields"] = ownership.our_entries(body)
     if LAST_APPLIED in metadata.get("annotations", {}):
         metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != LAST_APPLIED}
-    found = {**body, "metadata": metadata}
+    trimmed = {**body, "metadata": metadata}
     if body.get("immutable") and "data" in body:
-        found["data"] = dict.fromkeys(body["data"], "")
-    return found
+        trimmed["data"] = dict.fromkeys(body["data"], "")
+    return trimmed
 
 
 def trim_session(body: Body) -> dict[str, Any]:
     """Return a session without the text of its files, which is in a ConfigMap of its own."""
-    found = trim(body)
-    del found["metadata"]["managedFields"]
-    return _with_files(found, dict.fromkeys(_files(body), "")) if _files(body) else found
+    trimmed = trim(body)
+    del trimmed["metadata"]["managedFields"]
+    return _with_files(trimmed, dict.fromkeys(_files(body), "")) if _files(body) else trimmed
 
 
 def parse_session(body: Body, *, trimmed: bool = False) -> Session:
@@ -108,7 +108,7 @@ class World:
         self.unseen: Callable[[], str | None] = lambda: None
         self._terminating: set[str] = set()
         self._texts: dict[str, bytes] = {}
-        self._held = 0
+        self._text_bytes = 0
         stores: dict[Kind, Store[Any]] = {
             SESSION: self.sessions,
             PROFILE: self.profiles,
@@ -143,9 +143,9 @@ class World:
         """Take over a session as the API server sent it; return whether that was news."""
         files, uid = _files(body), body["metadata"]["uid"]
         news = self.sessions.put(body)
-        if news and files and uid not in self._texts and self._held < TEXT_BYTES:
+        if news and files and uid not in self._texts and self._text_bytes < TEXT_BYTES:
             self._texts[uid] = zlib.compress(json.dumps(files).encode(), 1)
-            self._held += len(self._texts[uid])
+            self._text_bytes += len(self._texts[uid])
         return news
 
     def text_is_kept(self, session: Session) -> None:
@@ -171,8 +171,10 @@ class World:
 
     def sessions_of(self, server: HubServer) -> list[Session]:
         """Return the sessions that JupyterHub can show as this server; it shows the first."""
-        found = (self._readable(key) for key in self.notebooks([server.user]))
-        return sorted((s for s in found if s and not s.deleting and names.hub_server(s) == server.server), key=_age)
+        sessions = (self._readable(key) for key in self.notebooks([server.user]))
+        return sorted(
+            (s for s in sessions if s and not s.deleting and names.hub_server(s) == server.server), key=_hub_order
+        )
 
     def runs(self, server: HubServer) -> bool:
         """Return whether the session that JupyterHub shows as this server is neither suspended nor over."""
@@ -219,8 +221,8 @@ class World:
         children = [body for store in self.children.values() for body in store.by("session", mark)]
         shared = [body for store in self.shared.values() for body in store.by("user", user)]
         return Observed(
-            children=tuple(map(self._as_it_is, sorted(children, key=_order))),
-            shared=tuple(map(self._as_it_is, sorted(shared, key=_order))),
+            children=tuple(map(self._marked_terminating, sorted(children, key=_by_kind_and_name))),
+            shared=tuple(map(self._marked_terminating, sorted(shared, key=_by_kind_and_name))),
             gpus_free=self._gpus_free(session.spec.profile),
         )
 
@@ -248,9 +250,9 @@ class World:
             self._let_go(change.uid)
 
     def _let_go(self, uid: str) -> None:
-        self._held -= len(self._texts.pop(uid, b""))
+        self._text_bytes -= len(self._texts.pop(uid, b""))
 
-    def _as_it_is(self, body: Body) -> Body:
+    def _marked_terminating(self, body: Body) -> Body:
         # Not hidden: until it is really gone its name is taken, and applying to it would be lost.
         if body["metadata"]["uid"] not in self._terminating:
             return body
@@ -301,10 +303,10 @@ def _with_files(session: Body, files: Mapping[str, str]) -> dict[str, Any]:
     return {**session, "spec": {**spec, "run": {**spec["run"], "source": source}}}
 
 
-def _age(session: Session) -> tuple[bool, datetime, Key]:
+def _hub_order(session: Session) -> tuple[bool, datetime, Key]:
     # The spawner has the same order. What has ended gives its name to what has not.
     return session.status.get("phase") in ENDED, session.created, session.key
 
 
-def _order(body: Body) -> tuple[str, str]:
+def _by_kind_and_name(body: Body) -> tuple[str, str]:
     return body["kind"], body["metadata"]["name"]

@@ -59,10 +59,10 @@ class Bed:
         self.version = 10
 
     async def session(self, kind: str | None, body: dict[str, Any]) -> None:
-        await self.transport._session(event={"type": kind, "object": body})
+        await self.transport._on_session(event={"type": kind, "object": body})
 
     async def profile(self, kind: str | None, body: dict[str, Any]) -> None:
-        await self.transport._profile(event={"type": kind, "object": body})
+        await self.transport._on_profile(event={"type": kind, "object": body})
 
     async def keys(self) -> list[Key]:
         found = [await self.queue.get() for _ in range(len(self.queue))]

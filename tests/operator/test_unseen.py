@@ -11,7 +11,7 @@ import pytest
 from af_operator import plan
 from af_operator.errors import Unavailable
 from af_operator.model import Key
-from af_operator.passes import BROKEN, TOLD_AFTER, _one
+from af_operator.passes import BROKEN, TOLD_AFTER, _run_pass
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import BLIND_RETRY
 from tests.support.bench import SPEC, UNDER_DASK_KUBERNETES, Bench
@@ -47,7 +47,7 @@ async def failing(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int, que
     with monkeypatch.context() as broken:
         broken.setattr(plan, "build", fails)
         for _ in range(times):
-            await _one(queue, bench.reconcile, lambda: bench.now, bench.key)
+            await _run_pass(queue, bench.reconcile, lambda: bench.now, bench.key)
             bench.deliver()
 
 
@@ -69,7 +69,7 @@ async def test_a_pass_that_fails_again_and_again_is_told_to_its_user(monkeypatch
     }
     assert bench.status["phase"] == before["phase"]
     assert BROKEN._value.get() == counted + 1
-    await _one(queue, bench.reconcile, lambda: bench.now, bench.key)
+    await _run_pass(queue, bench.reconcile, lambda: bench.now, bench.key)
     assert BROKEN._value.get() == counted
     await bench.settle()
     assert "InternalError" not in {c["type"] for c in bench.status["conditions"]}, "and it is over when it is over"

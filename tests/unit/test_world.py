@@ -167,7 +167,7 @@ def test_the_text_of_a_source_is_held_until_its_config_map_is_there() -> None:
     assert session is not None
     world.text_is_kept(session)
     assert files_of(world) == ({"zmumu.py": ""}, True)
-    assert world._held == 0
+    assert world._text_bytes == 0
 
 
 def test_only_so_much_text_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_the_text_of_a_session_that_goes_is_not_held() -> None:
     bed = Bed()
     bed.world.learn_session(with_files(2))
     bed.watch("DELETED", session(3))
-    assert bed.world._held == 0
+    assert bed.world._text_bytes == 0
 
 
 def test_trim_keeps_of_managed_fields_only_that_the_object_is_ours() -> None:
