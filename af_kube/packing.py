@@ -11,7 +11,7 @@ from af_kube.store import Body
 
 WINDOW = 32_768
 """Bytes that zlib looks back."""
-RECENT = 4096
+RECENT = 512
 """Bodies that are kept unpacked as well, over all kinds: what several passes in a row look at."""
 
 

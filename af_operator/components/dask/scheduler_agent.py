@@ -47,6 +47,8 @@ PACE = 0.2
 """Seconds between two looks at a worker that goes."""
 ACTIVE_STEP = 300
 """Seconds to which it is told when something was computed last: whoever is told of each change has little to do."""
+LINGER = 0.2
+"""Seconds for which an answer waits for those that go: idle ones are gone by then, and need no second question."""
 STUCK_PAUSE = 5.0
 """Seconds until a worker is tried again that could not give its results away."""
 Weighted = tuple[Any, float]
@@ -137,6 +139,11 @@ class Agent:
                 "stuck": [n for n in names if n in self._stuck],
             }
         return answers
+
+    async def retires(self) -> bool:
+        """Wait a moment for workers that go; return whether one of them has nothing left by then."""
+        retiring = set(self._retiring.values())
+        return bool(retiring and (await asyncio.wait(retiring, timeout=LINGER))[0])
 
     def scale(self, pool: str, workers: int | None) -> None:
         """Want so many workers from now on; None: as the tasks ask. Raises ValueError with what is possible."""
@@ -343,10 +350,10 @@ class Handler(RequestHandler):
         """Take what the route was made with."""
         self._agent = agent
 
-    def post(self) -> None:
+    async def post(self) -> None:
         """Answer a request."""
         try:
-            self.write(self.answer(dict(json.loads(self.request.body))))
+            self.write(await self.answer(dict(json.loads(self.request.body))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.set_status(400)
             self.write({"error": str(error)})
@@ -355,15 +362,19 @@ class Handler(RequestHandler):
 class PoolsHandler(Handler):
     """``POST /af/v1/pools``."""
 
-    def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how the pools are."""
-        return {"pools": self._agent.answer(list(_parse(body["pools"]))), "active": self._agent.active()}
+    async def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how the pools are; where workers are about to have nothing left, how they are a moment later."""
+        pools = list(_parse(body["pools"]))
+        states = self._agent.answer(pools)
+        if await self._agent.retires():
+            states = self._agent.answer(pools)
+        return {"pools": states, "active": self._agent.active()}
 
 
 class ScaleHandler(Handler):
     """``POST /af/v1/scale``."""
 
-    def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Take the wish."""
         self._agent.scale(body["pool"], body["workers"])
         return {}
