@@ -23,7 +23,7 @@ OBJECTS = (
 ADDED = ("components", "lastActivity")
 """What this version says in a status beyond the one before: the endpoints of each component, and the last use."""
 
-pytestmark = pytest.mark.alone  # they stop the operator
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]  # they stop the operator
 
 
 @pytest.fixture

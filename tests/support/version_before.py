@@ -1,5 +1,6 @@
 """Two sessions as the version before Dask's two engines made them: their objects and status, in files.
 
+The files are its own plan and status, word for word, of a notebook and a run on the local cluster.
 What follows from a session's uid, its namespace and the facility's catalogue stands there as ``<uid>`` and so on;
 hashes are computed here as that version did. All is written in the name of the operator's account, so that the API
 server's policies judge it as they judge the operator.
