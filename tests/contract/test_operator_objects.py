@@ -209,20 +209,22 @@ ROWS = [
 ]
 
 
+POD: Body = {
+    "automountServiceAccountToken": False,
+    "containers": [
+        {
+            "name": "main",
+            "image": "example.org/x",
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+    ],
+    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+}
+
+
 def simple(kind: str) -> Body:
     """Return the least object of a session of this kind."""
-    pod = {
-        "automountServiceAccountToken": False,
-        "containers": [
-            {
-                "name": "main",
-                "image": "example.org/x",
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-            }
-        ],
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-    }
-    template = {"metadata": {"labels": {LABEL: UID, "app": "x"}}, "spec": pod}
+    template = {"metadata": {"labels": {LABEL: UID, "app": "x"}}, "spec": POD}
     selected = {"selector": {"matchLabels": {LABEL: UID}}, "template": template}
     rbac, dask = "rbac.authorization.k8s.io/v1", "kubernetes.dask.org/v1"
     service = {"type": "ClusterIP", "selector": {LABEL: UID}, "ports": [PORT]}
@@ -239,12 +241,12 @@ def simple(kind: str) -> Body:
         ),
         "Deployment": ("apps/v1", {"spec": selected}),
         "StatefulSet": ("apps/v1", {"spec": {**selected, "serviceName": "x"}}),
-        "Job": ("batch/v1", {"spec": {"template": {**template, "spec": {**pod, "restartPolicy": "Never"}}}}),
+        "Job": ("batch/v1", {"spec": {"template": {**template, "spec": {**POD, "restartPolicy": "Never"}}}}),
         "DaskCluster": (
             dask,
-            {"spec": {"scheduler": {"spec": pod, "service": service}, "worker": {"replicas": 0, "spec": pod}}},
+            {"spec": {"scheduler": {"spec": POD, "service": service}, "worker": {"replicas": 0, "spec": POD}}},
         ),
-        "DaskWorkerGroup": (dask, {"spec": {"cluster": "c", "worker": {"replicas": 1, "spec": pod}}}),
+        "DaskWorkerGroup": (dask, {"spec": {"cluster": "c", "worker": {"replicas": 1, "spec": POD}}}),
     }
     version, rest = found[kind]
     body = {"apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": TENANT}, **rest}
