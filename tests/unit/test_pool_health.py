@@ -24,7 +24,7 @@ PULLS = pod("pulls", {}, container("worker", waiting={"reason": "ErrImagePull", 
 def state(least: int, most: int, *pods: Any, **more: Any) -> PoolState:
     pool = {"name": "cpu", "nodePool": "cpu", "workers": {"min": least, "max": most}}
     gpus = {"gpusPerWorker": more.pop("gpus", 0)}
-    return PoolState(Pool.model_validate(pool | gpus), most, pods, **{"made": len(pods)} | more)
+    return PoolState(Pool.model_validate(pool | gpus), most, pods, **{"started": len(pods)} | more)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_real_trouble_comes_before_waiting() -> None:
 def test_workers_on_their_way_out_are_counted_over_all_groups() -> None:
     a = PoolAnswer(retiring=frozenset({"1", "2"}))
     b = PoolAnswer(retiring=frozenset({"3"}), stuck=frozenset({"4"}))
-    going, stuck = pool_health.on_the_way_out(AgentView(PoolsAnswer(pools={"a": a, "b": b})))
+    going, stuck = pool_health.retirements(AgentView(PoolsAnswer(pools={"a": a, "b": b})))
     assert going.endswith(": 3")
     assert stuck.endswith(": 1")
-    assert list(pool_health.on_the_way_out(AgentView(PoolsAnswer()))) == []
-    assert list(pool_health.on_the_way_out(None)) == []
+    assert list(pool_health.retirements(AgentView(PoolsAnswer()))) == []
+    assert list(pool_health.retirements(None)) == []
 
 
 @pytest.mark.parametrize(

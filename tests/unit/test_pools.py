@@ -39,7 +39,7 @@ def said(**answer: Any) -> AgentView:
 
 
 def names_of(found: Resized) -> list[str]:
-    return [body["metadata"]["name"] for body in found.leaving]
+    return [body["metadata"]["name"] for body in found.to_delete]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_who_leaves_a_pool_with_two_too_many(view: AgentView | None, leaving: li
 def test_nobody_leaves_a_pool_of_its_size() -> None:
     everybody = said(retired=frozenset({"g0", "g1"}))
     [found] = pools.resized({"g": pool()}, {"g": group(2)}, {"p": 2}, everybody)
-    assert (found.surplus, found.leaving) == (0, ())
+    assert (found.surplus, found.to_delete) == (0, ())
 
 
 def test_those_that_never_ran_leave_before_those_that_are_retired() -> None:
@@ -145,7 +145,7 @@ def test_what_is_asked_of_the_agent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "view", "settled"),
+    ("of", "view", "calm"),
     [
         (Resized(group(2), pool(), 2, ()), None, True),
         (Resized(group(1), pool(), 2, ()), None, True),  # the agent has no part in it
@@ -154,8 +154,8 @@ def test_what_is_asked_of_the_agent() -> None:
         (Resized(group(2), pool(), 2, ()), AgentView(trouble="away", silent_since=NOON), False),
     ],
 )
-def test_when_the_agent_has_nothing_to_do(of: Resized, view: AgentView | None, settled: bool) -> None:
-    assert pools.settled([of], view) is settled
+def test_when_the_agent_has_nothing_to_do(of: Resized, view: AgentView | None, calm: bool) -> None:
+    assert pools.is_calm([of], view) is calm
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ def test_a_scheduler_that_is_gone_is_lost(deployment: str | None, was_ready: boo
     there = [scheduler()] if deployment else []
     for body in there:
         body["metadata"]["creationTimestamp"] = deployment
-    lost = dask.health(s, world(*there)).more
+    lost = dask.health(s, world(*there)).condition
     assert (lost and lost.reason) == reason
 
 
@@ -327,7 +327,7 @@ def test_a_scheduler_that_began_anew_is_lost(created: str, restarts: int, reason
     state = {**container("scheduler", running={}), "restartCount": restarts}
     up = pod("s", of_component("dask", **{names.ROLE: "scheduler"}), state, ready=True)
     up["metadata"]["creationTimestamp"] = f"2026-01-01T{created}Z"
-    lost = dask.health(session(dask=DASK), world(deployment, up)).more
+    lost = dask.health(session(dask=DASK), world(deployment, up)).condition
     assert (lost and lost.reason) == reason
 
 
