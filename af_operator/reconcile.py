@@ -232,24 +232,39 @@ class Reconciler:
         done, at_once = 0, 1
         while done < len(batch):
             chunk = batch[done : done + at_once]
-            if any(await _all(self._apply(session, m, observed, now) for m in chunk)):
+            refusals = await _all(self._make(session, m, observed) for m in chunk)
+            # Only once all of them are back: what is refused of one is not undone by those that were made beside it.
+            if refused := next(((m, r) for m, r in zip(chunk, refusals, strict=True) if r), None):
+                self._remember(session, *refused, now)
                 return
             done, at_once = done + len(chunk), min(2 * at_once, BATCH)
+        self._refused.get(session.key, {}).pop(batch[0].batch, None)
 
     async def _apply(self, session: Session, manifest: Manifest, observed: Observed, now: datetime) -> Refusal | None:
-        remembered = self._refused.setdefault(session.key, {})
-        digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
-        earlier = remembered.get(manifest.batch or manifest.ref)
-        if earlier and earlier.applied_hash == digest and now < earlier.until:
+        """Make one object what it should be, unless that was refused a short while ago."""
+        remembered = self._refused.get(session.key, {})
+        earlier = remembered.get(manifest.ref)
+        if earlier and earlier.applied_hash == _digest(manifest) and now < earlier.until:
             return earlier.refusal
+        refusal = await self._make(session, manifest, observed)
+        if refusal:
+            self._remember(session, manifest, refusal, now)
+        else:
+            remembered.pop(manifest.ref, None)
+        return refusal
+
+    async def _make(self, session: Session, manifest: Manifest, observed: Observed) -> Refusal | None:
         live = observed.get(manifest.ref)
         try:
             self._world.wrote(await self._put(session, manifest, live, observed))
         except (Refused, NameConflict, OurBug) as error:
-            return self._remember(session, manifest, error, now)
-        remembered.pop(manifest.batch or manifest.ref, None)
+            return _refusal(manifest, error)
         log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=live is None)
         return None
+
+    def _remember(self, session: Session, manifest: Manifest, refusal: Refusal, now: datetime) -> None:
+        remembered = Remembered(refusal, _digest(manifest), now + REFUSED_RETRY)
+        self._refused.setdefault(session.key, {})[manifest.batch or manifest.ref] = remembered
 
     async def _put(self, session: Session, manifest: Manifest, live: Body | None, observed: Observed) -> Body:
         if live is None:
@@ -268,18 +283,6 @@ class Reconciler:
                 return live
         # Somebody has added to a list of ours, a port or a variable: an apply keeps that, or is refused for it.
         return await self._cluster.overwrite(drift.overwriting(body, live))
-
-    def _remember(self, session: Session, manifest: Manifest, error: Exception, now: datetime) -> Refusal:
-        component = manifest.body["metadata"]["labels"][names.COMPONENT]
-        reason = "InternalError" if isinstance(error, OurBug) else type(error).__name__
-        refusal = Refusal(manifest.ref, component, reason, str(error))
-        digest = manifest.body["metadata"]["annotations"][names.APPLIED_HASH]
-        self._refused[session.key][manifest.batch or manifest.ref] = Remembered(refusal, digest, now + REFUSED_RETRY)
-        log_refusal = log.error if isinstance(error, OurBug) else log.warning
-        log_refusal(
-            "a child was refused", kind=manifest.ref.kind, child=manifest.ref.name, reason=reason, error=str(error)
-        )
-        return refusal
 
     async def _write_status(
         self, session: Session, todo: Plan, refusals: list[Refusal], now: datetime
@@ -330,3 +333,15 @@ async def _all(awaitables: Iterable[Awaitable[T]]) -> list[T]:
     if failed is not None:
         raise failed
     return [each for each in results if not isinstance(each, BaseException)]
+
+
+def _digest(manifest: Manifest) -> str:
+    return str(manifest.body["metadata"]["annotations"][names.APPLIED_HASH])
+
+
+def _refusal(manifest: Manifest, error: Exception) -> Refusal:
+    component, ref = manifest.body["metadata"]["labels"][names.COMPONENT], manifest.ref
+    reason = "InternalError" if isinstance(error, OurBug) else type(error).__name__
+    log_refusal = log.error if isinstance(error, OurBug) else log.warning
+    log_refusal("a child was refused", kind=ref.kind, child=ref.name, reason=reason, error=str(error))
+    return Refusal(ref, component, reason, str(error))

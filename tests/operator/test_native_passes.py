@@ -98,6 +98,30 @@ async def test_a_pool_above_its_minimum_is_ready_and_says_what_keeps_it_from_mor
     assert found["message"].startswith("pool cpu: 3 of 8 workers (exceeded quota: small")
 
 
+async def test_what_was_made_beside_it_does_not_hide_a_worker_that_was_refused() -> None:
+    bench = Bench(of_size(7), MANY)
+    create, asked = bench.cluster.create, 0
+
+    async def refusing_the_fourth(body: Any) -> Any:
+        nonlocal asked
+        asked += body["kind"] == "Pod"
+        if body["kind"] == "Pod" and asked == 4:
+            raise Refused("exceeded quota: small")
+        return await create(body)
+
+    bench.cluster.create = refusing_the_fourth  # type: ignore[method-assign]
+    refused_at = bench.now
+    again = await bench.reconcile(bench.key)
+    assert len(workers(bench)) == 6, "one, two, and three of four at once"
+    assert again == refused_at + REFUSED_RETRY
+    found = bench.condition("DaskReady")
+    assert found["reason"] == "QuotaExceeded"
+    bench.now = refused_at + REFUSED_RETRY
+    again = await bench.reconcile(bench.key)
+    assert len(workers(bench)) == 7
+    assert again != bench.now + REFUSED_RETRY, "once all of it was made nothing is waited for"
+
+
 async def test_a_pool_that_is_refused_keeps_no_other_waiting() -> None:
     spec = of_size(2)
     spec["dask"]["pools"].append({"name": "other", "nodePool": "cpu", "workers": {"min": 2, "max": 2}})
