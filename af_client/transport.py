@@ -1,4 +1,4 @@
-"""The port to the API server: one call, one stream. The only file that imports the Kubernetes client."""
+"""The port to the API server: one call, one stream. The only file of the client that imports ``kubernetes``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """From (profile, nodes, pods of sessions) to the profile's status: how many GPUs of each node pool are free. Pure.
 
-Counted is what sessions ask for. Pods of anybody else are not seen (the operator has no right to), and where it serves
-a few namespaces, neither are those of other sessions: on nodes that are shared with them, fewer may be free than is
-said here.
+Counted is what sessions ask for. Pods of anybody else are not seen (only those with a session's label are watched), and
+where the operator serves a few namespaces, neither are those of other sessions: on nodes that are shared with them,
+fewer may be free than is said here.
 """
 
 from __future__ import annotations

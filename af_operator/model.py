@@ -76,8 +76,9 @@ class Session:
     created: datetime
     spec: SessionSpec
     status: Body = field(default_factory=dict)
-    """The last written status. Read for transition times, to write nothing when nothing changed, and for what was told
-    for good: that a run is complete, that a scheduler was lost."""
+    """The last written status. Read for transition times, to write nothing when nothing changed, for what was told for
+    good (that a run is complete and what was known of it, that a scheduler was ready or lost, when the session was last
+    used), and for its phase (``status.phase``)."""
     deleting: bool = False
     trimmed: bool = False
     """The text of ``spec.run.source.files`` is not at hand: only the names of the files are."""
@@ -178,7 +179,8 @@ class Finish:
     """How and when a session came to its end."""
 
     reason: str
-    """``Succeeded``, ``Failed`` or ``LifetimeExceeded``."""
+    """``Succeeded``, ``LifetimeExceeded``, or why the run failed: ``Failed``, ``DeadlineExceeded``, ``OOMKilled``, or
+    what its pod's status says (``Evicted``)."""
     message: str
     time: datetime
 
@@ -263,6 +265,8 @@ class Plan:
         How the session stands with JupyterHub; None where there is nothing to show, or no JupyterHub.
     report
         What components add to the status at its top level, e.g. ``{"run": {…}}``.
+    finished
+        How and when the session came to its end; None while it goes on.
     log_wanted
         A log whose tail the pass must read before it can plan to the end.
     source_wanted

@@ -35,7 +35,7 @@ GRANTED = (
     Kind(DASK_CLUSTER[0], "DaskWorkerGroup", "daskworkergroups"),
     POD,
 )
-"""Kinds of which a Role may grant a single object by name: all that components make."""
+"""Kinds of which a Role may grant a single object by name: all that components make, and service accounts."""
 IN_PODS = {
     "configMap": (CONFIG_MAP, "name"),
     "configMapRef": (CONFIG_MAP, "name"),

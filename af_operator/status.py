@@ -74,7 +74,10 @@ def _generation(body: Body) -> int:
 
 
 def phase(session: Session, plan: Plan, state: dict[str, Body]) -> str:
-    """Return one word for people, made from the conditions; nothing ever reads it back."""
+    """Return one word for people, made from the conditions.
+
+    Beside them only ``world`` reads it: for the metrics, and for which session JupyterHub shows.
+    """
     if plan.rejected and not plan.health:
         return "Refused"
     if plan.finished:

@@ -113,9 +113,8 @@ def _offer(profile: Any, offers: Sequence[Offer]) -> Offer:
 
 def _pools(chosen: Any, offer: Offer) -> list[dict[str, Any]]:
     _known("pools", chosen, frozenset(pool.name for pool in offer.pools))
-    pools = [
-        _pool(pool, chosen[pool.name], offer) for pool in offer.pools if chosen.get(pool.name)
-    ]  # in the profile's order: the first one is where the scheduler runs
+    # In the profile's order, whatever order they were chosen in.
+    pools = [_pool(pool, chosen[pool.name], offer) for pool in offer.pools if chosen.get(pool.name)]
     pools = [pool for pool in pools if pool["workers"]["max"]]
     workers = sum(pool["workers"]["max"] for pool in pools)
     gpus = sum(pool["workers"]["max"] * pool.get("gpusPerWorker", 0) for pool in pools)

@@ -1,4 +1,8 @@
-"""``AnalysisSession.status``: what the operator says. Written through /status only, never read back as truth."""
+"""``AnalysisSession.status``: what the operator says. Written through /status only.
+
+The operator reads it back for what nothing else tells any more, as ``model.Session.status`` lists it; all else that is
+in there it finds out anew in each pass.
+"""
 
 from __future__ import annotations
 

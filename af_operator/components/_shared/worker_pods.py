@@ -23,7 +23,8 @@ from af_operator.render import render
 MAKER = "the operator"
 OVER = ("Succeeded", "Failed")
 FAILED_PAUSE = timedelta(seconds=30)
-"""How long a pod that a node would not even start keeps its place: made anew at once, it would fail ever again."""
+"""How long from its creation a pod that a node would not even start keeps its place: made anew at once, it would fail
+ever again. One that failed later than that is replaced at once."""
 
 
 def groups(session: Session, component: str, observed: Settled) -> dict[str, WorkerGroup]:
