@@ -112,7 +112,7 @@ class NodePool(ApiModel):
         default=None,
         ge=0,
         le=10_000,
-        description="Workers of one session on these nodes, all its engines together; no limit if left out.",
+        description="Workers of one session on these nodes, over all its pools; no limit if left out.",
     )
 
 
@@ -172,8 +172,8 @@ class Storage(ApiModel):
 class Limits(ApiModel):
     """What one session may have in all."""
 
-    workers: int = Field(default=100, ge=0, le=10_000, description="Workers over all pools of all engines.")
-    gpus: int = Field(default=0, ge=0, le=10_000, description="GPUs over all pools of all engines.")
+    workers: int = Field(default=100, ge=0, le=10_000, description="Workers over all pools of the session.")
+    gpus: int = Field(default=0, ge=0, le=10_000, description="GPUs over all pools of the session.")
     lifetime_seconds: Seconds | None = Field(
         default=None,
         description="Longest lifetimeSeconds, and what a session gets that does not say; none if left out.",

@@ -148,8 +148,8 @@ class Dask(ApiModel):
     pools: list[Pool] = Field(
         min_length=1,
         max_length=8,
-        description="Pools of workers, each on its own node pool; names are unique. Another shape of a "
-        "pool (node pool, size, GPUs) replaces its workers.",
+        description="Pools of workers, each on one node pool; names are unique. Another shape of a pool (node pool, "
+        "size, GPUs) replaces its workers.",
         json_schema_extra=BY_NAME,
     )
 
@@ -254,7 +254,7 @@ class SessionSpec(ApiModel):
     )
     image: Name | None = Field(
         default=None,
-        description="An image of the profile, by its name there; one for run, scheduler and workers alike. "
+        description="An image of the profile, by its name there; one for run, notebook, scheduler and workers. "
         "The profile's default if left out. Immutable.",
     )
     run: Run | None = Field(default=None, description="Only and always with mode Headless. Immutable.")
@@ -264,7 +264,7 @@ class SessionSpec(ApiModel):
     env: list[EnvVar] | None = Field(
         default=None,
         max_length=64,
-        description="Environment of the user's processes: run, scheduler and workers. Immutable.",
+        description="Environment of the user's processes: run, notebook, scheduler and workers. Immutable.",
         json_schema_extra=BY_NAME,
     )
     lifetime_seconds: Seconds | None = Field(

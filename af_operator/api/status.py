@@ -25,7 +25,7 @@ class Condition(ApiModel):
     type: str = Field(
         max_length=63,
         description="Ready (the summary), Accepted (the spec fits the profile), <Component>Ready, RunComplete, "
-        "Suspended, HubRegistered or SchedulerLost.",
+        "Suspended, HubRegistered, SchedulerLost or InternalError (the operator fails at the session).",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     reason: str = Field(max_length=100, description="CamelCase constant for programs.")
