@@ -9,7 +9,7 @@ import pytest
 from af_operator import names
 from af_operator.components.dask import engine
 from af_operator.components.dask.engine import DASK_KUBERNETES, NATIVE
-from af_operator.model import Body, Profile
+from af_operator.model import Body
 from tests.support.objects import live, of_component, ours, pod, profile, world
 
 SAYS_NATIVE, SAYS_OTHER = profile(dask={"engine": "Native"}), profile(dask={"engine": "DaskKubernetes"})
@@ -29,9 +29,9 @@ CLUSTER = live("kubernetes.dask.org/v1", "DaskCluster", "zmumu", of_component("d
 
 
 @pytest.mark.parametrize(
-    ("children", "says_native", "says_other", "says_nothing"),
+    ("children", "says_native", "says_other", "begun"),
     [
-        ([], NATIVE, DASK_KUBERNETES, NATIVE),
+        ([], NATIVE, DASK_KUBERNETES, None),
         ([CLUSTER], DASK_KUBERNETES, DASK_KUBERNETES, DASK_KUBERNETES),
         # What is left of a cluster that goes.
         ([of_dask("apps/v1", "Deployment", **THEIRS)], DASK_KUBERNETES, DASK_KUBERNETES, DASK_KUBERNETES),
@@ -46,26 +46,22 @@ CLUSTER = live("kubernetes.dask.org/v1", "DaskCluster", "zmumu", of_component("d
         ([ours(of_dask("apps/v1", "Deployment", **OURS)), of_dask("v1", "Service", **OURS)], NATIVE, NATIVE, NATIVE),
         ([ours(pod("w", of_component("dask", "cpu", **{names.ROLE: "worker"})))], NATIVE, NATIVE, NATIVE),
         # What goes is as good as gone.
-        ([going(ours(of_dask("apps/v1", "Deployment", **OURS)))], NATIVE, DASK_KUBERNETES, NATIVE),
+        ([going(ours(of_dask("apps/v1", "Deployment", **OURS)))], NATIVE, DASK_KUBERNETES, None),
         # Of other components there is nothing to tell.
-        ([live("apps/v1", "Deployment", "zmumu-xcache", of_component("xcache"))], NATIVE, DASK_KUBERNETES, NATIVE),
-        ([live("v1", "Service", "zmumu-notebook", of_component("notebook"))], NATIVE, DASK_KUBERNETES, NATIVE),
+        ([live("apps/v1", "Deployment", "zmumu-xcache", of_component("xcache"))], NATIVE, DASK_KUBERNETES, None),
+        ([live("v1", "Service", "zmumu-notebook", of_component("notebook"))], NATIVE, DASK_KUBERNETES, None),
         (
             [live("apps/v1", "Deployment", "m", of_component("spark", **{names.ROLE: "scheduler"}))],
             NATIVE,
             DASK_KUBERNETES,
-            NATIVE,
+            None,
         ),
     ],
 )
-def test_engine(children: list[Body], says_native: Any, says_other: Any, says_nothing: Any) -> None:
-    given: list[tuple[Profile | None, Any]] = [
-        (SAYS_NATIVE, says_native),
-        (SAYS_OTHER, says_other),
-        (None, says_nothing),
-    ]
-    for catalogue, expected in given:
-        assert engine.of_session(world(*children), catalogue) is expected
+def test_engine(children: list[Body], says_native: Any, says_other: Any, begun: Any) -> None:
+    assert engine.of_session(world(*children), SAYS_NATIVE) is says_native
+    assert engine.of_session(world(*children), SAYS_OTHER) is says_other
+    assert engine.begun(world(*children)) is begun
 
 
 def test_without_a_word_in_the_profile_it_is_our_own() -> None:

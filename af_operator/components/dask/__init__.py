@@ -104,7 +104,7 @@ def question(session: Session, profile: Profile, observed: Settled, terms: Terms
 
 def deadline(session: Session, observed: Settled) -> datetime | None:
     """Return when to look again though nothing may happen."""
-    return engine.of_session(observed).deadline(observed)
+    return (engine.begun(observed) or engine.NATIVE).deadline(observed)
 
 
 def activity(session: Session, observed: Settled) -> datetime | None:

@@ -48,13 +48,20 @@ NATIVE: Engine = native
 DASK_KUBERNETES: Engine = dask_kubernetes
 
 
-def of_session(observed: Observed, profile: Profile | None = None) -> Engine:
+def begun(observed: Observed) -> Engine | None:
+    """Return the engine that a session was begun under; None where it has nothing of either.
+
+    Who asks without a profile takes `NATIVE` for None: where nothing is there, that says so of any Dask, and knows from
+    the session's status whether there was a scheduler.
+    """
+    if DASK_KUBERNETES.has_objects(observed):
+        return DASK_KUBERNETES
+    return NATIVE if NATIVE.has_objects(observed) else None
+
+
+def of_session(observed: Observed, profile: Profile) -> Engine:
     """Return the engine of a session: the one that it was begun under, else the profile's.
 
     An edit of the profile, or another version of the operator, moves no session that runs.
     """
-    if DASK_KUBERNETES.has_objects(observed):
-        return DASK_KUBERNETES
-    if profile is None or NATIVE.has_objects(observed):
-        return NATIVE
-    return NATIVE if profile.spec.dask.engine == "Native" else DASK_KUBERNETES
+    return begun(observed) or (NATIVE if profile.spec.dask.engine == "Native" else DASK_KUBERNETES)

@@ -36,7 +36,7 @@ def health(session: Session, observed: Settled) -> Health:
 
 
 def _states(session: Session, observed: Settled) -> Iterator[PoolState]:
-    session_engine = engine.of_session(observed)
+    session_engine = engine.begun(observed) or engine.NATIVE
     live, view = session_engine.groups(session, observed), agent_view(observed)
     for pool in spec(session).pools:
         name, groups_of_pool = group_name(session, pool), [g for g in live.values() if g.pool == pool.name]
@@ -56,7 +56,7 @@ def _scheduler_trouble(session: Session, observed: Observed) -> Reason | None:
     if any(pod_reasons.is_ready(pod) for pod in pods):
         return None
     if not pods:
-        return engine.of_session(observed).no_scheduler_pod(session, observed)
+        return (engine.begun(observed) or engine.NATIVE).no_scheduler_pod(session, observed)
     return _not_ready(agent_view(observed), pods)
 
 

@@ -44,7 +44,7 @@ def is_scheduler(body: Body) -> bool:
 
 
 def _cause(session: Session, observed: Observed) -> str | None:
-    if engine.of_session(observed).has_lost_its_scheduler(session, observed):
+    if (engine.begun(observed) or engine.NATIVE).has_lost_its_scheduler(session, observed):
         return "Deleted"
     since = _first_up(observed)
     for pod in (p for p in observed.of(POD) if is_scheduler(p)):
