@@ -126,9 +126,10 @@ def test_a_secret_that_has_lost_its_token_gets_a_new_one(data: Mapping[str, str]
     assert env_of(lab(), world(secret("") | {"data": data}, nonce=NONCE))["JUPYTER_TOKEN"] == TOKEN
 
 
-def test_a_token_that_somebody_else_has_put_there_is_not_used() -> None:
+@pytest.mark.parametrize("lacks", ["ownerReferences", "managedFields"])
+def test_a_token_that_somebody_else_has_put_there_is_not_used(lacks: str) -> None:
     foreign = secret("known to others")
-    foreign["metadata"]["ownerReferences"] = []
+    foreign["metadata"][lacks] = []
     assert env_of(lab(), world(foreign, nonce=NONCE))["JUPYTER_TOKEN"] == TOKEN
 
 

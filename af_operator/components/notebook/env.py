@@ -31,7 +31,7 @@ def secret_data(session: Session, observed: Observed) -> dict[str, str]:
 def kept_token(session: Session, observed: Observed) -> str:
     """Return the token that the session has: a running server was started with it."""
     live = observed.get(ObjectRef("v1", "Secret", names.notebook(session)))
-    if live is None or ownership.controller(live).get("uid") != session.uid:
+    if live is None or not ownership.of_session(session, live, observed):
         return ""
     try:
         return base64.b64decode((live.get("data") or {}).get(TOKEN) or "").decode()
