@@ -32,6 +32,8 @@ it is: two users may have the same label value."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 APPLIED_HASH = f"{GROUP}/applied-hash"
 """Annotation on children: hash of what we last applied."""
+TEMPLATE_HASH = f"{GROUP}/template-hash"
+"""Annotation on the run's Job: hash of its template, which cannot be edited."""
 
 MAX_GROUP = 45
 """A worker is <group>-worker-<10 hex>, by dask-kubernetes as by us: 45 + 8 + 10 = 63."""

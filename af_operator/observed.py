@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar, cast
 
-from af_operator.api import GROUP
+from af_operator import names
 from af_operator.model import (
     POD,
     Audience,
@@ -181,4 +181,4 @@ def pods_by_name(children: Children) -> list[Body]:
 
 
 def _pods_by_component(children: Children) -> dict[str | None, list[Body]]:
-    return grouped(children.once(pods_by_name), lambda pod: label_of(pod, f"{GROUP}/component"))
+    return grouped(children.once(pods_by_name), lambda pod: label_of(pod, names.COMPONENT))

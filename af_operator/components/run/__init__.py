@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 from af_operator import names
-from af_operator.api import GROUP
 from af_operator.api.session import Run
 from af_operator.components._shared import choices, pod_spec
 from af_operator.components._shared.defaults import deadline, demands, pod_patch, pools, question, registration
@@ -65,7 +64,6 @@ WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "record"
 
-TEMPLATE_HASH = f"{GROUP}/template-hash"
 SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"
 
 
@@ -114,7 +112,7 @@ def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) ->
     released = live is not None and live.get("spec", {}).get("suspend") is False
     labels, pod = names.labels(session, NAME), _pod(session, profile, terms.patch("user"))
     template_hash = pod_spec.digest([labels, pod])
-    if live is not None and live["metadata"].get("annotations", {}).get(TEMPLATE_HASH) != template_hash:
+    if live is not None and live["metadata"].get("annotations", {}).get(names.TEMPLATE_HASH) != template_hash:
         # A Job's template cannot be edited. One that runs stays; one that does not is made anew: without
         # being planned it is deleted, and its end brings us back.
         if released and not stop:
