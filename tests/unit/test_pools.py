@@ -88,7 +88,7 @@ def test_nobody_leaves_a_pool_of_its_size() -> None:
 
 
 def test_those_that_never_ran_leave_before_those_that_are_retired() -> None:
-    there = {"g": group(4, idle=frozenset({"g2"}))}
+    there = {"g": group(4, never_ran=frozenset({"g2"}))}
     view = said(retired=frozenset({"g0", "g2"}))
     [two] = pools.resized({"g": pool()}, there, {"p": 2}, view)
     assert names_of(two) == ["g2", "g0"]

@@ -41,8 +41,8 @@ class WorkerGroup:
         GPUs of each.
     node_pool
         Where they run; empty where nobody knows any more.
-    idle
-        Names of those of which the agent will never hear: they never ran, and so it cannot retire them.
+    never_ran
+        Names of those of which the agent will never hear, and which it so cannot retire.
     """
 
     name: str
@@ -52,7 +52,7 @@ class WorkerGroup:
     expected: int = 0
     gpus: int = 0
     node_pool: str = ""
-    idle: frozenset[str] = field(default_factory=frozenset)
+    never_ran: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ def _to_delete(group: WorkerGroup, surplus: int, view: AgentView | None) -> list
         return list(reversed(group.workers))[:surplus]
     answer = view.pools.get(group.name) if view else None
     retired = answer.retired if answer else frozenset()
-    never_ran = [w for w in group.workers if w["metadata"]["name"] in group.idle]
-    return [*never_ran, *(w for w in group.workers if w["metadata"]["name"] in retired - group.idle)][:surplus]
+    never_ran = [w for w in group.workers if w["metadata"]["name"] in group.never_ran]
+    return [*never_ran, *(w for w in group.workers if w["metadata"]["name"] in retired - group.never_ran)][:surplus]
 
 
 def _may_stay(group: WorkerGroup, replacement: Resized | None, view: AgentView | None) -> int:

@@ -71,7 +71,7 @@ def _group(name: str, pods: Sequence[Body]) -> WorkerGroup:
         expected=len(pods),
         gpus=sum(pod_spec.gpus(spec).values()),
         node_pool=labels.get(names.NODE_POOL, ""),
-        idle=frozenset(pod["metadata"]["name"] for pod in pods if pod_reasons.never_started(pod)),
+        never_ran=frozenset(pod["metadata"]["name"] for pod in pods if pod_reasons.never_started(pod)),
     )
 
 

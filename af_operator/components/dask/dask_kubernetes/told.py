@@ -115,7 +115,7 @@ def _group(name: str, live: Body | None, observed: Observed) -> WorkerGroup:
         tuple(pods),
         expected=max(len(workers), replicas_of(live) if live else 0),
         gpus=sum(pod_spec.gpus((pod_of(live) if live else None) or {}).values()),
-        idle=frozenset(w["metadata"]["name"] for w in workers if _never_ran(w, observed)),
+        never_ran=frozenset(w["metadata"]["name"] for w in workers if _never_ran(w, observed)),
     )
 
 
