@@ -75,7 +75,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
         desired=desired,
         apply=tuple(m for m in desired if _to_apply(m, settled)),
         discard=tuple(d.body for _, d in items if isinstance(d, Discard)),
-        delete=tuple(_to_delete(session, settled, planned_refs)),
+        delete=tuple(_unplanned(session, settled, planned_refs)),
         active=frozenset(c.NAME for c in active),
         finished=end,
         source_wanted=any(m.from_source for m in desired),
@@ -213,7 +213,7 @@ def _to_apply(desired: Manifest, observed: Observed) -> bool:
     return drift.needs_apply(desired.body, observed.get(desired.ref))
 
 
-def _to_delete(session: Session, observed: Observed, planned_refs: set[ObjectRef]) -> Iterable[Body]:
+def _unplanned(session: Session, observed: Observed, planned_refs: set[ObjectRef]) -> Iterable[Body]:
     for child in observed.children:
         if ref_of(child) in planned_refs or "deletionTimestamp" in child["metadata"]:
             continue
