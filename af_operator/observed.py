@@ -80,7 +80,7 @@ class Observed:
     refused
         By batch (``Manifest.batch``), what the API server would not take lately: it is not asked again for a while.
     nonce
-        64 random hex digits, others in each pass that makes something: see ``secret``.
+        64 random hex digits, others in each pass that makes something: see ``token``.
     """
 
     children: tuple[Body, ...] = ()
@@ -114,10 +114,11 @@ class Observed:
         """Return the pods, of all components or of one, by name."""
         return self.once(pods_by_name) if component is None else self.once(_pods_by_component).get(component, ())
 
-    def secret(self, purpose: str) -> str:
+    def token(self, purpose: str) -> str:
         """Return 64 hex digits that nobody can guess, others for each purpose and in each pass.
 
-        One secret per purpose: where two were the same, who is given one of them would have the other as well.
+        One for each purpose: some are secret and others are part of a name, which everybody may read, and who has one
+        of them must not have another by that.
         """
         return hashlib.sha256(f"{purpose} {self.nonce}".encode()).hexdigest()
 

@@ -25,7 +25,7 @@ from tests.support.objects import UNSCHEDULABLE, container, live, of_component, 
 HOME: dict[str, Any] = {"home": {"storageClassName": "fast", "size": "1Gi"}}
 HUB = HubView("http://hub.test:8081/lab/hub/api", "/lab/")
 NONCE = "ab" * 32
-TOKEN = world(nonce=NONCE).secret("notebook token")
+TOKEN = world(nonce=NONCE).token("notebook token")
 NOW = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
 APPLIED = [{"manager": "af-operator", "operation": "Apply"}]
 

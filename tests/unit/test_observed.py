@@ -1,4 +1,4 @@
-"""What a pass is given: secrets that nobody shares, and what is settled on the way."""
+"""What a pass is given: tokens that nobody shares, and what is settled on the way."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PURPOSES = ("notebook token", "worker a 0", "worker a 1", "worker b 0", "")
 
 
-def test_each_purpose_has_a_secret_of_its_own() -> None:
+def test_each_purpose_has_a_token_of_its_own() -> None:
     observed = Observed(nonce="ab" * 32)
-    secrets = [observed.secret(purpose) for purpose in PURPOSES]
-    assert len(set(secrets)) == len(PURPOSES)
-    assert all(len(bytes.fromhex(secret)) == 32 for secret in secrets)
-    assert observed.nonce not in secrets, "who has one of them has no other"
-    assert secrets == [Observed(nonce="ab" * 32).secret(purpose) for purpose in PURPOSES]
+    tokens = [observed.token(purpose) for purpose in PURPOSES]
+    assert len(set(tokens)) == len(PURPOSES)
+    assert all(len(bytes.fromhex(token)) == 32 for token in tokens)
+    assert observed.nonce not in tokens, "who has one of them has no other"
+    assert tokens == [Observed(nonce="ab" * 32).token(purpose) for purpose in PURPOSES]
 
 
-def test_another_pass_has_other_secrets() -> None:
-    assert Observed(nonce="ab" * 32).secret("x") != Observed(nonce="cd" * 32).secret("x")
+def test_another_pass_has_other_tokens() -> None:
+    assert Observed(nonce="ab" * 32).token("x") != Observed(nonce="cd" * 32).token("x")
 
 
 def test_no_secret_is_printed() -> None:

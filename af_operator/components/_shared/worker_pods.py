@@ -101,7 +101,7 @@ def _labels(session: Session, component: str, pool: Pool, group: str) -> dict[st
 def _free_names(group: str, observed: Observed) -> Iterator[str]:
     taken = {pod["metadata"]["name"] for pod in observed.of(POD)}
     # By name, and by the same ones where a pass has to be made anew: an answer that was lost makes no second pod.
-    tokens = (observed.secret(f"worker {group} {number}")[:10] for number in count())
+    tokens = (observed.token(f"worker {group} {number}")[:10] for number in count())
     return (name for token in tokens if (name := names.worker(group, token)) not in taken)
 
 

@@ -20,7 +20,7 @@ TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
 
 def secret_data(session: Session, observed: Observed) -> dict[str, str]:
     """Return the data of the operator's Secret: variables by name, their values in base64."""
-    token = kept_token(session, observed) or observed.secret("notebook token")
+    token = kept_token(session, observed) or observed.token("notebook token")
     variables = {TOKEN: token}
     if observed.hub is not None:
         # One token for both: the Hub registers it when it adopts the server, and `af open` works without the Hub.

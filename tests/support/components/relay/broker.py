@@ -54,7 +54,7 @@ def desired(session: Session, profile: Profile, observed: Observed) -> Iterator[
 def _secret(session: Session, observed: Observed) -> dict[str, str]:
     live = observed.get(ObjectRef(SECRET.api_version, SECRET.kind, name(session)))
     kept = live.get("data", {}).get("token") if live and ownership.of_session(session, live, observed) else None
-    return {"token": kept or base64.b64encode(observed.secret("relay token").encode()).decode()}
+    return {"token": kept or base64.b64encode(observed.token("relay token").encode()).decode()}
 
 
 def _pod(session: Session, profile: Profile) -> Body:
