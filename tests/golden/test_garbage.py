@@ -18,7 +18,7 @@ import yaml
 from af_operator import capacity, drift, names, plan, registration, status
 from af_operator.capacity import Node
 from af_operator.components import shipped
-from af_operator.components.dask.dask_kubernetes.told import HANDLED
+from af_operator.components.dask.dask_kubernetes.replicas import HANDLED
 from af_operator.model import Body
 from af_operator.observed import Children, Observed
 from tests.support.garbage import Keys, Read, changed, changes

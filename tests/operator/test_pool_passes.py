@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from af_operator.components.dask.dask_kubernetes.told import WORKER_GROUP
+from af_operator.components.dask.dask_kubernetes.replicas import WORKER_GROUP
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.views import AgentView, PoolAnswer
 from tests.support.bench import SPEC, UNDER_DASK_KUBERNETES, Bench

@@ -16,7 +16,7 @@ import yaml
 from af_operator import names, plan
 from af_operator.api import ProfileSpec
 from af_operator.components import shipped
-from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP
+from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER_GROUP
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.model import Body, Profile, Session, label_of
 from af_operator.observed import Children, Observed

@@ -13,7 +13,7 @@ from af_operator import names, plan
 from af_operator.api.session import Pool
 from af_operator.components import Component, dask
 from af_operator.components._shared import budget, placement
-from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP
+from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER_GROUP
 from af_operator.components.dask.groups import DaskAnswer, group_name
 from af_operator.errors import InvalidSession
 from af_operator.model import Audience, Body, Keep, Manifest, PodPatch, ref_of

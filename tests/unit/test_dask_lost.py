@@ -9,7 +9,7 @@ import pytest
 
 from af_operator.components import dask
 from af_operator.components.dask import lost as of_lost
-from af_operator.components.dask.dask_kubernetes.told import WORKER_GROUP
+from af_operator.components.dask.dask_kubernetes.replicas import WORKER_GROUP
 from af_operator.components.dask.lost import LOST
 from af_operator.model import Body, Condition
 from tests.support.objects import DASK, container, live, of_component, pod, session, world

@@ -12,7 +12,7 @@ import pytest
 
 from af_operator import names, plan, status
 from af_operator.components import shipped
-from af_operator.components.dask.dask_kubernetes.told import WORKER_GROUP
+from af_operator.components.dask.dask_kubernetes.replicas import WORKER_GROUP
 from af_operator.components.dask.groups import DaskAnswer, group_name
 from af_operator.model import Body, ObjectRef, Session, ref_of
 from af_operator.observed import Observed

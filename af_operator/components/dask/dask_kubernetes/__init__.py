@@ -3,7 +3,7 @@
 The objects are those of dask-kubernetes (2026.3), for facilities that run its operator, which makes Deployments of
 them. It looks at a DaskCluster once, when it is created, and at a group's ``replicas``; every other edit is lost on it.
 Its ``status.phase`` says Running before any pod runs, so readiness comes from the pods. How many workers a group is
-told of, and who may go, is in ``told``; the shape of both objects in ``templates/``.
+told of, and who may go, is in ``replicas``; the shape of both objects in ``templates/``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups
 from af_operator.components.dask import programs
-from af_operator.components.dask.dask_kubernetes.told import (
+from af_operator.components.dask.dask_kubernetes.replicas import (
     DEPLOYMENT,
     GROUP,
     GroupScale,
@@ -27,7 +27,7 @@ from af_operator.components.dask.dask_kubernetes.told import (
     replicas_of,
     scale_of,
 )
-from af_operator.components.dask.dask_kubernetes.told import groups as live_groups
+from af_operator.components.dask.dask_kubernetes.replicas import groups as live_groups
 from af_operator.model import (
     POD,
     Body,

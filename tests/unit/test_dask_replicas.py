@@ -13,8 +13,8 @@ from af_operator.api.session import Pool
 from af_operator.components import dask
 from af_operator.components._shared import budget
 from af_operator.components.dask import groups
-from af_operator.components.dask.dask_kubernetes.told import HANDLED, WORKER_GROUP, GroupScale, scale_of
-from af_operator.components.dask.dask_kubernetes.told import groups as live_groups
+from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER_GROUP, GroupScale, scale_of
+from af_operator.components.dask.dask_kubernetes.replicas import groups as live_groups
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.model import Body, Profile, Session
 from af_operator.observed import Children, Settled, Terms
