@@ -16,7 +16,7 @@ from jupyterhub.user import User
 
 from af_operator import names, plan
 from af_operator.components import notebook, shipped
-from af_operator.components.notebook import env
+from af_operator.components.notebook.secret import data as secret_data
 from af_operator.model import Body, Finish, Keep, Manifest, Profile, Session
 from af_operator.observed import Settled, Terms
 from af_operator.views import HubServer, HubView
@@ -57,7 +57,7 @@ def secret(token: str) -> dict[str, Any]:
 
 
 def env_of(s: Session, observed: Settled) -> dict[str, str]:
-    return {k: base64.b64decode(v).decode() for k, v in env.secret_data(s, observed).items()}
+    return {k: base64.b64decode(v).decode() for k, v in secret_data(s, observed).items()}
 
 
 class AsTheHub(Spawner):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from af_client.pod import notebook
-from af_operator.components.notebook.env import hub_env
+from af_operator.components.notebook.secret import hub_env
 from af_operator.views import HubView
 from tests.support.hubs import RealHub
 from tests.support.notebooks import Browser, NotebookServer, notebook_server

@@ -2,7 +2,7 @@
 
 It is the session's record: suspend and the end scale it to nothing, and what a server is found and entered by
 (its name, address, token and rights) stays until the session goes. Home stays beyond that. Here are the objects, of
-which ``templates/`` has the shape; ``env`` has what a server is started with where no JupyterHub says it, and
+which ``templates/`` has the shape; ``secret`` has what a server is started with where no JupyterHub says it, and
 ``health`` why one is not ready.
 """
 
@@ -26,7 +26,7 @@ from af_operator.components._shared.defaults import (
     question,
     report,
 )
-from af_operator.components.notebook import env
+from af_operator.components.notebook import secret
 from af_operator.components.notebook.health import health
 from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
@@ -89,7 +89,7 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     """Return the server, its address and token, its user's right to these, and the home."""
     name = names.notebook(session)
     items: list[Manifest | Keep] = [
-        render(__name__, "secret", name=name, data=env.secret_data(session, observed)),
+        render(__name__, "secret", name=name, data=secret.data(session, observed)),
         render(__name__, "service", name=name, selector=_selector(session), port=names.NOTEBOOK_PORT),
         render(__name__, "role", name=name, pod=names.notebook_pod(session)),
         render(__name__, "rolebinding", name=name, user=session.spec.user),

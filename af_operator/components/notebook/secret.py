@@ -1,4 +1,4 @@
-"""The environment that a notebook server is started with where no JupyterHub has written one.
+"""The notebook's Secret: its token, and the environment of a server for which no JupyterHub has written one.
 
 What JupyterHub's ``Spawner.get_env`` says (6.1), so that a server which the Hub did not start can be adopted by it.
 """
@@ -18,8 +18,8 @@ from af_operator.views import HubView
 TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
 
 
-def secret_data(session: Session, observed: Observed) -> dict[str, str]:
-    """Return the data of the operator's Secret: variables by name, their values in base64."""
+def data(session: Session, observed: Observed) -> dict[str, str]:
+    """Return the Secret's data: variables by name, their values in base64."""
     token = kept_token(session, observed) or observed.token("notebook token")
     variables = {TOKEN: token}
     if observed.hub is not None:
