@@ -17,7 +17,6 @@ from af_kube.connection import Connection
 from af_kube.errors import NoCredentials
 from af_operator import handlers, serving, settings
 from af_operator.agents import AskedByHttp
-from af_operator.catalogue import Catalogue
 from af_operator.cluster import KubernetesCluster
 from af_operator.components import Components, shipped
 from af_operator.errors import Unavailable
@@ -25,6 +24,7 @@ from af_operator.hub import Hub, JupyterHub, NoHub
 from af_operator.lease import Lease
 from af_operator.model import Key
 from af_operator.passes import Passes, work
+from af_operator.profiles import ProfilePass
 from af_operator.queue import WorkQueue
 from af_operator.reconcile import Ports, Reconciler
 from af_operator.watches import Watches
@@ -138,7 +138,7 @@ class Operator:
         agents = AskedByHttp(lambda ref: self._queue.add(Key(ref.namespace, ref.name)), _now)
         ports = Ports(self._cluster, await self._hub(), agents)
         sessions = Reconciler(self._components, self._world, ports, _now)
-        passes = EitherPass(sessions, Catalogue(self._world, self._cluster, _now))
+        passes = EitherPass(sessions, ProfilePass(self._world, self._cluster, _now))
         self._tasks += [asyncio.create_task(work(self._queue, passes, _now)) for _ in range(self._config.workers)]
 
     async def _hub(self) -> Hub:

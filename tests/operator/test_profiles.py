@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from af_operator.catalogue import QUIET, Catalogue
 from af_operator.errors import Unavailable
 from af_operator.model import Key
 from af_operator.names import SESSION_UID
+from af_operator.profiles import QUIET, ProfilePass
 from tests.support.bench import PROFILE, Bench
 
 GPU = "nvidia.com/gpu"
@@ -27,7 +27,7 @@ class Bed(Bench):
     def __init__(self, profile: dict[str, Any] | None = None) -> None:
         super().__init__(profile=profile)
         self.world.nodes.put(NODE)
-        self.count = Catalogue(self.world, self.cluster, lambda: self.now)
+        self.count = ProfilePass(self.world, self.cluster, lambda: self.now)
 
     def worker(self, name: str) -> None:
         spec = {"containers": [{"resources": {"limits": {GPU: "1"}}}], "nodeName": "n1"}
@@ -57,7 +57,7 @@ async def test_a_restarted_operator_writes_nothing() -> None:
     await bed.count(KEY)
     bed.deliver()
     bed.cluster.writes.clear()
-    await Catalogue(bed.world, bed.cluster, lambda: bed.now)(KEY)
+    await ProfilePass(bed.world, bed.cluster, lambda: bed.now)(KEY)
     assert bed.cluster.writes == []
 
 

@@ -20,7 +20,7 @@ QUIET = timedelta(seconds=5)
 log = structlog.get_logger()
 
 
-class Catalogue:
+class ProfilePass:
     """Passes over profiles.
 
     Parameters
