@@ -27,7 +27,7 @@ class Engine(Protocol):
         """Return the groups of workers that there are, by name."""
 
     def desired(
-        self, session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
+        self, session: Session, profile: Profile, observed: Settled, patch: PodPatch, resized: Sequence[Resized]
     ) -> Sequence[Manifest | Keep | Discard]:
         """Return what should exist, and what is to go; `patch` is for the pods of workers."""
 

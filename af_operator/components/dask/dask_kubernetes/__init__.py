@@ -67,7 +67,7 @@ def groups(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
 
 
 def desired(
-    session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
+    session: Session, profile: Profile, observed: Settled, patch: PodPatch, resized: Sequence[Resized]
 ) -> Sequence[Manifest | Keep | Discard]:
     """Return the cluster, its groups, and the workers that may go.
 
@@ -83,7 +83,7 @@ def desired(
         programs.agent(session, observed, begun=live is not None),
         Keep(ref) if live else _cluster(session, profile),
     ]
-    for group in groups:
+    for group in resized:
         items += _group(session, profile, scale_of(group, observed), patch)
     return items
 

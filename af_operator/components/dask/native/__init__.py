@@ -51,13 +51,13 @@ def groups(session: Session, observed: Settled) -> dict[str, WorkerGroup]:
 
 
 def desired(
-    session: Session, profile: Profile, observed: Settled, patch: PodPatch, groups: Sequence[Resized]
+    session: Session, profile: Profile, observed: Settled, patch: PodPatch, resized: Sequence[Resized]
 ) -> Sequence[Manifest | Keep]:
     """Return the scheduler with its agent and address, and the workers: those that stay, and those that are missing."""
     scheduler = _scheduler(session, profile, observed)
     items = [programs.agent(session, observed, begun=isinstance(scheduler, Keep)), _service(session), scheduler]
     pod_spec_of = partial(_worker_pod, session, profile, observed, patch)
-    for group in groups:
+    for group in resized:
         items += worker_pods.planned(session, dask_groups.NAME, observed, group, pod_spec_of)
     return items
 
