@@ -1,6 +1,6 @@
 """Pools of workers, whatever computes in them: found in a session's spec by what they are called. Pure.
 
-There is no list of engines here: a component has pools if its section of the spec says ``pools``.
+There is no list of components here: a component has pools if its section of the spec says ``pools``.
 """
 
 from __future__ import annotations

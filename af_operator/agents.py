@@ -1,8 +1,8 @@
-"""The port to the agents inside the engines of sessions: programs of ours that know what an engine's workers hold.
+"""The port to the agents inside sessions: programs of ours beside what computes, that know what each worker holds.
 
 A pass never waits for an agent: it gets a value (``views``) and leaves questions (``ask``), one for each component,
-which are asked again and again until a pass has none any more. An engine runs what users write, so nothing that its
-agent answers is trusted: it is small, of the shape that the component believes (``Question.answer``), and about what
+which are asked again and again until a pass has none any more. An agent lives beside what users write, so nothing that
+it answers is trusted: it is small, of the shape that the component believes (``Question.answer``), and about what
 was asked; and all that can come of it is that the session's own workers go or come, within what its spec allows. One
 that takes its time takes it from the agents of its own namespace only, and first from those that are silent as well.
 """

@@ -25,7 +25,7 @@ WORKER_GROUP = f"{GROUP}/worker-group"
 """The workers of one shape of a pool: what replaces them has another group."""
 NODE_POOL = f"{GROUP}/node-pool"
 ROLE = f"{GROUP}/role"
-"""What a pod is in its engine: ``scheduler`` or ``worker``."""
+"""What a pod is in its component: ``scheduler`` or ``worker``."""
 USER = f"{GROUP}/user"
 """Label of what belongs to a user and outlives their sessions: the home volume. Also the annotation with the name as
 it is: two users may have the same label value."""
@@ -87,7 +87,7 @@ def dask_group(session: Session, pool: str, shape: str) -> str:
 
 
 def worker(group: str, token: str) -> str:
-    """Return the name of a worker's pod, which is also its name in the engine; `token` is 10 hex digits."""
+    """Return the name of a worker's pod, which is also its name to the agent; `token` is 10 hex digits."""
     return f"{group}-worker-{token}"
 
 

@@ -79,7 +79,7 @@ class Reconciler:
     world
         Snapshots; never the API.
     ports
-        The API server, JupyterHub, and the agents in sessions' engines.
+        The API server, JupyterHub, and the agents inside sessions.
     clock
         The only clock; everything below gets `now` as a value.
     """

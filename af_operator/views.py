@@ -1,4 +1,4 @@
-"""What is known of others than the API server when a pass begins: JupyterHub, and the agents in a session's engines.
+"""What is known of others than the API server when a pass begins: JupyterHub, and the agents inside sessions.
 
 A pass never waits for any of them: it gets these values, and leaves wishes.
 """
@@ -101,7 +101,7 @@ Workers = Annotated[frozenset[Annotated[str, Field(max_length=63)]], Field(max_l
 
 
 class PoolAnswer(BaseModel):
-    """What an engine says of one group of workers, all by name.
+    """What an agent says of one group of workers, all by name.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class PoolAnswer(BaseModel):
 
 
 class PoolsAnswer(Answer):
-    """What an engine says of its groups of workers, by the name of the group."""
+    """What an agent says of groups of workers, by the name of the group."""
 
     pools: dict[str, PoolAnswer] = Field(default_factory=dict, max_length=100)
 
@@ -139,7 +139,7 @@ class PoolsAnswer(Answer):
 
 @dataclass(frozen=True)
 class AgentView:
-    """What is known of an agent inside a session's engine when a pass begins.
+    """What is known of an agent inside a session when a pass begins.
 
     Attributes
     ----------

@@ -35,8 +35,8 @@ PREFIX = ":"
 """Between a profile's name and a field that is of this profile only."""
 MAX_SHOWN = 60
 MAX_POOLS = 8
-ENGINE = "dask"
-"""What the form's pools compute with; a session that others made may have pools of any engine."""
+COMPONENT = "dask"
+"""Whose the form's pools are; a session that others made may have pools of any component."""
 
 
 class BadOption(BadInput):
@@ -98,7 +98,7 @@ def spec(options: Any, offers: Sequence[Offer], default: str) -> dict[str, Any]:
     if (size := options.get("size")) is not None:
         chosen["notebook"]["size"] = _one_of("size", size, [s.name for s in offer.sizes])
     if pools := _pools(options.get("pools") or {}, offer):
-        chosen[ENGINE] = {"pools": pools}
+        chosen[COMPONENT] = {"pools": pools}
     if cache := _xcache(options.get("xcache"), offer):
         chosen["xcache"] = cache
     return chosen

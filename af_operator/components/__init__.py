@@ -104,7 +104,7 @@ class Component(Protocol):
         """Return what should exist, and what others made that is to go."""
 
     def question(self, session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
-        """Return what to ask of the agent in this component's engine, or None."""
+        """Return what to ask of this component's agent, or None."""
 
 
 Components = tuple[Component, ...]

@@ -1,9 +1,9 @@
 """Pools of workers, whatever computes in them: how many there should be, and which of them may go. Pure.
 
 Workers of one shape of a pool are a group: a pool of another shape (node pool, size, GPUs) is another group, which
-replaces the first, new before old. An engine says what groups it has (`WorkerGroup`); here it is decided how many
-workers each should have (`resized`); and the engine makes and removes them. Who leaves is chosen by the agent inside
-the engine, which knows what each worker holds; it retires them, and only then they may go.
+replaces the first, new before old. A component says what groups it has (`WorkerGroup`); here it is decided how many
+workers each should have (`resized`); and the component makes and removes them. Who leaves is chosen by the agent
+beside the workers, which knows what each of them holds; it retires them, and only then they may go.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class WorkerGroup:
     pods
         The pods of these.
     expected
-        How many there are with those that the engine was told of and has not made yet.
+        How many there are with those that are asked for already and not made yet.
     gpus
         GPUs of each.
     node_pool

@@ -2,7 +2,7 @@
 
 They are planned by name, made by a create, and removed by uid once the agent has retired them. Nobody but the kubelet
 looks after them: it starts a container that ends again; a pod that has failed, was evicted, or whose node was lost is
-replaced here. An engine says what is in a pod, and gives its groups names that no other engine gives.
+replaced here. A component says what is in a pod, and gives its groups names that no other component gives.
 """
 
 from __future__ import annotations
