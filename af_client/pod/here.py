@@ -1,12 +1,12 @@
 """The session that this code runs in, for notebooks and runs.
 
-Pods of a session have no rights in Kubernetes; what can be said from inside is said to the agent in the session's own
-engine, such as Dask's scheduler, within what the session's spec allows.
+Pods of a session have no rights in Kubernetes; what can be said from inside is said to the session's own agent,
+such as the one in Dask's scheduler, within what the session's spec allows.
 
 >>> from af_client.here import session
 >>> session.scale("gpu", 2)      # now, whatever the tasks ask for
 >>> session.scale("gpu", None)   # as the tasks ask for again
->>> session.scale("dask/gpu", 2) # where the session has other engines too
+>>> session.scale("dask/gpu", 2) # where the session has other pools too
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from af_client.errors import BadInput, Unreachable
-from af_client.pod import engines
+from af_client.pod import agents
 
 SECONDS = 10.0
 
@@ -44,37 +44,37 @@ class Here:
         Parameters
         ----------
         pool
-            ``gpu``, or ``dask/gpu`` where the session has more engines than one.
+            ``gpu``, or ``dask/gpu`` where more than one of the session's components has pools.
 
         Raises
         ------
         BadInput
             There is no such elastic pool, or this is no session with pools.
         Unreachable
-            The engine does not answer.
+            The agent does not answer.
         """
         asked, _, name = pool.rpartition("/")
         component, url = self._agent(asked, name)
         _tell(component, url, {"pool": name, "workers": workers})
 
     def _agent(self, asked: str, pool: str) -> tuple[str, str]:
-        agents = engines.agents(self.environ)
-        if not agents:
+        urls = agents.urls(self.environ)
+        if not urls:
             raise BadInput("this is not inside a session with pools: `af scale NAME POOL N` changes one from outside")
-        if not asked and len(agents) > 1:
-            listed = " or ".join(f"{each}/{pool}" for each in agents)
+        if not asked and len(urls) > 1:
+            listed = " or ".join(f"{each}/{pool}" for each in urls)
             raise BadInput(f"this session has several engines, so whose pool {pool!r} is must be said: write {listed}")
-        if asked and asked not in agents:
-            raise BadInput(f"this session has no {asked!r} with elastic pools; it has: {', '.join(agents)}")
-        component = asked or next(iter(agents))
-        return component, agents[component]
+        if asked and asked not in urls:
+            raise BadInput(f"this session has no {asked!r} with elastic pools; it has: {', '.join(urls)}")
+        component = asked or next(iter(urls))
+        return component, urls[component]
 
 
 def _tell(component: str, url: str, wish: Mapping[str, object]) -> None:
     body = json.dumps(wish).encode()
-    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - the URL is of ``engines``
+    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - the URL is of ``agents``
     try:
-        # Without the proxies of the environment: the engine is in the cluster.
+        # Without the proxies of the environment: the agent is in the cluster.
         with build_opener(ProxyHandler({})).open(request, timeout=SECONDS):
             return
     except HTTPError as error:

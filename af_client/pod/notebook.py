@@ -31,7 +31,7 @@ from jupyterhub.singleuser.extension import (
 from jupyterlab.commands import get_app_dir
 from jupyterlab.labapp import LabApp
 
-from af_client.pod.engines import DASHBOARD_PORT, dask_host
+from af_client.pod.agents import DASHBOARD_PORT, dask_host
 from af_names import NOTEBOOK_PORT
 
 

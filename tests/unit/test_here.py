@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from af_client.errors import BadInput, Unreachable
-from af_client.pod import engines
+from af_client.pod import agents
 from af_client.pod.here import Here
 
 
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
     with Scheduler() as found:
-        monkeypatch.setattr(engines, "DASHBOARD_PORT", found.server_port)
+        monkeypatch.setattr(agents, "DASHBOARD_PORT", found.server_port)
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield found
@@ -65,7 +65,7 @@ def test_one_engine_may_be_named(scheduler: Scheduler) -> None:
 
 
 def test_of_two_engines_one_must_be_named(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(engines.AGENTS, "quark", lambda environ: environ.get("QUARK"))
+    monkeypatch.setitem(agents.AGENTS, "quark", lambda environ: environ.get("QUARK"))
     both = Here({**INSIDE.environ, "QUARK": f"http://127.0.0.1:{scheduler.server_port}/quark"})
     with pytest.raises(BadInput, match="write dask/gpu or quark/gpu"):
         both.scale("gpu", 2)
@@ -84,6 +84,6 @@ def test_outside_of_a_session() -> None:
 
 
 def test_a_scheduler_that_is_away(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "DASHBOARD_PORT", 1)
+    monkeypatch.setattr(agents, "DASHBOARD_PORT", 1)
     with pytest.raises(Unreachable, match="does not answer"):
         INSIDE.scale("gpu", 2)

@@ -1,6 +1,6 @@
-"""The engines of the session around this process, as they are found from inside: in the environment.
+"""The agents of the session around this process, as they are found from inside: in the environment.
 
-An engine with elastic pools adds to ``AGENTS`` where it is told of them.
+A component with elastic pools adds to ``AGENTS`` where its agent is told of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AGENTS: dict[str, Callable[[Environ], str | None]] = {"dask": _dask_agent}
 """Component -> the URL that takes ``{"pool": …, "workers": …}`` of it; None in a session without."""
 
 
-def agents(environ: Environ) -> dict[str, str]:
+def urls(environ: Environ) -> dict[str, str]:
     """Return component -> URL of those that this session has."""
     found = {component: agent(environ) for component, agent in AGENTS.items()}
     return {component: url for component, url in found.items() if url}
