@@ -1,4 +1,4 @@
-"""One budget over all pools of a session, whatever component they are of: workers, GPUs, and what one node pool gives. Pure."""
+"""One budget over all pools of a session, whatever has them: workers, GPUs, and what one node pool gives. Pure."""
 
 from __future__ import annotations
 

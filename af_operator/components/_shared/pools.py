@@ -23,7 +23,7 @@ from af_operator.views import AgentView, PoolAnswer
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """Workers of one shape of one pool, as an engine has them.
+    """Workers of one shape of one pool, as a component has them.
 
     Attributes
     ----------
