@@ -57,20 +57,6 @@ class Agents(Protocol):
         """Ask nothing any more of whatever session had this key."""
 
 
-class NoAgents:
-    """Where nobody may ask."""
-
-    def views(self, session: Session) -> Mapping[str, AgentView]:
-        """Return nothing."""
-        return {}
-
-    def ask(self, session: SessionRef, questions: Mapping[str, Question]) -> None:
-        """Ask nobody."""
-
-    def forget(self, key: Key) -> None:
-        """There is nothing to forget."""
-
-
 @dataclass
 class _Talk:
     """What is asked of one agent, and what is known of it.

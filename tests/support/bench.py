@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from af_kube.store import key_of, version_of
-from af_operator.agents import Agents, NoAgents
+from af_operator.agents import Agents
 from af_operator.components import Components, shipped
 from af_operator.hub import Hub, NoHub
 from af_operator.model import Key
 from af_operator.reconcile import QUIET, Ports, Reconciler
 from af_operator.world import World
 from tests.support.fake_cluster import FakeCluster
+from tests.support.played_agents import NoAgents
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 

@@ -9,6 +9,19 @@ from af_operator.model import Key, Session, SessionRef
 from af_operator.views import AgentView, Answer, Question
 
 
+class NoAgents:
+    """The port to agents where nobody may ask."""
+
+    def views(self, session: Session) -> Mapping[str, AgentView]:
+        return {}
+
+    def ask(self, session: SessionRef, questions: Mapping[str, Question]) -> None:
+        """Ask nobody."""
+
+    def forget(self, key: Key) -> None:
+        """There is nothing to forget."""
+
+
 class PlayedAgents:
     """The port to agents, of one session; what they say is cut as a real one's is (``Question``)."""
 
