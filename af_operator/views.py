@@ -107,15 +107,12 @@ class PoolAnswer(BaseModel):
     ----------
     wanted
         Workers that its tasks would keep busy.
-    workers
-        Those that the engine knows.
     retiring, retired, stuck
         Those that give their results away; have nothing left; hold what nobody else can take.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     wanted: int = Field(default=0, ge=0, le=1_000_000)
-    workers: Workers = frozenset()
     retiring: Workers = frozenset()
     retired: Workers = frozenset()
     stuck: Workers = frozenset()
