@@ -209,7 +209,7 @@ class AskedByHttp:
 def pause(view: AgentView, every: float, failures: int, now: datetime) -> float:
     """Return the seconds until an agent is asked again that is asked `every` so many, and failed so often in a row."""
     if view.answer and view.answer.hurry and not failures:
-        return min(SOON, EVERY)
+        return SOON
     if view.silent_since and not view.trouble:
         return EVERY  # it may still be starting
     if not failures:

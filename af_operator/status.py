@@ -135,7 +135,7 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
             return
     else:
         yield "Accepted", True, "Accepted", f"the spec fits profile {session.spec.profile}"
-    parts = [(plan.titles[name], _component(name, session, plan, refusals)) for name in plan.health]
+    parts = [(plan.titles[name], _component(name, plan, refusals)) for name in plan.health]
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message
@@ -151,7 +151,7 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
         yield "RunComplete", end is not None, *((end.reason, end.message) if end else ("NotFinished", "not finished"))
 
 
-def _component(name: str, session: Session, plan: Plan, refusals: Sequence[Refusal]) -> Health:
+def _component(name: str, plan: Plan, refusals: Sequence[Refusal]) -> Health:
     refused = next((r for r in refusals if r.component == name), None)
     if refused:
         return Health(False, refused.reason, f"{refused.ref.kind} {refused.ref.name}: {refused.message}")

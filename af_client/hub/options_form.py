@@ -43,7 +43,7 @@ class BadOption(BadInput):
     """A choice that is not offered; the message names the field and what is allowed."""
 
 
-def from_fields(fields: Fields, offers: Sequence[Offer], default: str) -> dict[str, Any]:
+def from_fields(fields: Fields, default: str) -> dict[str, Any]:
     """Return the options that the fields of a form or of a link stand for.
 
     Raises

@@ -143,7 +143,7 @@ class AnalysisSessionSpawner(Spawner):
         """Return the options that a form's fields stand for."""
         offers = await self.offers()
         try:
-            return options_form.from_fields(fields, offers, self._default_of(offers))
+            return options_form.from_fields(fields, self._default_of(offers))
         except BadOption as error:
             raise bad_option(str(error)) from error
 
@@ -189,7 +189,7 @@ class AnalysisSessionSpawner(Spawner):
         }
         if fields and not all(name.startswith("_") for name in fields):
             try:
-                return options_form.from_fields(fields, offers, self._default_of(offers))
+                return options_form.from_fields(fields, self._default_of(offers))
             except BadOption:
                 return {}  # the page says why
         last = self.orm_spawner.user_options if self.orm_spawner else None

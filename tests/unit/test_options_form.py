@@ -63,7 +63,7 @@ class Form(HTMLParser):
 
 
 def test_the_form_as_it_is_gives_a_session_of_the_defaults() -> None:
-    options = options_form.from_fields(Form(options_form.render(OFFERS, "default", {})).sent(), OFFERS, "default")
+    options = options_form.from_fields(Form(options_form.render(OFFERS, "default", {})).sent(), "default")
     found = spec(options)
     assert found == {
         "profile": "default",
@@ -87,7 +87,7 @@ CHOICES = {
 
 def test_what_is_chosen_comes_back_from_the_form_and_fits_the_api() -> None:
     form = Form(options_form.render(OFFERS, "default", CHOICES))
-    assert options_form.from_fields(form.sent(), OFFERS, "default") == CHOICES
+    assert options_form.from_fields(form.sent(), "default") == CHOICES
     chosen = SessionSpec.model_validate({**spec(CHOICES), "user": "alice"})
     assert chosen.dask is not None
     assert [(p.name, p.node_pool, p.workers.min, p.workers.max, p.gpus_per_worker) for p in chosen.dask.pools] == [
@@ -121,7 +121,7 @@ def test_free_gpus_are_said() -> None:
 def test_without_a_script_the_fields_of_the_chosen_profile_count() -> None:
     form = Form(options_form.render(TWO, "default", {}))
     sent = form.sent() | fields(**{"profile": "ml", "ml:workers.cpu": "2", "default:workers.cpu": "7"})
-    found = spec(options_form.from_fields(sent, TWO, "default"), TWO)
+    found = spec(options_form.from_fields(sent, "default"), TWO)
     assert found["profile"] == "ml"
     assert found["dask"]["pools"][0]["workers"]["max"] == 2
     assert "xcache" not in found
@@ -226,11 +226,11 @@ def test_workers_over_all_pools_are_limited() -> None:
 )
 def test_fields_that_mean_nothing_are_refused(sent: dict[str, str], message: str) -> None:
     with pytest.raises(BadOption, match=re.escape(message)):
-        options_form.from_fields(fields(**sent), OFFERS, "default")
+        options_form.from_fields(fields(**sent), "default")
 
 
 def test_what_jupyterhub_adds_to_the_fields_is_left_out() -> None:
-    assert options_form.from_fields(fields(_xsrf="token", size=""), OFFERS, "default") == {"profile": "default"}
+    assert options_form.from_fields(fields(_xsrf="token", size=""), "default") == {"profile": "default"}
 
 
 JSON = st.recursive(

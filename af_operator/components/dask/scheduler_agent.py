@@ -279,7 +279,7 @@ class Agent:
             number = math.ceil(_slots(tasks) / max(1, _at_once(pool, tasks)))
             if pool.pool and number > pool.most:
                 overflow[abilities] = [(ts, weight * (1 - pool.most / number)) for ts, weight in tasks]
-            demand[pool.group] = max(number, self._needed_for_memory(pool, workers))
+            demand[pool.group] = max(number, self._needed_for_memory(workers))
         return demand
 
     def _waiting(self, pool: Pool, pools: Collection[Pool]) -> list[Weighted]:
@@ -290,7 +290,7 @@ class Agent:
         weight = number / len(sample) if sample else 0.0
         return [(ts, weight) for ts in sample if _pool_for(ts, pools) is pool]
 
-    def _needed_for_memory(self, pool: Pool, workers: list[Any]) -> int:
+    def _needed_for_memory(self, workers: list[Any]) -> int:
         limits = [ws.memory_limit for ws in workers if ws.memory_limit]
         if not limits:
             return 0
