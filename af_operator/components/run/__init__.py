@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from af_operator import names
@@ -18,17 +17,17 @@ from af_operator.components._shared import choices, pod_spec
 from af_operator.components._shared.defaults import deadline, demands, pod_patch, pools, question, registration
 from af_operator.components.run.kept import recorded
 from af_operator.components.run.record import (
+    activity,
     finish,
+    health,
     job_end,
-    last_step,
     log_wanted,
     outdated,
     record,
     report,
-    run_health,
     spec,
 )
-from af_operator.model import POD, Body, Health, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
@@ -87,16 +86,6 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     items += _job(session, profile, observed, terms)
     items += _record(session, observed)
     return items
-
-
-def health(session: Session, observed: Settled) -> Health:
-    """Return ready while the program runs."""
-    return run_health(session, observed)
-
-
-def activity(session: Session, observed: Settled) -> datetime | None:
-    """Return when the run's program last began or ended: in between, it is what the session is used for."""
-    return last_step(session, observed)
 
 
 def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:

@@ -148,7 +148,7 @@ def record(session: Session, observed: Settled) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def run_health(session: Session, observed: Settled) -> Health:
+def health(session: Session, observed: Settled) -> Health:
     """Return ready while the program runs."""
     end = observed.finished or finish(session, observed)
     if end:
@@ -164,8 +164,8 @@ def run_health(session: Session, observed: Settled) -> Health:
     return _pod_health(session, pod)
 
 
-def last_step(session: Session, observed: Settled) -> datetime | None:
-    """Return when the program last began or ended."""
+def activity(session: Session, observed: Settled) -> datetime | None:
+    """Return when the run's program last began or ended: in between, it is what the session is used for."""
     end = finish(session, observed)
     if end:
         return end.time

@@ -16,18 +16,18 @@ from af_operator import names
 from af_operator.api.session import Pool
 from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared.pod_reasons import STARTING, Reason
-from af_operator.components._shared.pools import Resized, WorkerGroup
+from af_operator.components._shared.pools import Resized
 from af_operator.components.dask import groups as dask_groups
 from af_operator.components.dask import programs
 from af_operator.components.dask.dask_kubernetes.replicas import (
     DEPLOYMENT,
     GROUP,
     GroupScale,
+    groups,
     pod_of,
     replicas_of,
     scale_of,
 )
-from af_operator.components.dask.dask_kubernetes.replicas import groups as live_groups
 from af_operator.model import (
     POD,
     Body,
@@ -46,6 +46,17 @@ from af_operator.model import (
 from af_operator.observed import Children, Observed, Settled
 from af_operator.render import render
 
+__all__ = [
+    "MAKER",
+    "deadline",
+    "desired",
+    "groups",
+    "has_lost_its_scheduler",
+    "has_objects",
+    "no_scheduler_pod",
+    "refused",
+]
+
 MAKER = "the Dask operator"
 CLUSTER = Kind("kubernetes.dask.org/v1", "DaskCluster", "daskclusters")
 SERVICE = Kind("v1", "Service", "services")
@@ -59,11 +70,6 @@ DASK_COMPONENT = "dask.org/component"
 def has_objects(observed: Observed) -> bool:
     """Return whether the session has a DaskCluster, or what is left of one."""
     return bool(observed.of(CLUSTER) or _has_remains(observed))
-
-
-def groups(session: Session, observed: Settled) -> Mapping[str, WorkerGroup]:
-    """Return the groups of workers that there are, by name."""
-    return live_groups(session, observed)
 
 
 def desired(
