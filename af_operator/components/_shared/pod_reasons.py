@@ -70,6 +70,13 @@ def deployment_refused(deployment: Body) -> Reason | None:
     return None
 
 
+def no_pod(deployment: Body, program: str) -> Reason:
+    """Return why a Deployment has no pod, before there is any; `program` is what people call it."""
+    refused = deployment_refused(deployment)
+    message = f"{program}: {refused.message if refused else 'no pod yet'}"
+    return Reason(refused.reason if refused else STARTING, message)
+
+
 def refused_pod(reason: str, message: str) -> Reason:
     """Return why a pod does not exist, without its name: it is another one in each try."""
     cause = re.sub(r'^pods "[^"]*" is forbidden: ', "", message)

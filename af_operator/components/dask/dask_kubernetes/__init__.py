@@ -115,10 +115,7 @@ def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
     deployment = next((d for d in observed.of(DEPLOYMENT) if label_of(d, DASK_COMPONENT) == "scheduler"), None)
     if deployment is None:
         return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {REMEDY}")
-    reason = pod_reasons.deployment_refused(deployment)
-    return (
-        Reason(reason.reason, f"scheduler: {reason.message}") if reason else Reason(STARTING, "scheduler: no pod yet")
-    )
+    return pod_reasons.no_pod(deployment, "scheduler")
 
 
 def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:

@@ -72,10 +72,7 @@ def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
     live = observed.get(_scheduler_ref(session))
     if live is None:
         return Reason(STARTING, "the scheduler is not there yet")
-    reason = pod_reasons.deployment_refused(live)
-    return (
-        Reason(reason.reason, f"scheduler: {reason.message}") if reason else Reason(STARTING, "scheduler: no pod yet")
-    )
+    return pod_reasons.no_pod(live, "scheduler")
 
 
 def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
