@@ -44,6 +44,11 @@ def check_without_gpus(where: str, nodes: NodePool, profile: Profile) -> None:
         )
 
 
+def affinity(gpus: int, nodes: NodePool, profile: Profile) -> dict[str, Any]:
+    """Return the affinity of a worker with so many GPUs on this node pool: one that has some may run on all of it."""
+    return {} if gpus else affinity_without_gpus(nodes, profile)
+
+
 def affinity_without_gpus(nodes: NodePool, profile: Profile) -> dict[str, Any]:
     """Return the affinity of a worker without GPUs on this node pool; empty if its labels alone keep it off."""
     terms = sorted(map(sorted, _terms(nodes, profile)))

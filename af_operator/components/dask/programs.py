@@ -13,7 +13,7 @@ from typing import Any
 from af_operator import names
 from af_operator.api.session import Pool
 from af_operator.components._shared import choices, pod_spec
-from af_operator.model import Body, Keep, Manifest, Profile, Session
+from af_operator.model import Body, Keep, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed
 from af_operator.render import render
 
@@ -74,11 +74,14 @@ def scheduler(session: Session, profile: Profile) -> Body:
     )
 
 
-def worker(session: Session, profile: Profile, pool: Pool) -> Body:
-    """Return the container of a worker; its name in Dask is in its variable DASK_WORKER_NAME."""
+def worker(session: Session, profile: Profile, pool: Pool, patch: PodPatch) -> dict[str, Any]:
+    """Return the container of a worker, with what other components add to it.
+
+    Its name in Dask is in its variable DASK_WORKER_NAME.
+    """
     size, nodes = choices.size(profile, pool.size), choices.node_pool(profile, pool.node_pool)
     gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
-    return _run_by_entrypoint(
+    container = _run_by_entrypoint(
         "worker",
         choices.image(session, profile),
         _worker_args(size.cpu, size.memory, pool.gpus_per_worker),
@@ -87,6 +90,7 @@ def worker(session: Session, profile: Profile, pool: Pool) -> Body:
         resources=pod_spec.resources(size, gpus),
         readinessProbe=_health_probe(),
     )
+    return pod_spec.patched(container, patch)
 
 
 def _is_earlier(data: Mapping[str, str]) -> bool:

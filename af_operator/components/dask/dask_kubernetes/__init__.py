@@ -194,9 +194,9 @@ def _new_group(session: Session, profile: Profile, group: GroupScale, patch: Pod
     if pool is None:
         raise TypeError("a group that goes is not made")
     nodes = choices.node_pool(profile, pool.node_pool)
-    worker = pod_spec.patched(programs.worker(session, profile, pool), patch)
+    worker = programs.worker(session, profile, pool, patch)
     # That CRD is of Kubernetes 1.21 and prunes what makes a sidecar native; in a Deployment it needs not be.
-    affinity = {} if pool.gpus_per_worker else placement.affinity_without_gpus(nodes, profile)
+    affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
     pod = pod_spec.pod([worker, *patch.sidecars], patch.volumes, nodes, affinity)
     return _render_group(session, group, pool.name, group.resized.target, pod)
 

@@ -91,8 +91,8 @@ def deadline(observed: Settled) -> datetime | None:
 
 def _worker_pod(session: Session, profile: Profile, observed: Settled, patch: PodPatch, pool: Pool) -> Body:
     nodes = choices.node_pool(profile, pool.node_pool)
-    affinity = {} if pool.gpus_per_worker else placement.affinity_without_gpus(nodes, profile)
-    container = pod_spec.patched(programs.worker(session, profile, pool), patch)
+    affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
+    container = programs.worker(session, profile, pool, patch)
     container["env"] = [*_worker_env(session), *container.get("env", ())]
     # Dask must be the same on both sides: whoever comes after an edit of the catalogue has the scheduler's image.
     container["image"] = _image(session, observed) or container["image"]

@@ -149,6 +149,6 @@ def _worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> 
         env=pod_spec.env({"RELAY_URL": broker.url(session)}),
         resources=pod_spec.resources(choices.size(profile, pool.size), gpus),
     )
-    affinity = {} if gpus else placement.affinity_without_gpus(nodes, profile)
+    affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
     pod = pod_spec.pod([pod_spec.patched(container, patch)], patch.volumes, nodes, affinity)
     return pod_spec.with_sidecars(pod, patch.sidecars)
