@@ -59,6 +59,11 @@ def labels(session: Session, component: str, pool: str | None = None) -> dict[st
     return values | ({POOL: pool} if pool else {})
 
 
+def selector(session: Session, component: str) -> dict[str, str]:
+    """Return the labels by which a component's pods are chosen: nobody else can set them."""
+    return {SESSION_UID: session.uid, COMPONENT: component}
+
+
 def shared_labels(session: Session, component: str) -> dict[str, str]:
     """Return the labels of what belongs to the session's user and outlives the session."""
     return {USER: label_value(session.spec.user), COMPONENT: component, MANAGED_BY: MANAGER}

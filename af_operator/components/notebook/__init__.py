@@ -90,7 +90,7 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     name = names.notebook(session)
     items: list[Manifest | Keep] = [
         render(__name__, "secret", name=name, data=secret.data(session, observed)),
-        render(__name__, "service", name=name, selector=_selector(session), port=names.NOTEBOOK_PORT),
+        render(__name__, "service", name=name, selector=names.selector(session, NAME), port=names.NOTEBOOK_PORT),
         render(__name__, "role", name=name, pod=names.notebook_pod(session)),
         render(__name__, "rolebinding", name=name, user=session.spec.user),
     ]
@@ -138,7 +138,7 @@ def _stateful_set(session: Session, pod: Body, *, replicas: int) -> Manifest:
         "statefulset",
         name=names.notebook(session),
         replicas=replicas,
-        selector=_selector(session),
+        selector=names.selector(session, NAME),
         labels=names.labels(session, NAME),
         pod=pod,
     )
@@ -208,11 +208,6 @@ def _home_volume(session: Session, profile: Profile) -> Body:
     if profile.spec.storage.home is None:
         return pod_spec.empty_dir("home")
     return {"name": "home", "persistentVolumeClaim": {"claimName": names.home(session.spec.user)}}
-
-
-def _selector(session: Session) -> dict[str, str]:
-    labels = names.labels(session, NAME)
-    return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)}
 
 
 def _stateful_set_ref(session: Session) -> ObjectRef:

@@ -162,7 +162,7 @@ def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
         __name__,
         "deployment",
         name=names.xcache(session),
-        selector=_selector(session),
+        selector=names.selector(session, NAME),
         labels=names.labels(session, NAME),
         config_hash=pod_spec.digest(text),
         pod=pod_spec.pod([_container(_facility(profile))], _volumes(session)),
@@ -170,12 +170,9 @@ def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
 
 
 def _service(session: Session) -> Manifest:
-    return render(__name__, "service", name=names.xcache(session), selector=_selector(session), port=names.XCACHE_PORT)
-
-
-def _selector(session: Session) -> dict[str, str]:
-    labels = names.labels(session, NAME)
-    return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)}
+    return render(
+        __name__, "service", name=names.xcache(session), selector=names.selector(session, NAME), port=names.XCACHE_PORT
+    )
 
 
 def _container(facility: ProfileXCache) -> Body:

@@ -129,8 +129,7 @@ def _service(session: Session) -> Manifest:
 
 def _selector(session: Session) -> dict[str, str]:
     # By labels that nobody else can set: who has an address like the scheduler's gets what is sent to it.
-    labels = names.labels(session, dask_groups.NAME)
-    return {key: labels[key] for key in (names.SESSION_UID, names.COMPONENT)} | SCHEDULER
+    return names.selector(session, dask_groups.NAME) | SCHEDULER
 
 
 def _was_up(session: Session) -> bool:
