@@ -57,6 +57,11 @@ def label_of(body: Body, key: str) -> str | None:
     return value
 
 
+def age_of(body: Body) -> tuple[str, str]:
+    """Return what orders objects by age, oldest first, and those of one second by name."""
+    return str(body["metadata"].get("creationTimestamp", "")), str(body["metadata"]["name"])
+
+
 def grouped(values: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     """Return the values by what `key` says of each; their order is kept."""
     groups: dict[K, list[T]] = {}

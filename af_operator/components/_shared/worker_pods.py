@@ -16,7 +16,7 @@ from af_operator import names, ownership
 from af_operator.api.session import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pools import Resized, WorkerGroup
-from af_operator.model import POD, Body, Keep, Manifest, Session, label_of, ref_of
+from af_operator.model import POD, Body, Keep, Manifest, Session, age_of, label_of, ref_of
 from af_operator.observed import Observed, Settled
 from af_operator.render import render
 
@@ -30,7 +30,7 @@ ever again. One that failed later than that is replaced at once."""
 def groups(session: Session, component: str, observed: Settled) -> dict[str, WorkerGroup]:
     """Return the groups of workers of a component that there are, by name."""
     by_name: dict[str, list[Body]] = {}
-    for pod in sorted(observed.pods(component), key=_age):
+    for pod in sorted(observed.pods(component), key=age_of):
         if is_worker(pod) and _has_a_place(pod, observed) and ownership.of_session(session, pod, observed):
             by_name.setdefault(label_of(pod, names.WORKER_GROUP) or "", []).append(pod)
     return {name: _group(name, pods) for name, pods in by_name.items()}
@@ -107,7 +107,3 @@ def _free_names(group: str, observed: Observed) -> Iterator[str]:
 
 def _created(body: Body) -> datetime | None:
     return untrusted.time_of(body["metadata"].get("creationTimestamp"))
-
-
-def _age(body: Body) -> tuple[str, str]:
-    return str(body["metadata"].get("creationTimestamp", "")), str(body["metadata"]["name"])

@@ -20,7 +20,7 @@ from af_operator.api.session import Run
 from af_operator.api.status import EXACT
 from af_operator.components._shared import pod_reasons, untrusted
 from af_operator.components.run.kept import Kept, end_time, finish_in_status, recorded, run_of
-from af_operator.model import Body, Finish, Health, LogRequest, ObjectRef, Session
+from af_operator.model import Body, Finish, Health, LogRequest, ObjectRef, Session, age_of
 from af_operator.observed import Observed, Settled
 
 LOG_LINES = 200
@@ -270,7 +270,7 @@ def _job(session: Session, observed: Observed) -> Body | None:
 
 def _latest_pod(observed: Observed) -> Body | None:
     pods = observed.pods(component="run")
-    return max(pods, key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["name"]), default=None)
+    return max(pods, key=age_of, default=None)
 
 
 def _container(pod: Body) -> Body:

@@ -16,7 +16,7 @@ from af_operator.api.session import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups
-from af_operator.model import POD, Body, Kind, ObjectRef, Session, grouped, label_of
+from af_operator.model import POD, Body, Kind, ObjectRef, Session, age_of, grouped, label_of
 from af_operator.observed import Children, Observed
 
 GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
@@ -150,7 +150,7 @@ def _deployments(group: str, observed: Observed) -> Sequence[Body]:
 
 
 def _deployments_by_group(children: Children) -> dict[str | None, list[Body]]:
-    oldest_first = sorted(children.of(DEPLOYMENT), key=_age)
+    oldest_first = sorted(children.of(DEPLOYMENT), key=age_of)
     return grouped(oldest_first, lambda deployment: label_of(deployment, WORKER_GROUP))
 
 
@@ -167,7 +167,3 @@ def _deployment_of(pod: Body) -> str:
     # The pod's own name says it only where it is short: longer ones are cut.
     replica_set = str(ownership.controller(pod).get("name") or pod["metadata"]["name"].rpartition("-")[0])
     return replica_set.rpartition("-")[0]
-
-
-def _age(deployment: Body) -> tuple[str, str]:
-    return str(deployment["metadata"].get("creationTimestamp", "")), str(deployment["metadata"]["name"])
