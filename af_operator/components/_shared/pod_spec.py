@@ -110,9 +110,9 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def user_env(session: Session) -> list[Body]:
-    """Return the session's own variables."""
-    return env({e.name: e.value for e in session.spec.env or ()})
+def variables(session: Session) -> dict[str, str]:
+    """Return the session's own variables, for `env`, in one mapping: the API server refuses one named twice."""
+    return {each.name: each.value for each in session.spec.env or ()}
 
 
 def container(name: str, image: str, command: Sequence[str] = (), **more: Any) -> dict[str, Any]:

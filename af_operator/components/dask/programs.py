@@ -66,7 +66,7 @@ def scheduler(session: Session, profile: Profile) -> Body:
             *("--preload", f"{AGENT}/{AGENT_FILE}"),
         ],
         volumeMounts=[{"name": "agent", "mountPath": AGENT, "readOnly": True}],
-        env=pod_spec.env(settings) + pod_spec.user_env(session),
+        env=pod_spec.env(settings | pod_spec.variables(session)),
         ports=[_port("tcp-comm", 8786), _port("http-dashboard", 8787)],
         resources=pod_spec.resources(choices.size(profile, None)),
         # No liveness probe: a scheduler that is busy for long would be killed, and all results with it.
@@ -85,7 +85,7 @@ def worker(session: Session, profile: Profile, pool: Pool, patch: PodPatch) -> d
         "worker",
         choices.image(session, profile),
         _worker_args(size.cpu, size.memory, pool.gpus_per_worker),
-        env=pod_spec.user_env(session),
+        env=pod_spec.env(pod_spec.variables(session)),
         ports=[_port("http-dashboard", 8788)],
         resources=pod_spec.resources(size, gpus),
         readinessProbe=_health_probe(),

@@ -201,7 +201,7 @@ def _env(session: Session, path: str) -> list[Body]:
         "AF_BASE_URL": path,
         "HOME": HOME,
     }
-    return pod_spec.env(values | {e.name: e.value for e in session.spec.env or ()})
+    return pod_spec.env(values | pod_spec.variables(session))
 
 
 def _home_volume(session: Session, profile: Profile) -> Body:

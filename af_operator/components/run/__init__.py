@@ -161,8 +161,7 @@ def _env(session: Session, profile: Profile) -> list[Body]:
     }
     if profile.spec.results:
         values["AF_RESULTS_URL"] = names.results_url(session, profile.spec.results.url)
-    # One mapping: the API server refuses a variable that is named twice.
-    return pod_spec.env(values | {e.name: e.value for e in session.spec.env or ()})
+    return pod_spec.env(values | pod_spec.variables(session))
 
 
 def _source(session: Session, files: Mapping[str, str], observed: Observed) -> Manifest | Keep:
