@@ -114,6 +114,11 @@ class Observed:
         """Return the pods, of all components or of one, by name."""
         return self.once(pods_by_name) if component is None else self.once(_pods_by_component).get(component, ())
 
+    @property
+    def hub_base_url(self) -> str:
+        """The path under which JupyterHub is shown; ``/`` where there is none."""
+        return self.hub.base_url if self.hub else "/"
+
     def token(self, purpose: str) -> str:
         """Return 64 hex digits that nobody can guess, others for each purpose and in each pass.
 

@@ -170,8 +170,7 @@ def _pod(session: Session, profile: Profile, observed: Observed, patch: PodPatch
 
 
 def _container(session: Session, profile: Profile, observed: Observed) -> Body:
-    base = observed.hub.base_url if observed.hub else "/"
-    path = names.hub_path(session, base)
+    path = names.hub_path(session, observed.hub_base_url)
     # Answered without a token. There is no liveness probe: killing a server that is busy or waits for its storage
     # takes the kernels with it, and hours of work.
     probe = {"httpGet": {"path": f"{path}api", "port": "http", "scheme": "HTTP"}, "timeoutSeconds": 5}

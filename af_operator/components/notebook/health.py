@@ -20,8 +20,7 @@ def health(session: Session, observed: Settled) -> Health:
     pods = observed.pods(component="notebook")
     ready = next((pod for pod in pods if pod_reasons.is_ready(pod)), None)
     if ready is not None:
-        base = observed.hub.base_url if observed.hub else "/"
-        url = names.notebook_url(session) + names.hub_path(session, base)
+        url = names.notebook_url(session) + names.hub_path(session, observed.hub_base_url)
         return Health(True, "Ready", _ready(ready, session), {"notebook": url})
     return Health(False, *(_no_pod(session, observed) if not pods else _why(pods[0], session, observed)))
 
