@@ -13,6 +13,11 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 
 
+def api_path(api_version: str) -> str:
+    """Return the path of a version of an API group: the first of them has no group, and a root of its own."""
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
 @dataclass(frozen=True)
 class Request:
     """One HTTP request; `body` is sent as JSON.

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 
 from af_kube.connection import Transport
 from af_kube.errors import Expired, HttpError, KubeError
-from af_kube.request import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Request
+from af_kube.request import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Request, api_path
 from af_operator import names, ownership
 from af_operator.api import GROUP, VERSION
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused, Unavailable
@@ -165,9 +165,8 @@ class KubernetesCluster:
         """Return the kinds, as plural.group/version, that the API server does not know."""
         served: dict[str, set[str]] = {}
         for version in {k.api_version for k in kinds}:
-            path = f"/apis/{version}" if "/" in version else f"/api/{version}"
             try:
-                answer = await self._request_json("GET", path, {})
+                answer = await self._request_json("GET", api_path(version), {})
             except Gone:
                 answer = {"resources": []}
             served[version] = {r["name"] for r in answer["resources"]}
@@ -236,8 +235,7 @@ class KubernetesCluster:
 
     def _collection(self, body: Body) -> str:
         kind = self._plurals[body["kind"]]
-        root = "/api" if "/" not in kind.api_version else "/apis"
-        return f"{root}/{kind.api_version}/namespaces/{body['metadata']['namespace']}/{kind.plural}"
+        return f"{api_path(kind.api_version)}/namespaces/{body['metadata']['namespace']}/{kind.plural}"
 
     def _path(self, body: Body) -> str:
         return f"{self._collection(body)}/{body['metadata']['name']}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from af_kube.connection import Transport
 from af_kube.reflector import AT_ONCE, Reflector, Source
+from af_kube.request import api_path
 from af_kube.store import Change, Key, Store
 from af_operator import names
 from af_operator.model import Kind
@@ -129,5 +130,4 @@ class Watches:
 
 
 def _path(kind: Kind) -> str:
-    root = "/apis" if "/" in kind.api_version else "/api"
-    return f"{root}/{kind.api_version}/{kind.plural}"
+    return f"{api_path(kind.api_version)}/{kind.plural}"
