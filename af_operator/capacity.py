@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from af_operator.api.profile import NodePool, ProfileSpec
+from af_operator.components._shared import pod_reasons
 from af_operator.components._shared.pod_spec import extended
 from af_operator.model import Body
 
-OVER = ("Succeeded", "Failed")
 _Labels = frozenset[tuple[str, str]]
 
 
@@ -84,7 +84,7 @@ def extended_of(pod: Body) -> dict[str, int]:
 def parse_pod(body: Body) -> PodRequest | None:
     """Return what a pod asks for; None where that is no extended resource, or the pod is over."""
     requested, spec = extended_of(body), body.get("spec", {})
-    if not requested or body.get("status", {}).get("phase") in OVER:
+    if not requested or pod_reasons.is_over(body):
         return None
     node = spec.get("nodeName")
     waits = not node and "deletionTimestamp" not in body["metadata"]

@@ -38,6 +38,11 @@ def is_ready(pod: Body) -> bool:
     return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
 
 
+def is_over(pod: Body) -> bool:
+    """Return whether a pod has ended for good, well or not."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
 def why(pod: Body) -> Reason:
     """Return why a pod is not ready; ``Starting`` when nothing is wrong yet."""
     trouble = next(_troubles(pod), None)

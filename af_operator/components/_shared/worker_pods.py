@@ -21,7 +21,6 @@ from af_operator.observed import Observed, Settled
 from af_operator.render import render
 
 MAKER = "the operator"
-OVER = ("Succeeded", "Failed")
 FAILED_PAUSE = timedelta(seconds=30)
 """How long from its creation a pod that a node would not even start keeps its place: made anew at once, it would fail
 ever again. One that failed later than that is replaced at once."""
@@ -80,14 +79,13 @@ def _has_a_place(pod: Body, observed: Settled) -> bool:
     if "deletionTimestamp" in pod["metadata"]:
         return False
     if not _failed_at_once(pod):
-        return pod.get("status", {}).get("phase") not in OVER
+        return not pod_reasons.is_over(pod)
     created = _created(pod)
     return created is not None and observed.now < created + FAILED_PAUSE
 
 
 def _failed_at_once(pod: Body) -> bool:
-    status = pod.get("status", {})
-    return status.get("phase") in OVER and not status.get("containerStatuses")
+    return pod_reasons.is_over(pod) and not pod["status"].get("containerStatuses")
 
 
 def _labels(session: Session, component: str, pool: Pool, group: str) -> dict[str, str]:
