@@ -10,6 +10,7 @@ from typing import Any
 from af_operator.api.session import Pool
 from af_operator.components._shared import placement, pod_reasons, pod_spec
 from af_operator.components._shared.pod_reasons import STARTING, Reason
+from af_operator.components._shared.worker_pods import MAKER
 from af_operator.model import Body, Refusal
 from af_operator.views import AgentView
 
@@ -38,7 +39,7 @@ class PoolState:
     desired: int
     pods: Sequence[Body] = ()
     started: int = 0
-    maker: str = "the operator"
+    maker: str = MAKER
     refused: Reason | None = None
     gpus_free: int | None = None
 

@@ -21,6 +21,7 @@ from af_operator.observed import Observed, Settled
 from af_operator.render import render
 
 MAKER = "the operator"
+"""Who starts workers, in words for people."""
 FAILED_PAUSE = timedelta(seconds=30)
 """How long from its creation a pod that a node would not even start keeps its place: made anew at once, it would fail
 ever again. One that failed later than that is replaced at once."""
