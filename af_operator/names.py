@@ -76,6 +76,10 @@ def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
 
 # Dask. The same names and addresses whatever engine makes the objects: they are in the environment of running pods.
 # A DaskCluster has the session's own name; the scheduler's Deployment and Service are <that>-scheduler.
+DASK_SCHEDULER_PORT = 8786
+DASK_DASHBOARD_PORT = 8787
+
+
 def dask_cluster(session: Session) -> str:
     """Return the name of the DaskCluster."""
     return fit(session.name, MAX_SESSION)
@@ -98,17 +102,17 @@ def worker(group: str, token: str) -> str:
 
 def dask_scheduler_address(session: Session) -> str:
     """Return the address that `Client()` finds in DASK_SCHEDULER_ADDRESS."""
-    return f"tcp://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:8786"
+    return f"tcp://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:{DASK_SCHEDULER_PORT}"
 
 
 def dask_dashboard_url(session: Session) -> str:
     """Return the URL of the Dask dashboard inside the cluster."""
-    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:8787/status"
+    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:{DASK_DASHBOARD_PORT}/status"
 
 
 def dask_agent_url(session: Session) -> str:
     """Return where the agent in the scheduler is asked about pools."""
-    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:8787/af/v1/pools"
+    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:{DASK_DASHBOARD_PORT}/af/v1/pools"
 
 
 def dask_agent(session: Session) -> str:

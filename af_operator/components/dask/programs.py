@@ -19,6 +19,8 @@ from af_operator.render import render
 
 AGENT = "/af/agent"
 AGENT_FILE = "scheduler_agent.py"
+PORTS = {"scheduler_port": names.DASK_SCHEDULER_PORT, "dashboard_port": names.DASK_DASHBOARD_PORT}
+"""For templates of the scheduler's Service."""
 ROUTES = (
     "distributed.http.scheduler.prometheus",
     "distributed.http.scheduler.info",
@@ -35,6 +37,7 @@ EARLIER_AGENTS = frozenset(
     }
 )
 """SHA-256 of the agents that earlier versions put into schedulers: not to be taken for somebody's edit."""
+WORKER_DASHBOARD_PORT = 8788
 # The rest is for the nanny, and for memory that Python has given back and the kernel still counts.
 MEMORY_SHARE = 0.9
 
@@ -62,12 +65,12 @@ def scheduler(session: Session, profile: Profile) -> Body:
         "scheduler",
         choices.image(session, profile),
         [
-            *("dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", ":8787"),  # noqa: S104 -- a pod of its own
+            *("dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", f":{names.DASK_DASHBOARD_PORT}"),  # noqa: S104 -- a pod of its own
             *("--preload", f"{AGENT}/{AGENT_FILE}"),
         ],
         volumeMounts=[{"name": "agent", "mountPath": AGENT, "readOnly": True}],
         env=pod_spec.env(settings | pod_spec.variables(session)),
-        ports=[_port("tcp-comm", 8786), _port("http-dashboard", 8787)],
+        ports=[_port("tcp-comm", names.DASK_SCHEDULER_PORT), _port("http-dashboard", names.DASK_DASHBOARD_PORT)],
         resources=pod_spec.resources(choices.size(profile, None)),
         # No liveness probe: a scheduler that is busy for long would be killed, and all results with it.
         readinessProbe=_health_probe(),
@@ -86,7 +89,7 @@ def worker(session: Session, profile: Profile, pool: Pool, patch: PodPatch) -> d
         choices.image(session, profile),
         _worker_args(size.cpu, size.memory, pool.gpus_per_worker),
         env=pod_spec.env(pod_spec.variables(session)),
-        ports=[_port("http-dashboard", 8788)],
+        ports=[_port("http-dashboard", WORKER_DASHBOARD_PORT)],
         resources=pod_spec.resources(size, gpus),
         readinessProbe=_health_probe(),
     )
@@ -119,7 +122,7 @@ def _worker_args(cpu: str, memory: str, gpus: int) -> Iterator[str]:
     yield from ("dask", "worker", "--name", "$(DASK_WORKER_NAME)")
     yield from ("--nthreads", str(math.ceil(pod_spec.parse_quantity(cpu))))
     yield from ("--memory-limit", str(int(float(pod_spec.parse_quantity(memory)) * MEMORY_SHARE)))
-    yield from ("--dashboard-address", ":8788", "--local-directory", "/tmp")  # noqa: S108 -- the pod's own
+    yield from ("--dashboard-address", f":{WORKER_DASHBOARD_PORT}", "--local-directory", "/tmp")  # noqa: S108 -- the pod's own
     if gpus:
         yield from ("--resources", f"GPU={gpus}")
 

@@ -167,6 +167,7 @@ def _cluster(session: Session, profile: Profile) -> Manifest:
         name=names.dask_cluster(session),
         scheduler=pod_spec.pod([programs.scheduler(session, profile)], [programs.agent_volume(session)]),
         worker=pod_spec.pod([pod_spec.container("worker", image, args=["dask", "worker"])]),
+        **programs.PORTS,
     )
 
 

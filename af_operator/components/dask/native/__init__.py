@@ -124,7 +124,8 @@ def _scheduler(session: Session, profile: Profile, observed: Observed) -> Manife
 
 
 def _service(session: Session) -> Manifest:
-    return render(__name__, "service", name=names.dask_scheduler(session), role=SCHEDULER, selector=_selector(session))
+    name, selector = names.dask_scheduler(session), _selector(session)
+    return render(__name__, "service", name=name, role=SCHEDULER, selector=selector, **programs.PORTS)
 
 
 def _selector(session: Session) -> dict[str, str]:
