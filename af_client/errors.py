@@ -143,7 +143,8 @@ def _status(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _not_logged_in(_status: _Status, _message: str) -> ApiError:
+def not_logged_in() -> NotLoggedIn:
+    """Return the error for a 401, whatever was asked."""
     return NotLoggedIn("the API server does not know you (401): log in again, or check your kubeconfig")
 
 
@@ -215,7 +216,7 @@ def _where(cause: dict[str, Any]) -> str:
 
 _BY_CODE: dict[int, Callable[[_Status, str], ApiError]] = {
     400: _invalid,
-    401: _not_logged_in,
+    401: lambda _status, _message: not_logged_in(),
     403: _forbidden,
     404: _missing,
     409: _conflict,

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from af_client.errors import BadInput, ClientError, Forbidden, NotLoggedIn, Unavailable
+from af_client.errors import BadInput, ClientError, Forbidden, Unavailable, not_logged_in
 from af_client.transport import WebSocketAddress
 
 if TYPE_CHECKING:  # 0.3 s, which `af --help` must not pay
@@ -195,7 +195,7 @@ async def _first(*doing: Awaitable[None]) -> None:
 
 def _refused(code: int) -> ClientError:
     if code == 401:
-        return NotLoggedIn("the API server does not know you (401): log in again, or check your kubeconfig")
+        return not_logged_in()
     if code == 403:
         return Forbidden("the API server refuses the connection to the pod (403)")
     if code == 404:
