@@ -8,9 +8,7 @@ from pathlib import Path
 
 from af_client.errors import ResultsError
 from af_client.model import Results, Session
-from af_client.storage import Storage, StoredFile, stored_file
-
-MANIFEST = "manifest.json"
+from af_client.storage import MANIFEST, Storage, StoredFile, stored_file
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from typing import IO, Any, TypeVar
 from af_client.errors import BadInput, StorageError
 
 CHUNK = 1 << 20
+MANIFEST = "manifest.json"
+"""The list of a run's results, written last: results without it are incomplete."""
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts: one more attempt than there are pauses."""
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci"})

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from af_client.storage import Storage, StoredFile
+from af_client.storage import MANIFEST, Storage, StoredFile
 
-MANIFEST = "manifest.json"
-"""Written last: results without it are incomplete."""
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f%?#*\\\[\]{}&\udc80-\udcff]")
 """Characters that a URL or a glob takes for its own, and bytes that are no text."""
 

@@ -15,9 +15,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from af_client import storage
 from af_client.errors import BadInput, ResultsError, StorageError
 from af_client.model import Results, Session
-from af_client.pod.upload import MANIFEST, result_files, stored_name, upload
+from af_client.pod.upload import result_files, stored_name, upload
 from af_client.results import RemoteResults, local_path
-from af_client.storage import Storage, StoredFile
+from af_client.storage import MANIFEST, Storage, StoredFile
 from tests.support.fake_transport import status
 
 URL = "memory://results/physics/zmumu-1"
