@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+TEST_FAILED = "the server rejected our request due to an error in our request"
+"""The words of a 422 where a test of a JSON patch has failed: it names nothing else."""
+
 
 class KubeError(Exception):
     """Root: the API server was not asked, did not answer, or said no."""

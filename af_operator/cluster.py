@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from prometheus_client import Counter
 
 from af_kube.connection import Transport
-from af_kube.errors import Expired, HttpError, KubeError
+from af_kube.errors import TEST_FAILED, Expired, HttpError, KubeError
 from af_kube.request import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Request, api_path
 from af_operator import names, ownership
 from af_operator.api import GROUP, VERSION
@@ -24,7 +24,6 @@ AT_ONCE = 50
 """Requests of this process at the same time: more of them make no server of any size answer sooner."""
 MAX_LOG_BYTES = 262_144
 STRICT = {"fieldManager": names.MANAGER, "fieldValidation": "Strict"}
-TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 class Cluster(Protocol):

@@ -17,6 +17,7 @@ from af_client.hub import names
 from af_client.hub.transport import AsyncTransport
 from af_client.hub.watch import Watched
 from af_client.model import API_VERSION, KIND, PLURAL, Session
+from af_kube.errors import TEST_FAILED
 from af_kube.reflector import Source
 from af_kube.request import APPLY_PATCH, JSON_PATCH, Request
 from af_kube.store import Body, Change, Key
@@ -24,7 +25,6 @@ from af_kube.store import Body, Change, Key
 FIELD_MANAGER = "af-hub"
 BASE = f"/apis/{API_VERSION}"
 TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - the variable's name
-TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 @dataclass(frozen=True)
