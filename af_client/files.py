@@ -12,10 +12,9 @@ import yaml
 
 from af_client.errors import BadInput
 from af_client.model import API_VERSION, KIND
+from af_names import FILE_NAME, MAX_FILE_NAME, MAX_SOURCE_BYTES
 
-MAX_SOURCE_BYTES = 262_144
 MAX_FILES = 64
-FILE_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,99}")
 ELSEWHERE = "put it into the image or a ConfigMap (run.source.configMap), or read it by URL"
 
 
@@ -212,7 +211,7 @@ def _included(paths: Iterable[Path], folder: Path) -> dict[str, Path]:
 
 
 def _flat(path: Path) -> str:
-    if not FILE_NAME.fullmatch(path.name):
+    if not re.fullmatch(FILE_NAME, path.name) or len(path.name) > MAX_FILE_NAME:
         raise BadInput(f"{path.name!r} cannot be a source file's name: letters, digits, '_', '-', '.'; 100 characters")
     return path.name
 

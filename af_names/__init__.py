@@ -2,7 +2,8 @@
 
 Both ask here, and neither formats such a name itself: a session may be called ``2018-zmumu`` or ``lab.2018``, but a
 child's name is a DNS label that begins with a letter, of at most 63 characters. What does not fit is cut and gets eight
-hex digits of its full text, so that no two share one. Imports nobody: it is in every image.
+hex digits of its full text, so that no two share one. And which files a session may carry in itself: the schema refuses
+what the client would have said of. Imports nobody: it is in every image.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import re
 MAX_NAME = 63
 NOTEBOOK_PORT = 8888
 RUN_CONTAINER = "run"
+
+FILE_NAME = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
+MAX_FILE_NAME = 100
+MAX_SOURCE_BYTES = 262_144
+"""All inline source files together; an object must stay far below etcd's 1.5 MiB."""
 
 _SAFE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")

@@ -10,13 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from af_names import FILE_NAME, MAX_FILE_NAME, MAX_SOURCE_BYTES
 from af_operator.api.common import BY_NAME, ApiModel, Bytes, Format, Name, Rule, Seconds, rule, rules
 
-MAX_SOURCE_BYTES = 262_144
-"""All inline source files together; an object must stay far below etcd's 1.5 MiB."""
-
-FILE_NAME = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
-FileName = Annotated[str, Field(min_length=1, max_length=100, pattern=FILE_NAME)]
+FileName = Annotated[str, Field(min_length=1, max_length=MAX_FILE_NAME, pattern=FILE_NAME)]
 ConfigMapName = Annotated[
     str,
     Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
@@ -77,7 +74,7 @@ class Source(ApiModel):
                 "and name it in configMap",
             ),
             Rule(
-                f"self.all(name, size(name) <= 100 && name.matches(r'{FILE_NAME}'))",
+                f"self.all(name, size(name) <= {MAX_FILE_NAME} && name.matches(r'{FILE_NAME}'))",
                 "a file name is letters, digits, '_', '-' and '.', not first '-' or '.', at most 100 characters, "
                 "and no path",
             ),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from af_client.errors import BadInput
-from af_client.files import MAX_SOURCE_BYTES, fill_source, read_session, set_name, set_value
+from af_client.files import fill_source, read_session, set_name, set_value
+from af_names import MAX_SOURCE_BYTES
 
 HEAD = "apiVersion: analysisfacility.io/v1alpha1\nkind: AnalysisSession\n"
 BODY: dict[str, Any] = {
