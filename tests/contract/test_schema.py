@@ -151,7 +151,7 @@ def test_kubectl_knows_the_short_names_the_category_and_the_selectable_fields(
         ("afs.spec.mode", "ENUM: Interactive Headless"),
         ("afs.status.run.results", "What the run left at its results URL"),
         ("afp.spec.nodePools", "Extended resource of one GPU"),
-        ("afp.spec.limits", "Dask workers over all pools"),
+        ("afp.spec.limits", "Workers over all pools of the session"),
     ],
 )
 def test_kubectl_explain_reads_like_documentation(kubectl: Kubectl, server: Server, path: str, words: str) -> None:

@@ -93,3 +93,10 @@ def test_a_resumed_session_waits_for_the_rest_of_the_other_engine(begun: str, sa
     assert not applied(planned(says, *there.values()))
     pods = [body for body in there.values() if body["kind"] == "Pod"]
     assert applied(planned(says, *pods)) == KINDS[says], "pods have names of their own, and may take their time"
+
+
+def test_nothing_is_made_beside_a_cluster_that_its_finalizer_still_holds() -> None:
+    cluster = next(body for (kind, _), body in made("DaskKubernetes").items() if kind == "DaskCluster")
+    cluster["metadata"]["deletionTimestamp"] = "2026-01-01T10:09:00Z"
+    for says in ENGINES:
+        assert not applied(planned(says, cluster))

@@ -82,8 +82,11 @@ def desired(
     """
     ref = ObjectRef(CLUSTER.api_version, CLUSTER.kind, names.dask_cluster(session))
     live = observed.get(ref)
-    # A cluster that has lost its scheduler is deleted with all that it has, and then made anew.
-    if (live is None and _names_are_taken(observed)) or (live and _has_lost_its_scheduler(live, observed)):
+    # A cluster that has lost its scheduler is deleted with all that it has, and then made anew. While it goes, which
+    # its finalizer makes a matter of time, nothing is made that would go with it.
+    if live and ("deletionTimestamp" in live["metadata"] or _has_lost_its_scheduler(live, observed)):
+        return []
+    if live is None and _names_are_taken(observed):
         return []
     items: list[Manifest | Keep | Discard] = [
         programs.agent(session, observed, begun=live is not None),
