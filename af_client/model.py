@@ -61,6 +61,10 @@ class Run:
     results: Results | None = None
 
 
+ENDED = frozenset({"Succeeded", "Failed", "Refused"})
+"""Phases in which nothing more will happen."""
+
+
 @dataclass(frozen=True)
 class Session:
     """A session and its status; `body` is the whole object."""
@@ -119,7 +123,7 @@ class Session:
     def ended(self) -> bool:
         """Whether nothing more will happen: the run is over, or the spec was refused."""
         complete = self.condition("RunComplete")
-        return self.phase in {"Succeeded", "Failed", "Refused"} or bool(complete and complete.status)
+        return self.phase in ENDED or bool(complete and complete.status)
 
     @property
     def has_notebook(self) -> bool:

@@ -304,7 +304,7 @@ def _with_files(session: Body, files: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _hub_order(session: Session) -> tuple[bool, datetime, Key]:
-    # The spawner has the same order. What has ended gives its name to what has not.
+    # The spawner has the same order, by the same words of the status. What has ended gives its name to what has not.
     return session.status.get("phase") in ENDED, session.created, session.key
 
 

@@ -16,7 +16,7 @@ from af_client.errors import ApiError, ClientError, NotFound
 from af_client.hub import names
 from af_client.hub.transport import AsyncTransport
 from af_client.hub.watch import Watched
-from af_client.model import API_VERSION, KIND, PLURAL, Session
+from af_client.model import API_VERSION, ENDED, KIND, PLURAL, Session
 from af_kube.errors import TEST_FAILED
 from af_kube.reflector import Source
 from af_kube.request import APPLY_PATCH, JSON_PATCH, Request
@@ -101,7 +101,7 @@ class HubSessions:
             if names.server_name(body) == server and "deletionTimestamp" not in body["metadata"]
         ]
         sessions = [Session.parse(body) for body in bodies]
-        return min(sessions, key=_age, default=None)
+        return min(sessions, key=_order, default=None)
 
     async def changed(self, seconds: float) -> None:
         """Wait for a change of any session, at most so long."""
@@ -218,9 +218,10 @@ def _user(body: Body) -> str | None:
     return user
 
 
-def _age(session: Session) -> tuple[bool, str, str, str]:
-    # The operator chooses the same one to show.
-    return session.ended, session.body["metadata"].get("creationTimestamp", ""), session.namespace, session.name
+def _order(session: Session) -> tuple[bool, str, str, str]:
+    # The operator has the same order, or each would show another one: by what the status says, whatever spec it is of.
+    phase = (session.body.get("status") or {}).get("phase")
+    return phase in ENDED, session.body["metadata"].get("creationTimestamp", ""), session.namespace, session.name
 
 
 def _path(ref: Ref) -> str:

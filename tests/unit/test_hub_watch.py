@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from af_client.errors import Forbidden, Unreachable, from_response
 from af_client.hub import names
 from af_client.hub.sessions import HubSessions, Ref
+from af_operator.components import shipped
+from af_operator.views import HubServer
+from af_operator.world import World
 from tests.support.fake_api import FakeApi
 from tests.support.list_watch_server import until
 from tests.support.spawner_bench import session_path
@@ -61,6 +65,24 @@ async def test_one_that_goes_or_changes_its_server_is_not_found_any_more(api: Fa
     assert sessions.find("alice", "z") is None
     await api.drop(session_path("z", "physics"))
     await until(lambda: sessions.find("alice", "another") is None)
+
+
+async def test_of_two_both_show_the_same_one(api: FakeApi, sessions: HubSessions) -> None:
+    old, young = (session_path(name, "physics") for name in ("old", "young"))
+    for path, phase in ((old, "Refused"), (young, "Ready")):
+        await apply(api, path.rpartition("/")[2], mode="Interactive", notebook={"serverName": "z"})
+        await api.say(path, phase)
+    edited = deepcopy(api.objects[old])
+    edited["spec"]["image"] = "another"
+    await api.put(old, edited)
+    await sessions.ready()
+    world = World(shipped())
+    for path in (old, young):
+        world.learn_session(api.objects[path])
+    found = sessions.find("alice", "z")
+    assert found is not None
+    shown_by_the_operator = world.sessions_of(HubServer("alice", "z"))
+    assert [found.name, *(s.name for s in shown_by_the_operator)] == ["young", "young", "old"]
 
 
 async def test_the_text_of_a_program_is_not_kept(api: FakeApi, sessions: HubSessions) -> None:
