@@ -27,6 +27,14 @@ class SessionRef(NamedTuple):
     uid: str
 
 
+class ObjectRef(NamedTuple):
+    """One object, cluster-wide (the namespace is its session's)."""
+
+    api_version: str
+    kind: str
+    name: str
+
+
 class Kind(NamedTuple):
     """A kind of child object."""
 
@@ -34,13 +42,9 @@ class Kind(NamedTuple):
     kind: str
     plural: str
 
-
-class ObjectRef(NamedTuple):
-    """One object, cluster-wide (the namespace is its session's)."""
-
-    api_version: str
-    kind: str
-    name: str
+    def ref(self, name: str) -> ObjectRef:
+        """Return the identity of one of this kind."""
+        return ObjectRef(self.api_version, self.kind, name)
 
 
 POD = Kind("v1", "Pod", "pods")

@@ -178,7 +178,7 @@ def _granted(body: Body) -> Iterator[ObjectRef]:
 
 
 def _with_maker(kind: Kind, name: str) -> Iterator[ObjectRef]:
-    yield ObjectRef(kind.api_version, kind.kind, name)
+    yield kind.ref(name)
     if kind == POD and ORDINAL.search(name):
         # Whose StatefulSet has the name, theirs is the pod: nobody may get rights on it by a session of that name.
         yield ObjectRef(*STATEFUL_SET, ORDINAL.sub("", name))

@@ -210,7 +210,7 @@ def _home_volume(session: Session, profile: Profile) -> Body:
 
 
 def _stateful_set_ref(session: Session) -> ObjectRef:
-    return ObjectRef(STATEFUL_SET.api_version, STATEFUL_SET.kind, names.notebook(session))
+    return STATEFUL_SET.ref(names.notebook(session))
 
 
 def _spec(session: Session) -> Notebook:

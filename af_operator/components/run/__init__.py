@@ -27,7 +27,7 @@ from af_operator.components.run.record import (
     report,
     spec,
 )
-from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
@@ -89,7 +89,7 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
 
 
 def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
-    ref = ObjectRef(JOB.api_version, JOB.kind, names.run_job(session))
+    ref = JOB.ref(names.run_job(session))
     live = observed.get(ref)
     finished = observed.finished is not None
     if live is not None and job_end(live):
@@ -165,7 +165,7 @@ def _env(session: Session, profile: Profile) -> list[Body]:
 
 
 def _source(session: Session, files: Mapping[str, str], observed: Observed) -> Manifest | Keep:
-    ref = ObjectRef(CONFIG_MAP.api_version, CONFIG_MAP.kind, names.run_source(session))
+    ref = CONFIG_MAP.ref(names.run_source(session))
     if observed.get(ref):  # immutable, as the session's files are: what is there is right
         return Keep(ref)
     return replace(render(__name__, "source", name=ref.name, files=dict(files)), from_source=True)
@@ -178,7 +178,7 @@ def _source_volume(session: Session, run: Run) -> Iterator[Body]:
 
 
 def _record(session: Session, observed: Settled) -> Iterator[Manifest | Keep]:
-    ref = ObjectRef(CONFIG_MAP.api_version, CONFIG_MAP.kind, names.run_log(session))
+    ref = CONFIG_MAP.ref(names.run_log(session))
     end = finish(session, observed)
     kept = recorded(session, observed)
     if kept is not None and not outdated(session, observed, kept):

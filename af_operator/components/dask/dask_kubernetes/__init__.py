@@ -35,7 +35,6 @@ from af_operator.model import (
     Keep,
     Kind,
     Manifest,
-    ObjectRef,
     PodPatch,
     Profile,
     Session,
@@ -80,7 +79,7 @@ def desired(
     A cluster and a group that live stay as they are (but for the number of workers) even when the profile
     has changed since: an edit of the catalogue stops no running session, and workers of one cluster stay alike.
     """
-    ref = ObjectRef(CLUSTER.api_version, CLUSTER.kind, names.dask_cluster(session))
+    ref = CLUSTER.ref(names.dask_cluster(session))
     live = observed.get(ref)
     # A cluster that has lost its scheduler is deleted with all that it has, and then made anew. While it goes, which
     # its finalizer makes a matter of time, nothing is made that would go with it.

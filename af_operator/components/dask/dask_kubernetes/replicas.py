@@ -16,7 +16,7 @@ from af_operator.api.session import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups
-from af_operator.model import POD, Body, Kind, ObjectRef, Session, age_of, grouped, label_of
+from af_operator.model import POD, Body, Kind, Session, age_of, grouped, label_of
 from af_operator.observed import Children, Observed
 
 GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
@@ -83,7 +83,7 @@ def groups(session: Session, observed: Observed) -> dict[str, WorkerGroup]:
 
 def scale_of(resized: Resized, observed: Observed) -> GroupScale:
     """Return how a group is to be scaled, and what the Dask operator is told of that."""
-    live = observed.get(ObjectRef(GROUP.api_version, GROUP.kind, resized.group.name))
+    live = observed.get(GROUP.ref(resized.group.name))
     making = missing = False
     if resized.pool and live:
         spec_replicas, handled = replicas_of(live), _handled(live)

@@ -145,4 +145,4 @@ def _ready_since(session: Session) -> datetime | None:
 
 
 def _scheduler_ref(session: Session) -> ObjectRef:
-    return ObjectRef(DEPLOYMENT.api_version, DEPLOYMENT.kind, names.dask_scheduler(session))
+    return DEPLOYMENT.ref(names.dask_scheduler(session))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from af_operator import names, ownership
 from af_operator.components._shared import choices, pod_spec
-from af_operator.model import Body, Kind, Manifest, ObjectRef, Profile, Session
+from af_operator.model import Body, Kind, Manifest, Profile, Session
 from af_operator.observed import Observed
 from af_operator.render import render
 from tests.support.components.relay.spec import NAME
@@ -52,7 +52,7 @@ def desired(session: Session, profile: Profile, observed: Observed) -> Iterator[
 
 
 def _secret(session: Session, observed: Observed) -> dict[str, str]:
-    live = observed.get(ObjectRef(SECRET.api_version, SECRET.kind, name(session)))
+    live = observed.get(SECRET.ref(name(session)))
     kept = live.get("data", {}).get("token") if live and ownership.of_session(session, live, observed) else None
     return {"token": kept or base64.b64encode(observed.token("relay token").encode()).decode()}
 
