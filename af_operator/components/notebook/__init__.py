@@ -27,7 +27,7 @@ from af_operator.components._shared.defaults import (
     report,
 )
 from af_operator.components.notebook import secret
-from af_operator.components.notebook.health import health
+from af_operator.components.notebook.health import NAME, STATEFUL_SET, health
 from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
@@ -56,15 +56,12 @@ __all__ = [
     "report",
 ]
 
-NAME = "notebook"
 TITLE = "Notebook"
-STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 SERVICE = Kind("v1", "Service", "services")
-SECRET = Kind("v1", "Secret", "secrets")
 ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-KINDS: tuple[Kind, ...] = (STATEFUL_SET, SERVICE, SECRET, ROLE, ROLE_BINDING)
+KINDS: tuple[Kind, ...] = (STATEFUL_SET, SERVICE, secret.SECRET, ROLE, ROLE_BINDING)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = (VOLUME_CLAIM,)
 LIFETIME: Lifetime = "record"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from af_operator import names
 from af_operator.components._shared import pod_reasons
 from af_operator.components._shared.pod_reasons import STARTING, Reason
-from af_operator.model import Body, Health, ObjectRef, Session
+from af_operator.model import Body, Health, Kind, Session
 from af_operator.observed import Observed, Settled
 
+NAME = "notebook"
+STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 REMEDY = "the profile has changed since: suspend and resume the session to start anew"
 
 
@@ -17,7 +19,7 @@ def health(session: Session, observed: Settled) -> Health:
         return Health(False, "Finished", "gone: the session has finished; the files in home stay")
     if session.spec.suspend:
         return Health(False, "Suspended", "gone while the session is suspended; the files in home stay")
-    pods = observed.pods(component="notebook")
+    pods = observed.pods(NAME)
     ready = next((pod for pod in pods if pod_reasons.is_ready(pod)), None)
     if ready is not None:
         url = names.notebook_url(session) + names.hub_path(session, observed.hub_base_url)
@@ -54,7 +56,7 @@ def _outdated(pod: Body, live: Body | None) -> bool:
 
 
 def _stateful_set(session: Session, observed: Observed) -> Body | None:
-    return observed.get(ObjectRef("apps/v1", "StatefulSet", names.notebook(session)))
+    return observed.get(STATEFUL_SET.ref(names.notebook(session)))
 
 
 def _home_trouble(pod: Body, observed: Observed) -> Reason | None:

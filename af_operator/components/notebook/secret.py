@@ -11,10 +11,11 @@ import json
 from urllib.parse import quote
 
 from af_operator import names, ownership
-from af_operator.model import ObjectRef, Session
+from af_operator.model import Kind, Session
 from af_operator.observed import Observed
 from af_operator.views import HubView
 
+SECRET = Kind("v1", "Secret", "secrets")
 TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
 
 
@@ -30,7 +31,7 @@ def data(session: Session, observed: Observed) -> dict[str, str]:
 
 def kept_token(session: Session, observed: Observed) -> str:
     """Return the token that the session has: a running server was started with it."""
-    live = observed.get(ObjectRef("v1", "Secret", names.notebook(session)))
+    live = observed.get(SECRET.ref(names.notebook(session)))
     if live is None or not ownership.of_session(session, live, observed):
         return ""
     try:

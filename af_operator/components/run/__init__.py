@@ -15,8 +15,10 @@ from af_operator import names
 from af_operator.api.session import Run
 from af_operator.components._shared import choices, pod_spec
 from af_operator.components._shared.defaults import deadline, demands, pod_patch, pools, question, registration
-from af_operator.components.run.kept import recorded
+from af_operator.components.run.kept import CONFIG_MAP, recorded
 from af_operator.components.run.record import (
+    JOB,
+    NAME,
     activity,
     finish,
     health,
@@ -54,10 +56,7 @@ __all__ = [
     "report",
 ]
 
-NAME = "run"
 TITLE = "Run"
-JOB = Kind("batch/v1", "Job", "jobs")
-CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 KINDS: tuple[Kind, ...] = (JOB, CONFIG_MAP)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = ()

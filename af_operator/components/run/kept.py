@@ -22,9 +22,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 from af_operator import names
 from af_operator.api.status import RunStatus
 from af_operator.components._shared.untrusted import fitting, json_of, time_of
-from af_operator.model import Finish, ObjectRef, Session
+from af_operator.model import Finish, Kind, Session
 from af_operator.observed import Observed
 
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 MAX_RECORD = 262_144
 """Characters; a record with all that status has room for is a third of that."""
 MAX_WORDS = 8192
@@ -61,7 +62,7 @@ class Kept:
 
 def recorded(session: Session, observed: Observed) -> Kept | None:
     """Return what was kept of the run, or None."""
-    body = observed.get(ObjectRef("v1", "ConfigMap", names.run_log(session)))
+    body = observed.get(CONFIG_MAP.ref(names.run_log(session)))
     if body is None:
         return None
     data = body.get("data") or {}

@@ -20,9 +20,11 @@ from af_operator.api.session import Run
 from af_operator.api.status import EXACT
 from af_operator.components._shared import pod_reasons, untrusted
 from af_operator.components.run.kept import Kept, end_time, finish_in_status, recorded, run_of
-from af_operator.model import Body, Finish, Health, LogRequest, ObjectRef, Session, age_of
+from af_operator.model import Body, Finish, Health, Kind, LogRequest, Session, age_of
 from af_operator.observed import Observed, Settled
 
+NAME = "run"
+JOB = Kind("batch/v1", "Job", "jobs")
 LOG_LINES = 200
 MAX_FILES = 64
 RUNNER_SAYS = "af-run: "
@@ -265,11 +267,11 @@ def _is_being_ended(job: Body) -> bool:
 
 
 def _job(session: Session, observed: Observed) -> Body | None:
-    return observed.get(ObjectRef("batch/v1", "Job", names.run_job(session)))
+    return observed.get(JOB.ref(names.run_job(session)))
 
 
 def _latest_pod(observed: Observed) -> Body | None:
-    pods = observed.pods(component="run")
+    pods = observed.pods(NAME)
     return max(pods, key=age_of, default=None)
 
 
