@@ -88,6 +88,10 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
 
 
 def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
+    """Yield the Job: as it is where it has ended, or runs from an earlier template; else as it should be.
+
+    Nothing where it has ended and is gone, or has not begun and is to be made anew.
+    """
     ref = JOB.ref(names.run_job(session))
     live = observed.get(ref)
     finished = observed.finished is not None
