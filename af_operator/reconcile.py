@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused
 from af_operator.hub import Hub
 from af_operator.model import (
     Body,
+    Health,
     Key,
     LogRequest,
     Manifest,
@@ -58,6 +59,16 @@ class Remembered:
     refusal: Refusal
     applied_hash: str
     until: datetime
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a plan is made of."""
+
+    session: Session
+    profile: Profile | None
+    observed: Observed
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,8 @@ class Reconciler:
             self._agents.forget(key)
             return None
         try:
-            look_again = await self._pass(session, self._world.profile(session.spec.profile), self._observe(session))
+            profile = self._world.profile(session.spec.profile)
+            look_again = await self._pass(Given(session, profile, self._observe(session), self._clock()))
         except Gone:
             log.info("the session went away during its pass")
             look_again = None
@@ -151,48 +163,62 @@ class Reconciler:
             ref = SessionRef(key.namespace, key.name, body["metadata"]["uid"])
             self._world.wrote(await self._cluster.write_status(ref, desired))
 
-    async def _pass(self, session: Session, profile: Profile | None, observed: Observed) -> datetime | None:
-        now = self._clock()
-        todo = self._plan(session, profile, observed, now)
+    async def _pass(self, given: Given) -> datetime | None:
+        todo = self._plan(given)
         if todo.changes_the_world and (unseen := self._world.unseen()):
             log.warning("nothing is made or deleted until the world is seen again", unseen=unseen)
-            return now + BLIND_RETRY
+            return given.now + BLIND_RETRY
         if todo.expired:
-            await self._cluster.delete_session(session.ref)
+            await self._cluster.delete_session(given.session.ref)
             return None
+        if complete := await self._read(given, todo):
+            given, todo = complete, self._plan(complete)
+        self._agents.ask(given.session.ref, todo.questions)
+        refusals = await self._carry_out(given, todo)
+        return await self._tell(given, todo, refusals)
+
+    def _plan(self, given: Given) -> Plan:
+        return plan.build(self._components, given.session, given.profile, given.observed, given.now)
+
+    async def _read(self, given: Given, todo: Plan) -> Given | None:
+        """Return what is given with what is in no store, if the plan wants any of that: a log, the text of files."""
+        session, observed = given.session, given.observed
         if todo.log_wanted:
             observed = replace(observed, log_tail=await self._read_log(session, todo.log_wanted))
-            todo = self._plan(session, profile, observed, now)
-        if todo.source_wanted and session.trimmed:
-            session = with_text(session, await self._cluster.read_session(session.ref))
-            todo = self._plan(session, profile, observed, now)
-        elif not todo.source_wanted:
+        if not todo.source_wanted:
             self._world.text_is_kept(session)
-        todo = replace(todo, registration=registration.decide(session, todo, observed))
-        self._agents.ask(session.ref, todo.questions)
-        refusals = await self._carry_out(session, todo, observed, now)
-        if (batches := self._refused_batches(session.key, now)) != observed.refused:
-            # What is refused of a batch is its pool's to tell.
-            replanned = self._plan(session, profile, replace(observed, refused=batches), now)
-            todo = replace(todo, health=replanned.health)
-        self._register(todo.registration)
-        due = await self._write_status(session, todo, refusals, now)
+        elif session.trimmed:
+            session = with_text(session, await self._cluster.read_session(session.ref))
+        is_more = session is not given.session or observed is not given.observed
+        return replace(given, session=session, observed=observed) if is_more else None
+
+    async def _carry_out(self, given: Given, todo: Plan) -> list[Refusal]:
+        await self._delete_all(todo.discard)
+        refusals = await self._apply_all(given.session, todo.apply, given.observed, given.now)
+        await self._delete_all(todo.delete)
+        return refusals
+
+    async def _tell(self, given: Given, todo: Plan, refusals: list[Refusal]) -> datetime | None:
+        """Tell JupyterHub and the session's status of what was planned and refused; return when to look again."""
+        session, now = given.session, given.now
+        decided = registration.decide(session, todo, given.observed)
+        self._register(decided)
+        told = replace(todo, registration=decided, health=self._health(given, todo))
+        due = await self._write_status(session, told, refusals, now)
         return min((t for t in (todo.look_again, self._next_retry(session.key, now), due) if t), default=None)
 
-    def _plan(self, session: Session, profile: Profile | None, observed: Observed, now: datetime) -> Plan:
-        return plan.build(self._components, session, profile, observed, now)
+    def _health(self, given: Given, todo: Plan) -> Mapping[str, Health]:
+        """Return how components are, after what was refused in this pass: of a batch that is its pool's to tell."""
+        batches = self._refused_batches(given.session.key, given.now)
+        if batches == given.observed.refused:
+            return todo.health
+        return self._plan(replace(given, observed=replace(given.observed, refused=batches))).health
 
     def _register(self, decided: Registration | None) -> None:
         if decided and decided.wanted:
             self._hub.start(decided.server)
         elif decided and decided.outdated:
             self._hub.look()
-
-    async def _carry_out(self, session: Session, todo: Plan, observed: Observed, now: datetime) -> list[Refusal]:
-        await self._delete_all(todo.discard)
-        refusals = await self._apply_all(session, todo.apply, observed, now)
-        await self._delete_all(todo.delete)
-        return refusals
 
     async def _delete_all(self, bodies: Iterable[Body]) -> None:
         await _all(self._delete(body) for body in bodies)
