@@ -1,4 +1,4 @@
-"""The port to agents in engines, against a server that answers as an agent would, or as an enemy."""
+"""The port to agents inside sessions, against a server that answers as an agent would, or as an enemy."""
 
 from __future__ import annotations
 

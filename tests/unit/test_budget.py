@@ -1,4 +1,4 @@
-"""One budget over the pools of all engines: what a spec may ask for, and what each group may have by now."""
+"""One budget over the pools of all components: what a spec may ask for, and what each group may have by now."""
 
 from __future__ import annotations
 

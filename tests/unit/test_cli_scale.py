@@ -14,7 +14,7 @@ from tests.support.fake_transport import FakeTransport, condition, status
 
 SPEC = {"pools": [{"name": "cpu", "workers": {"max": 2}}, {"name": "gpu", "workers": {"max": 1}}]}
 BOTH = {"pools": [{"name": "cpu", "workers": {"max": 3}}, {"name": "mem", "workers": {"max": 1}}]}
-"""Pools of an engine that the client has never heard of."""
+"""Pools of a component that the client has never heard of."""
 OVER = "dask pool 'gpu': 4 workers is over the limit of profile 'default': at most 2"
 
 
@@ -68,7 +68,7 @@ def test_wrong_input_changes_nothing(fake: FakeTransport, arguments: tuple[str, 
 
 @pytest.fixture
 def two(fake: FakeTransport) -> FakeTransport:
-    """Return the same session with a second engine."""
+    """Return the same session with a second component."""
     fake.objects["z"]["spec"] |= {"quark": deepcopy(BOTH), "env": [{"name": "pools", "value": "x"}]}
     return fake
 
@@ -101,7 +101,7 @@ def test_a_pool_that_could_be_another_is_not_guessed(two: FakeTransport, pool: s
     assert {r.verb for r in two.requests} == {"GET"}
 
 
-def test_the_pool_of_the_other_engine_is_not_waited_for(two: FakeTransport) -> None:
+def test_the_pool_of_the_other_component_is_not_waited_for(two: FakeTransport) -> None:
     def sizes(dask: int, quark: int) -> dict[str, Any]:
         each = {"dask": dask, "quark": quark}
         return status(

@@ -57,14 +57,14 @@ def test_scale(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scheduler.told == [("/af/v1/scale", each) for each in asked]
 
 
-def test_one_engine_may_be_named(scheduler: Scheduler) -> None:
+def test_one_component_may_be_named(scheduler: Scheduler) -> None:
     INSIDE.scale("dask/gpu", 2)
     assert scheduler.told == [("/af/v1/scale", {"pool": "gpu", "workers": 2})]
     with pytest.raises(BadInput, match="no 'quark' with elastic pools; it has: dask"):
         INSIDE.scale("quark/gpu", 2)
 
 
-def test_of_two_engines_one_must_be_named(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_components_one_must_be_named(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(agents.AGENTS, "quark", lambda environ: environ.get("QUARK"))
     both = Here({**INSIDE.environ, "QUARK": f"http://127.0.0.1:{scheduler.server_port}/quark"})
     with pytest.raises(BadInput, match="write dask/gpu or quark/gpu"):

@@ -1,4 +1,4 @@
-"""Pools apart from any engine: how many workers there should be, who goes, and what the agent is asked."""
+"""Pools apart from any component: how many workers there should be, who goes, and what the agent is asked."""
 
 from __future__ import annotations
 

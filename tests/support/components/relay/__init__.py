@@ -1,7 +1,7 @@
 """Relay: a broker, and pools of workers that take messages from it. It stands in this folder alone.
 
-Its spec is the session's variable RELAY, the pools as JSON: an engine of ours has a field in ``api/session.py``, and a
-field of the CRD is the one thing that a folder cannot bring along. A variable may be any text, whatever the CRD is.
+Its spec is the session's variable RELAY, the pools as JSON: a component of ours has a field in ``api/session.py``, and
+a field of the CRD is the one thing that a folder cannot bring along. A variable may be any text, whatever the CRD is.
 """
 
 from __future__ import annotations
