@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TypeVar
 
 import structlog
@@ -44,6 +45,8 @@ BLIND_RETRY = timedelta(seconds=5)
 """What is not kept up to date is mended by a watch, which may have nothing to tell when it is back."""
 BATCH = 32
 """Objects that are alike and made at the same time, at most: others have their turn among them."""
+SLOW_START = (1, 2, 4, 8, 16)
+"""How many of these at a time at first."""
 QUIET = timedelta(seconds=8)
 """While pods come up, counts and reasons change many times: one write tells of all that changed within this time.
 What `status.urgent` names is written at once."""
@@ -255,16 +258,24 @@ class Reconciler:
 
     async def _make_batch(self, session: Session, batch: Sequence[Manifest], observed: Observed, now: datetime) -> None:
         """Make what is alike, one at first and then ever more at a time: a quota that is full is asked few times."""
-        done, at_once = 0, 1
-        while done < len(batch):
-            chunk = batch[done : done + at_once]
-            refusals = await _all(self._make(session, m, observed) for m in chunk)
-            # Only once all of them are back: what is refused of one is not undone by those that were made beside it.
-            if refused := next(((m, r) for m, r in zip(chunk, refusals, strict=True) if r), None):
-                self._remember(session, *refused, now)
-                return
-            done, at_once = done + len(chunk), min(2 * at_once, BATCH)
-        self._refused.get(session.key, {}).pop(batch[0].batch, None)
+        rest, refused = iter(batch), list[tuple[Manifest, Refusal]]()
+
+        async def make(manifests: Iterable[Manifest]) -> None:
+            for manifest in manifests:
+                if refused:
+                    return
+                if refusal := await self._make(session, manifest, observed):
+                    refused.append((manifest, refusal))
+
+        for at_once in SLOW_START:
+            await _all(make([manifest]) for manifest in islice(rest, at_once))
+        # From here on none waits for the slowest of those beside it: they share what is left.
+        await _all(make(rest) for _ in range(BATCH))
+        # Only once all of them are back: what is refused of one is not undone by those that were made beside it.
+        if refused:
+            self._remember(session, *refused[0], now)
+        else:
+            self._refused.get(session.key, {}).pop(batch[0].batch, None)
 
     async def _apply(self, session: Session, manifest: Manifest, observed: Observed, now: datetime) -> Refusal | None:
         """Make one object what it should be, unless that was refused a short while ago."""
