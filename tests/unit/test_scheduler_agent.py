@@ -88,7 +88,7 @@ class Cluster:
     async def shrink(self, keep: int) -> list[str]:
         """Let workers of the pool `cpu` go as the operator does: ask, wait, take away who has nothing left."""
         asked = {"cpu": {"keep": keep}}
-        found = await self.until(lambda a: len(a["cpu"]["workers"]) - len(a["cpu"]["retired"]) <= keep, **asked)
+        found = await self.until(lambda a: len({*a["cpu"]["workers"]} - {*a["cpu"]["retired"]}) <= keep, **asked)
         for name in found["cpu"]["retired"]:
             await self.workers.pop(name).close()
         return list(found["cpu"]["retired"])

@@ -49,6 +49,8 @@ ACTIVE_STEP = 300
 """Seconds to which it is told when something was computed last: whoever is told of each change has little to do."""
 LINGER = 0.2
 """Seconds for which an answer waits for those that go: idle ones are gone by then, and need no second question."""
+RETIRED_KEPT = 600.0
+"""Seconds for which it is told of those that were retired and have ended: so long their pods may be there."""
 STUCK_PAUSE = 5.0
 """Seconds until a worker is tried again that could not give its results away."""
 Weighted = tuple[Any, float]
@@ -108,7 +110,7 @@ class Agent:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._retiring: dict[str, asyncio.Task[None]] = {}
-        self._retired: set[str] = set()
+        self._retired: dict[str, float] = {}
         self._stuck: dict[str, float] = {}
         self._wanted: dict[str, deque[tuple[float, int]]] = {}
         self._elastic: frozenset[str] = frozenset()
@@ -135,7 +137,7 @@ class Agent:
                 "wanted": self._fixed.get(pool.pool, self._recent_maximum(pool, demand[pool.group])),
                 "workers": names,
                 "retiring": [n for n in names if n in self._retiring],
-                "retired": [n for n in names if n in self._retired],
+                "retired": sorted(n for n in self._retired if pool.has(n)),
                 "stuck": [n for n in names if n in self._stuck],
             }
         return answers
@@ -162,10 +164,10 @@ class Agent:
 
     def _forget(self) -> None:
         """Forget who is gone. One that came again under its name is a new one, and holds nothing."""
-        states = {str(ws.name): ws.status for ws in self._scheduler.workers.values()}
-        self._retired = {n for n in self._retired if states.get(n) is Status.closing_gracefully}
+        states, now = {str(ws.name): ws.status for ws in self._scheduler.workers.values()}, time.monotonic()
+        gone = (None, Status.closing_gracefully)
+        self._retired = {n: t for n, t in self._retired.items() if states.get(n) in gone and now - t < RETIRED_KEPT}
         self._retiring = {n: t for n, t in self._retiring.items() if not t.done()}
-        now = time.monotonic()
         self._stuck = {n: t for n, t in self._stuck.items() if n in states and now - t < STUCK_PAUSE}
 
     def _settle(self, pool: Pool) -> None:
@@ -190,7 +192,7 @@ class Agent:
                 await self._finish_tasks(ws, deadline)
                 await asyncio.sleep(PACE)
             self._release_copies(ws)
-            self._retired.add(name)
+            self._retired[name] = time.monotonic()
             log.info("Worker %s has nothing left", name)
         except asyncio.CancelledError:
             self._keep(ws)
@@ -200,6 +202,9 @@ class Agent:
             self._stuck[name] = time.monotonic()
         finally:
             self._retiring.pop(name, None)
+        if name in self._retired and self._is_known(ws):
+            # Whose pod is not removed in time starts again, as a worker that holds nothing.
+            await self._scheduler.remove_worker(ws.address, stimulus_id=f"af-retired-{time.time()}", expected=True)
 
     async def _copy_away(self, ws: Any) -> None:
         """Have what the worker alone holds copied to others."""

@@ -92,7 +92,7 @@ def deadline(observed: Settled) -> datetime | None:
 def _worker_pod(session: Session, profile: Profile, observed: Settled, patch: PodPatch, pool: Pool) -> Body:
     nodes = choices.node_pool(profile, pool.node_pool)
     affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
-    container = programs.worker(session, profile, pool, patch)
+    container = programs.worker(session, profile, pool, patch, programs.WORKER_MODULE)
     container["env"] = [*_worker_env(session), *container.get("env", ())]
     # Dask must be the same on both sides: whoever comes after an edit of the catalogue has the scheduler's image.
     container["image"] = _image(session, observed) or container["image"]
