@@ -25,7 +25,8 @@ from af_operator.model import Kind, LogRequest, Notice, SessionRef
 from af_operator.world import World
 from tests.support.fake_cluster import FakeCluster
 
-SPEC = {"profile": "default", "user": "alice", "mode": "Interactive"}
+# No such profile: an operator that is there as well takes nothing away of a session that it cannot plan.
+SPEC = {"profile": "there-is-none", "user": "alice", "mode": "Interactive"}
 SESSION = {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "AnalysisSession"}
 
 
