@@ -49,6 +49,8 @@ def scale(replicas: int) -> None:
     """Set the number of replicas, and wait until that many are ready and none is left over."""
     system("scale", f"deployment/{NAME}", f"--replicas={replicas}")
     poll(lambda: len(ready()) == replicas == len(pods()), f"{replicas} ready operators", 90)
+    if not replicas:  # one that is asked to go still works until it has heard of that
+        poll(lambda: not system("get", "pods", "-l", SELECTOR, "-o", "name"), "no operator", 90)
 
 
 def replace() -> str:
