@@ -72,7 +72,7 @@ test: venv ## Everything: check, faults of the API server, the cluster's own lif
 	@$(BIN)/python -m local_cluster up
 	$(CLUSTER_TESTS)
 
-proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about 25 minutes): no result is lost
+proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about 35 minutes): no result is lost
 	@AF_SEEDS=$$(seq -s, 10) AF_RESIZES=30 AF_ELASTIC=10 $(BIN)/pytest -q -s -m cluster tests/e2e/test_pools_loss.py
 
 bench: cluster ## Dask workers three ways side by side, also on simulated nodes (20 minutes); numbers into benchmarks/
