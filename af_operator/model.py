@@ -48,6 +48,9 @@ class Kind(NamedTuple):
 
 
 POD = Kind("v1", "Pod", "pods")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+SERVICE = Kind("v1", "Service", "services")
 
 
 def ref_of(body: Body) -> ObjectRef:

@@ -19,7 +19,20 @@ from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
 from af_operator.components.dask import dask_kubernetes, engine, groups, native
 from af_operator.components.dask.health import health
-from af_operator.model import POD, Audience, Discard, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
+from af_operator.model import (
+    CONFIG_MAP,
+    POD,
+    SERVICE,
+    Audience,
+    Discard,
+    Keep,
+    Kind,
+    Lifetime,
+    Manifest,
+    PodPatch,
+    Profile,
+    Session,
+)
 from af_operator.observed import Settled, Terms
 from af_operator.views import Question
 
@@ -48,10 +61,9 @@ __all__ = [
 
 NAME = groups.NAME
 TITLE = "Dask"
-CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 KINDS: tuple[Kind, ...] = tuple(sorted({CONFIG_MAP, *native.KINDS, *dask_kubernetes.KINDS}))
 # Beside our own those that dask-kubernetes makes: under that engine they say whether a scheduler was lost.
-WATCHED: tuple[Kind, ...] = (POD, native.SERVICE)
+WATCHED: tuple[Kind, ...] = (POD, SERVICE)
 SHARED: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "compute"
 

@@ -8,10 +8,9 @@ from af_operator import names
 from af_operator.components._shared import untrusted
 from af_operator.components.dask import engine
 from af_operator.components.dask.groups import NAME
-from af_operator.model import POD, Body, Condition, Kind, Session, label_of
+from af_operator.model import DEPLOYMENT, POD, Body, Condition, Session, label_of
 from af_operator.observed import Observed, Settled
 
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 LOST = "SchedulerLost"
 ADVICE = "what it held is lost, and a new one runs: compute it again, with `client.restart()` where a client hangs"
 

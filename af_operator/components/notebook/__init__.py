@@ -28,7 +28,7 @@ from af_operator.components._shared.defaults import (
 )
 from af_operator.components.notebook import secret
 from af_operator.components.notebook.health import NAME, STATEFUL_SET, health
-from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.model import POD, SERVICE, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 from af_operator.views import HubServer
@@ -57,7 +57,6 @@ __all__ = [
 ]
 
 TITLE = "Notebook"
-SERVICE = Kind("v1", "Service", "services")
 ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")

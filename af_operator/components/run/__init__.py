@@ -15,7 +15,7 @@ from af_operator import names
 from af_operator.api.session import Run
 from af_operator.components._shared import choices, pod_spec
 from af_operator.components._shared.defaults import deadline, demands, pod_patch, pools, question, registration
-from af_operator.components.run.kept import CONFIG_MAP, recorded
+from af_operator.components.run.kept import recorded
 from af_operator.components.run.record import (
     JOB,
     NAME,
@@ -29,7 +29,7 @@ from af_operator.components.run.record import (
     report,
     spec,
 )
-from af_operator.model import POD, Body, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
+from af_operator.model import CONFIG_MAP, POD, Body, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 

@@ -22,10 +22,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 from af_operator import names
 from af_operator.api.status import RunStatus
 from af_operator.components._shared.untrusted import fitting, json_of, time_of
-from af_operator.model import Finish, Kind, Session
+from af_operator.model import CONFIG_MAP, Finish, Session
 from af_operator.observed import Observed
 
-CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 MAX_RECORD = 262_144
 """Characters; a record with all that status has room for is a third of that."""
 MAX_WORDS = 8192

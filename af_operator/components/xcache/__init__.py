@@ -26,7 +26,22 @@ from af_operator.components._shared.defaults import (
     report,
 )
 from af_operator.errors import InvalidSession
-from af_operator.model import POD, Audience, Body, Health, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
+from af_operator.model import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    POD,
+    SERVICE,
+    Audience,
+    Body,
+    Health,
+    Keep,
+    Kind,
+    Lifetime,
+    Manifest,
+    PodPatch,
+    Profile,
+    Session,
+)
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
@@ -55,9 +70,6 @@ __all__ = [
 
 NAME = "xcache"
 TITLE = "XCache"
-CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-SERVICE = Kind("v1", "Service", "services")
 KINDS: tuple[Kind, ...] = (CONFIG_MAP, DEPLOYMENT, SERVICE)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = ()

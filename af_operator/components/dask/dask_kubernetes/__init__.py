@@ -20,7 +20,6 @@ from af_operator.components._shared.pools import Resized
 from af_operator.components.dask import groups as dask_groups
 from af_operator.components.dask import programs
 from af_operator.components.dask.dask_kubernetes.replicas import (
-    DEPLOYMENT,
     GROUP,
     GroupScale,
     groups,
@@ -29,7 +28,9 @@ from af_operator.components.dask.dask_kubernetes.replicas import (
     scale_of,
 )
 from af_operator.model import (
+    DEPLOYMENT,
     POD,
+    SERVICE,
     Body,
     Discard,
     Keep,
@@ -58,7 +59,6 @@ __all__ = [
 
 MAKER = "the Dask operator"
 CLUSTER = Kind("kubernetes.dask.org/v1", "DaskCluster", "daskclusters")
-SERVICE = Kind("v1", "Service", "services")
 # Deployments of workers are made by the Dask operator, and deleted by us.
 KINDS = (CLUSTER, GROUP, DEPLOYMENT)
 REMEDY = "suspend and resume the session to have its Dask made anew"

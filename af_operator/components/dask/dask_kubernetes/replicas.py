@@ -16,11 +16,10 @@ from af_operator.api.session import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups
-from af_operator.model import POD, Body, Kind, Session, age_of, grouped, label_of
+from af_operator.model import DEPLOYMENT, POD, Body, Kind, Session, age_of, grouped, label_of
 from af_operator.observed import Children, Observed
 
 GROUP = Kind("kubernetes.dask.org/v1", "DaskWorkerGroup", "daskworkergroups")
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 WORKER_GROUP = "dask.org/workergroup-name"
 HANDLED = "kopf.zalando.org/last-handled-configuration"
 """Annotation in which kopf, and so the Dask operator, keeps what of an object it has acted upon."""

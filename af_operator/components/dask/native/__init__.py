@@ -26,13 +26,23 @@ from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups
 from af_operator.components.dask import programs
-from af_operator.model import POD, Body, Keep, Kind, Manifest, ObjectRef, PodPatch, Profile, Session, label_of
+from af_operator.model import (
+    DEPLOYMENT,
+    POD,
+    SERVICE,
+    Body,
+    Keep,
+    Manifest,
+    ObjectRef,
+    PodPatch,
+    Profile,
+    Session,
+    label_of,
+)
 from af_operator.observed import Observed, Settled
 from af_operator.render import render
 
 MAKER = worker_pods.MAKER
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-SERVICE = Kind("v1", "Service", "services")
 KINDS = (DEPLOYMENT, SERVICE, POD)
 SCHEDULER = {names.ROLE: "scheduler"}
 
