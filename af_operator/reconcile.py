@@ -127,16 +127,16 @@ class Reconciler:
             self._agents.forget(key)
             return None
         try:
-            profile = self._world.profile(session.spec.profile)
-            look_again = await self._pass(Given(session, profile, self._observe(session), self._clock()))
+            profile, now = self._world.profile(session.spec.profile), self._clock()
+            look_again = await self._pass(Given(session, profile, self._observe(session, now), now))
         except Gone:
             log.info("the session went away during its pass")
             look_again = None
         self._nonces.pop(key, None)
         return look_again
 
-    def _observe(self, session: Session) -> Observed:
-        hub, now = self._hub.view(), self._clock()
+    def _observe(self, session: Session, now: datetime) -> Observed:
+        hub = self._hub.view()
         return replace(
             self._world.observed(session),
             hub=hub,

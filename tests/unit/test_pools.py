@@ -126,7 +126,7 @@ def test_a_pool_that_is_not_asked_for_any_more_has_no_heir() -> None:
 def test_what_groups_ask_of_the_budget() -> None:
     gpus = pool(1, 4, nodePool="gpu", gpusPerWorker=2)
     there = {"g": group(3, expected=4), "old": WorkerGroup("old", "p", expected=2, gpus=1, node_pool="cpu")}
-    found = list(pools.demands({"g": gpus}, there, {"g": PoolAnswer(wanted=9)}))
+    found = list(pools.demands({"g": gpus}, there, said(wanted=9)))
     assert found == [Demand("p", "gpu", 4, 4, gpus=2), Demand("p", "cpu", 0, 2, gpus=1, outgoing=True)]
 
 

@@ -110,13 +110,16 @@ def size(pool: Pool, group: WorkerGroup | None, answer: PoolAnswer | None) -> in
     return max(minimum, min(maximum, demanded)) if elastic(pool) else maximum
 
 
-def demands(
-    desired: Mapping[str, Pool], live: Mapping[str, WorkerGroup], answers: Mapping[str, PoolAnswer]
-) -> Iterator[Demand]:
+def answer_of(view: AgentView | None, group: str) -> PoolAnswer | None:
+    """Return what the agent said last of a group, by its name; None where it has said nothing of it."""
+    return view.pools.get(group) if view else None
+
+
+def demands(desired: Mapping[str, Pool], live: Mapping[str, WorkerGroup], view: AgentView | None) -> Iterator[Demand]:
     """Yield what each group asks of the budget. `desired` is each pool by the name of the group that it should have."""
     for name, pool in desired.items():
         group = live.get(name)
-        workers = size(pool, group, answers.get(name))
+        workers = size(pool, group, answer_of(view, name))
         yield Demand(pool.name, pool.node_pool, workers, group.expected if group else 0, pool.gpus_per_worker)
     for group in (g for name, g in live.items() if name not in desired):
         yield Demand(group.pool, group.node_pool, 0, group.expected, group.gpus, outgoing=True)
@@ -184,7 +187,7 @@ def _to_delete(group: WorkerGroup, surplus: int, view: AgentView | None) -> list
     """Return the workers that never ran, and those that have nothing left; after too long a silence, the newest."""
     if view is not None and view.given_up:
         return list(reversed(group.workers))[:surplus]
-    answer = view.pools.get(group.name) if view else None
+    answer = answer_of(view, group.name)
     retired = answer.retired if answer else frozenset()
     never_ran = [w for w in group.workers if w["metadata"]["name"] in group.never_ran]
     return [*never_ran, *(w for w in group.workers if w["metadata"]["name"] in retired - group.never_ran)][:surplus]
@@ -194,7 +197,7 @@ def _may_stay(group: WorkerGroup, replacement: Resized | None, view: AgentView |
     """Return how many workers of an outgoing group may stay: until those that replace them are ready, or need room."""
     if replacement is None or replacement.pool is None:
         return 0
-    desired = size(replacement.pool, replacement.group, view.pools.get(replacement.group.name) if view else None)
+    desired = size(replacement.pool, replacement.group, answer_of(view, replacement.group.name))
     ready = sum(1 for pod in replacement.group.pods if pod_reasons.is_ready(pod))
     unschedulable = sum(1 for pod in replacement.group.pods if pod_reasons.why(pod).reason == "Unschedulable")
     return max(0, min(desired - ready, len(group.workers) - (desired - replacement.target)) - unschedulable)

@@ -95,8 +95,7 @@ def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatc
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
     """Return what each group of workers asks of the one budget."""
     live = engine.of_session(observed, profile).groups(session, observed)
-    view = groups.agent_view(observed)
-    return list(worker_pools.demands(groups.desired(session), live, view.pools if view else {}))
+    return list(worker_pools.demands(groups.desired(session), live, groups.agent_view(observed)))
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep | Discard]:

@@ -42,7 +42,7 @@ def _states(session: Session, observed: Settled) -> Iterator[PoolState]:
         name, groups_of_pool = group_name(session, pool), [g for g in live.values() if g.pool == pool.name]
         yield PoolState(
             pool,
-            pools.size(pool, live.get(name), view.pools.get(name) if view else None),
+            pools.size(pool, live.get(name), pools.answer_of(view, name)),
             [pod for group in groups_of_pool for pod in group.pods],
             sum(len(group.workers) for group in groups_of_pool),
             session_engine.MAKER,

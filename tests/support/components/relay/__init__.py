@@ -106,8 +106,8 @@ def deadline(session: Session, observed: Settled) -> datetime | None:
 
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
     """Return what each group of workers asks of the one budget."""
-    answer = spec.answer(observed)
-    return list(worker_pools.demands(desired_groups(session), _live(session, observed), answer.pools if answer else {}))
+    view = observed.agents.get(NAME)
+    return list(worker_pools.demands(desired_groups(session), _live(session, observed), view))
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
