@@ -18,6 +18,8 @@ EXPECTED = {
     "python": "20 s",
     "operator": "30 s",
     "analysis": "1 min",
+    "spark": "1 min",
+    "root": "1 min",
     "xcache": "15 s",
     "hub": "40 s",
     "origin": "30 s",

@@ -12,7 +12,10 @@ from af_operator.api import ProfileSpec, SessionSpec
 from local_cluster.facility import facility_documents
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-IMAGES = {name: f"localhost:5000/{name}@sha256:{'0' * 64}" for name in ("analysis", "xcache", "origin", "operator")}
+IMAGES = {
+    name: f"localhost:5000/{name}@sha256:{'0' * 64}"
+    for name in ("analysis", "spark", "root", "xcache", "origin", "operator")
+}
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 def test_profile_has_this_clusters_images_and_address(documents: list[dict[str, Any]]) -> None:
     profile = ProfileSpec.model_validate(only(documents, "AnalysisProfile")["spec"])
-    assert [image.image for image in profile.images] == [IMAGES["analysis"]]
+    assert [image.image for image in profile.images] == [IMAGES["analysis"], IMAGES["spark"], IMAGES["root"]]
     assert profile.xcache is not None
     assert profile.xcache.image == IMAGES["xcache"]
     assert profile.results is not None
