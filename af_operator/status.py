@@ -9,8 +9,8 @@ from typing import Any
 from af_operator.api.status import Endpoints
 from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
 
-AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True"), ("SchedulerLost", "True")}
-"""Flips that somebody waits for, or must know of."""
+AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True")}
+"""Flips that somebody waits for, or must know of; beside these, that something was lost (``SchedulerLost``)."""
 GOOD = ("Ready", "Succeeded")
 BROKEN = "InternalError"
 """Condition: the operator itself fails at the session. It is there only as long as that is so."""
@@ -105,7 +105,11 @@ def events(before: Body, after: Body) -> list[Notice]:
 def _awaited(before: Body, after: Body) -> list[Body]:
     states_before = _states(before)
     flipped = (c for c in after["conditions"] if states_before.get(c["type"]) != c["status"])
-    return [c for c in flipped if (c["type"], c["status"]) in AWAITED]
+    return [c for c in flipped if (c["type"], c["status"]) in AWAITED or _tells_of_a_loss(c)]
+
+
+def _tells_of_a_loss(condition: Body) -> bool:
+    return bool(condition["type"].endswith("Lost") and condition["status"] == "True")
 
 
 def _complete(status: Body) -> set[tuple[str, str, int]]:

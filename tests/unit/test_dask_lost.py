@@ -10,7 +10,6 @@ import pytest
 from af_operator.components import dask
 from af_operator.components.dask import lost as of_lost
 from af_operator.components.dask.dask_kubernetes.replicas import WORKER_GROUP
-from af_operator.components.dask.lost import LOST
 from af_operator.model import Body, Condition
 from tests.support.objects import DASK, container, live, of_component, pod, session, world
 
@@ -79,4 +78,4 @@ def test_it_is_beside_the_readiness_and_not_part_of_it() -> None:
     found = dask.health(session(dask=DASK), world(deployment(*UP), scheduler(restartCount=1), *there))
     assert found.ready
     assert found.condition
-    assert found.condition.type == LOST
+    assert found.condition.type == of_lost.SCHEDULER.condition

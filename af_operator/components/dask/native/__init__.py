@@ -19,9 +19,9 @@ from af_operator.components._shared import (
     pod_reasons,
     pod_spec,
     pool_health,
-    untrusted,
     worker_pods,
 )
+from af_operator.components._shared import lost as losses
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups
@@ -87,11 +87,7 @@ def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
 
 def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
     """Return whether the scheduler's Deployment is gone, or is another one than what the status says was ready."""
-    live = observed.get(_scheduler_ref(session))
-    if live is None or "deletionTimestamp" in live["metadata"]:
-        return _was_up(session)
-    created, ready_since = untrusted.time_of(live["metadata"].get("creationTimestamp")), _ready_since(session)
-    return created is not None and ready_since is not None and created > ready_since
+    return losses.is_another(session, observed.get(_scheduler_ref(session)), (dask_groups.NAME, "Dask"))
 
 
 def deadline(observed: Settled) -> datetime | None:
@@ -141,17 +137,6 @@ def _service(session: Session) -> Manifest:
 def _selector(session: Session) -> dict[str, str]:
     # By labels that nobody else can set: who has an address like the scheduler's gets what is sent to it.
     return names.selector(session, dask_groups.NAME) | SCHEDULER
-
-
-def _was_up(session: Session) -> bool:
-    pools = session.status.get("components", {}).get(dask_groups.NAME, {}).get("pools", {})
-    return _ready_since(session) is not None or any(pool.get("ready") for pool in pools.values())
-
-
-def _ready_since(session: Session) -> datetime | None:
-    conditions = session.status.get("conditions", ())
-    ready = next((c for c in conditions if c["type"] == "DaskReady" and c["status"] == "True"), None)
-    return untrusted.time_of(ready["lastTransitionTime"]) if ready else None
 
 
 def _scheduler_ref(session: Session) -> ObjectRef:
