@@ -28,7 +28,20 @@ from af_operator.components._shared.defaults import (
 )
 from af_operator.components.notebook import secret
 from af_operator.components.notebook.health import NAME, STATEFUL_SET, health
-from af_operator.model import POD, SERVICE, Body, Keep, Kind, Lifetime, Manifest, ObjectRef, PodPatch, Profile, Session
+from af_operator.model import (
+    POD,
+    SECRET,
+    SERVICE,
+    Body,
+    Keep,
+    Kind,
+    Lifetime,
+    Manifest,
+    ObjectRef,
+    PodPatch,
+    Profile,
+    Session,
+)
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 from af_operator.views import HubServer
@@ -60,7 +73,7 @@ TITLE = "Notebook"
 ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-KINDS: tuple[Kind, ...] = (STATEFUL_SET, SERVICE, secret.SECRET, ROLE, ROLE_BINDING)
+KINDS: tuple[Kind, ...] = (STATEFUL_SET, SERVICE, SECRET, ROLE, ROLE_BINDING)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = (VOLUME_CLAIM,)
 LIFETIME: Lifetime = "record"

@@ -5,39 +5,26 @@ What JupyterHub's ``Spawner.get_env`` says (6.1), so that a server which the Hub
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from urllib.parse import quote
 
-from af_operator import names, ownership
-from af_operator.model import Kind, Session
+from af_operator import names
+from af_operator.components._shared import secrets
+from af_operator.model import Session
 from af_operator.observed import Observed
 from af_operator.views import HubView
 
-SECRET = Kind("v1", "Secret", "secrets")
 TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
 
 
 def data(session: Session, observed: Observed) -> dict[str, str]:
     """Return the Secret's data: variables by name, their values in base64."""
-    token = kept_token(session, observed) or observed.token("notebook token")
+    token = secrets.kept(session, observed, names.notebook(session), TOKEN) or observed.token("notebook token")
     variables = {TOKEN: token}
     if observed.hub is not None:
         # One token for both: the Hub registers it when it adopts the server, and `af open` works without the Hub.
         variables |= {"JUPYTERHUB_API_TOKEN": token, **hub_env(session, observed.hub)}
-    return {name: base64.b64encode(value.encode()).decode() for name, value in variables.items()}
-
-
-def kept_token(session: Session, observed: Observed) -> str:
-    """Return the token that the session has: a running server was started with it."""
-    live = observed.get(SECRET.ref(names.notebook(session)))
-    if live is None or not ownership.of_session(session, live, observed):
-        return ""
-    try:
-        return base64.b64decode((live.get("data") or {}).get(TOKEN) or "").decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
+    return secrets.encoded(variables)
 
 
 def hub_env(session: Session, hub: HubView) -> dict[str, str]:
