@@ -120,6 +120,34 @@ def dask_agent(session: Session) -> str:
     return child(session, "dask-agent")
 
 
+# Spark. Master, agent and Connect server are in one pod, behind one Service.
+SPARK_MASTER_PORT = 7077
+SPARK_MASTER_UI_PORT = 8080
+SPARK_AGENT_PORT = 8790
+SPARK_CONNECT_PORT = 15002
+SPARK_UI_PORT = 4040
+
+
+def spark(session: Session) -> str:
+    """Return the name of the Deployment and Service of master and Connect server, and of the Secret beside them."""
+    return child(session, "spark")
+
+
+def spark_programs(session: Session) -> str:
+    """Return the name of the ConfigMap with the code of Spark's agent."""
+    return child(session, "spark-agent")
+
+
+def spark_group(session: Session, pool: str, shape: str) -> str:
+    """Return the name of a pool's group of workers; `shape` hashes what cannot be edited in place."""
+    return child(session, f"spark-{pool}-{shape[:6]}", MAX_GROUP)
+
+
+def spark_url(session: Session, scheme: str, port: int) -> str:
+    """Return the URL inside the cluster of what listens there: ``spark://…:7077`` is the master."""
+    return f"{scheme}://{spark(session)}.{session.namespace}.svc.cluster.local:{port}"
+
+
 # XCache.
 XCACHE_PORT = 1096
 

@@ -35,13 +35,22 @@ class Image(ApiModel):
 
     name: Name = Field(description="What sessions call it.")
     image: ImageReference = Field(description="Reference, best with a digest: what a session gets never changes then.")
+    provides: list[Literal["Spark"]] = Field(
+        default_factory=list,
+        max_length=8,
+        description="What it has beside Python and Dask. Spark: Java and Spark in Python's environment. A session with "
+        "spark needs such an image, and gets the first one if it names none.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
 
 
 class Size(ApiModel):
     """A shape of a container: what it asks for and what it may use."""
 
     name: Name = Field(description="What sessions call it.")
-    cpu: Cpu = Field(description="CPU request; also the number of threads of a Dask worker, rounded up.")
+    cpu: Cpu = Field(
+        description="CPU request; also, rounded up, the threads of a Dask worker and the cores of a Spark worker."
+    )
     cpu_limit: Cpu | None = Field(default=None, description="CPU limit; none if left out.")
     memory: Bytes = Field(description="Memory request and limit.")
 

@@ -151,6 +151,78 @@ class Dask(ApiModel):
     )
 
 
+SPARK_OPTIONS = (
+    "spark.default.parallelism",
+    "spark.driver.maxResultSize",
+    "spark.dynamicAllocation.cachedExecutorIdleTimeout",
+    "spark.dynamicAllocation.executorIdleTimeout",
+    "spark.locality.wait",
+    "spark.memory.fraction",
+    "spark.memory.storageFraction",
+    "spark.network.timeout",
+    "spark.python.worker.reuse",
+    "spark.rdd.compress",
+    "spark.shuffle.compress",
+    "spark.speculation",
+    "spark.sql.adaptive.coalescePartitions.enabled",
+    "spark.sql.adaptive.enabled",
+    "spark.sql.adaptive.skewJoin.enabled",
+    "spark.sql.ansi.enabled",
+    "spark.sql.autoBroadcastJoinThreshold",
+    "spark.sql.execution.arrow.maxRecordsPerBatch",
+    "spark.sql.execution.pythonUDF.arrow.enabled",
+    "spark.sql.files.maxPartitionBytes",
+    "spark.sql.parquet.compression.codec",
+    "spark.sql.parquet.filterPushdown",
+    "spark.sql.session.timeZone",
+    "spark.sql.shuffle.partitions",
+    "spark.sql.sources.partitionOverwriteMode",
+    "spark.task.maxFailures",
+)
+"""What a session may set: how its queries run. Nothing here names a file, a class, a host, a program or a command line
+of Java, and nothing says who may come in: with such an option the engine would load or open what a session says."""
+
+SparkOption = Annotated[str, Field(max_length=100)]
+SparkValue = Annotated[
+    str,
+    # Written into a file of Java properties, where a backslash, a line break or a space at the end means something.
+    Field(min_length=1, max_length=100, pattern=r"^[-A-Za-z0-9._:/+]+$"),
+    Format("write the value as text: letters, digits and . _ : / + -, such as '200', 64m or Europe/Zurich"),
+]
+
+
+class Spark(ApiModel):
+    """A Spark cluster: a standalone master, a Spark Connect server, and pools of workers.
+
+    In the session's pods `SparkSession.builder.getOrCreate()` finds it.
+    """
+
+    pools: list[Pool] = Field(
+        min_length=1,
+        max_length=8,
+        description="Pools of workers, of the same kind as Dask's. Another shape of a pool (node pool, size, GPUs) "
+        "replaces its workers.",
+        json_schema_extra=BY_NAME,
+    )
+    size: Name | None = Field(
+        default=None,
+        description="A size of the profile for the Spark Connect server, which holds what queries bring back; the "
+        "profile's default if left out. Immutable.",
+    )
+    conf: Annotated[
+        dict[SparkOption, SparkValue],
+        Field(max_length=len(SPARK_OPTIONS)),
+        Rule(
+            f"self.all(option, option in {list(SPARK_OPTIONS)})",
+            f"these options of Spark may be set, and no others: {', '.join(SPARK_OPTIONS)}",
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="Options of Spark, from a list of those that say how queries run. What is left of "
+        "`spark.sql.*` can be set in a program, with `spark.conf.set`. Immutable.",
+    )
+
+
 class Notebook(ApiModel):
     """A JupyterLab server of one's own, with the user's home and the session's Dask and cache at hand."""
 
@@ -188,9 +260,9 @@ class EnvVar(ApiModel):
         Format("write the name of an environment variable: letters, digits and '_', not first a digit"),
         # What these say is how the session's parts find each other; LD_PRELOAD would reach into the runner.
         Rule(
-            "!self.matches(r'^(AF_|DASK_|JUPYTER|XRD_|XROOT_|KUBERNETES_|LD_|HOME$|PATH$)')",
-            "HOME, PATH and names that begin with AF_, DASK_, JUPYTER, XRD_, XROOT_, KUBERNETES_ or LD_ are set by the "
-            "session itself: choose another name",
+            "!self.matches(r'^(AF_|DASK_|_?SPARK_|PYSPARK_|JUPYTER|XRD_|XROOT_|KUBERNETES_|LD_|HOME$|PATH$)')",
+            "HOME, PATH and names that begin with AF_, DASK_, SPARK_, PYSPARK_, JUPYTER, XRD_, XROOT_, KUBERNETES_ or "
+            "LD_ are set by the session itself: choose another name",
         ),
     ] = Field(min_length=1, description="Name of the variable.")
     value: Annotated[str, NO_NUL] = Field(max_length=4096, description="Literal value; `$(VAR)` is not expanded.")
@@ -229,6 +301,20 @@ class SessionSpec(ApiModel):
                 "dask",
                 "dask cannot be added or removed, only its pools changed: create a new session",
             ),
+            forbidden(
+                "has(self.spark) == has(oldSelf.spark)",
+                "spark",
+                "spark cannot be added or removed, only its pools changed: create a new session",
+            ),
+            # The server that runs was started with them.
+            forbidden(
+                "!has(self.spark) || !has(oldSelf.spark) || (has(self.spark.conf) == has(oldSelf.spark.conf) && "
+                "(!has(self.spark.conf) || self.spark.conf == oldSelf.spark.conf) && "
+                "has(self.spark.size) == has(oldSelf.spark.size) && "
+                "(!has(self.spark.size) || self.spark.size == oldSelf.spark.size))",
+                "spark",
+                "size and conf of spark cannot be changed, only its pools: create a new session",
+            ),
         )
     )
     profile: Name = Field(default="default", description="Name of the AnalysisProfile to choose from. Immutable.")
@@ -257,11 +343,12 @@ class SessionSpec(ApiModel):
     run: Run | None = Field(default=None, description="Only and always with mode Headless. Immutable.")
     notebook: Notebook | None = Field(default=None, description="Only with mode Interactive. Immutable.")
     dask: Dask | None = None
+    spark: Spark | None = None
     xcache: XCache | None = Field(default=None, description="Immutable.")
     env: list[EnvVar] | None = Field(
         default=None,
         max_length=64,
-        description="Environment of the user's processes: run, notebook, scheduler and workers. Immutable.",
+        description="Environment of the user's processes: run, notebook, Dask's scheduler, and workers. Immutable.",
         json_schema_extra=BY_NAME,
     )
     lifetime_seconds: Seconds | None = Field(

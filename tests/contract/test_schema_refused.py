@@ -36,6 +36,46 @@ def pool(**patch: Any) -> Body:
     return spec(dask={"pools": [merged(base, patch)]})
 
 
+def spark(conf: Body | None = None, **patch: Any) -> Body:
+    pools = [{"name": "cpu", "nodePool": "cpu", "workers": {"max": 1}}]
+    return spec(spark={"pools": pools, **({"conf": conf} if conf else {}), **patch})
+
+
+# Each would have the engine load, open or run what the session says, or take away a wall: reliability, of sessions.
+DANGEROUS = {
+    "spark.kubernetes.authenticate.driver.serviceAccountName": "af-operator",
+    "spark.kubernetes.driver.volumes.hostPath.root.mount.path": "/host",
+    "spark.kubernetes.executor.podTemplateFile": "/tmp/pod.yaml",
+    "spark.jars": "http://evil.example.org/a.jar",
+    "spark.jars.packages": "org.evil:evil:1",
+    "spark.files": "/etc/passwd",
+    "spark.submit.pyFiles": "/tmp/a.py",
+    "spark.driver.extraJavaOptions": "-javaagent:/tmp/a.jar",
+    "spark.executor.extraJavaOptions": "-javaagent:/tmp/a.jar",
+    "spark.driver.defaultJavaOptions": "-javaagent:/tmp/a.jar",
+    "spark.driver.extraClassPath": "/tmp/a.jar",
+    "spark.executorEnv.LD_PRELOAD": "/tmp/a.so",
+    "spark.pyspark.python": "/tmp/python",
+    "spark.plugins": "org.evil.Plugin",
+    "spark.extraListeners": "org.evil.Listener",
+    "spark.sql.extensions": "org.evil.Extensions",
+    "spark.sql.catalog.evil": "org.evil.Catalog",
+    "spark.connect.grpc.interceptor.classes": "org.evil.Interceptor",
+    "spark.connect.authenticate.token": "x",
+    "spark.hadoop.fs.defaultFS": "http://evil.example.org",
+    "spark.authenticate": "false",
+    "spark.authenticate.secret": "x",
+    "spark.network.crypto.enabled": "false",
+    "spark.master": "spark://evil.example.org:7077",
+    "spark.driver.host": "evil.example.org",
+    "spark.ui.filters": "org.evil.Filter",
+    "spark.dynamicAllocation.enabled": "false",
+    "spark.executor.memory": "100g",
+    "spark.worker.resource.gpu.discoveryScript": "/tmp/a",
+}
+OPTIONS = "these options of Spark may be set, and no others: spark.default.parallelism, spark.driver.maxResultSize"
+
+
 def notebook(**found: Any) -> Body:
     return spec(mode="Interactive", run=None, notebook=found)
 
@@ -49,6 +89,19 @@ def env(name: str, value: Any = "x") -> Body:
 
 
 SESSIONS: dict[str, tuple[Body, str]] = {
+    **{f"spark option {name}": (spark({name: value}), OPTIONS) for name, value in DANGEROUS.items()},
+    "spark option beside a good one": (spark({"spark.sql.shuffle.partitions": "8", "spark.jars": "x"}), OPTIONS),
+    "spark option with a line break": (spark({"spark.locality.wait": "1s\nspark.jars x"}), "write the value as text"),
+    "spark option with a space": (spark({"spark.locality.wait": "1s -javaagent:x"}), "write the value as text"),
+    "spark option with a variable": (spark({"spark.locality.wait": "${env:HOME}"}), "write the value as text"),
+    "spark option of nothing": (spark({"spark.locality.wait": ""}), "spec.spark.conf"),
+    "spark option that is a number": (spark({"spark.sql.shuffle.partitions": 8}), "must be of type string"),
+    "spark without pools": (spec(spark={}), "spec.spark.pools: Required value"),
+    "spark pools empty": (spark(pools=[]), "spec.spark.pools in body should have at least 1 items"),
+    "spark image of its own": (spark(image="evil"), 'unknown field "spec.spark.image"'),
+    "variable of Spark": (env("SPARK_REMOTE"), "are set by the session itself"),
+    "variable of PySpark": (env("PYSPARK_PYTHON"), "are set by the session itself"),
+    "secret variable of Spark": (env("_SPARK_AUTH_SECRET"), "are set by the session itself"),
     # The name of the session.
     "name too long": (named("a" * 41), "metadata.name: Too long: may not be more than 40"),
     "name of 253 characters": (named("a" * 253), "metadata.name: Too long: may not be more than 40"),
@@ -265,6 +318,10 @@ CHANGES: dict[str, tuple[Body, str]] = {
     "env": (env("A", "2"), "env cannot be changed, added or removed: create a new session"),
     "env removed": (spec(env=None), "env cannot be changed, added or removed"),
     "dask removed": (spec(dask=None), "dask cannot be added or removed, only its pools changed"),
+    "spark removed": (spec(spark=None), "spark cannot be added or removed, only its pools changed"),
+    "spark size": (spec(spark={"size": "medium"}), "size and conf of spark cannot be changed, only its pools"),
+    "spark option": (spec(spark={"conf": {"spark.speculation": "true"}}), "size and conf of spark cannot be changed"),
+    "spark options removed": (spec(spark={"conf": None}), "size and conf of spark cannot be changed"),
 }
 ADDED: dict[str, tuple[Body, str]] = {
     "image": (spec(image="other"), "image cannot be changed, added or removed"),
@@ -274,6 +331,7 @@ ADDED: dict[str, tuple[Body, str]] = {
     "notebook": (spec(notebook={}), "notebook cannot be changed, added or removed"),
     "source": (files(a="b"), "run cannot be changed, added or removed"),
     "dask": (pool(), "dask cannot be added or removed"),
+    "spark": (spark(), "spark cannot be added or removed"),
 }
 ALLOWED: dict[str, Body] = {
     "suspend": spec(suspend=True),
@@ -286,6 +344,9 @@ ALLOWED: dict[str, Body] = {
         }
     ),
     "more workers": pool(workers={"max": 8}),
+    "more workers of Spark": spec(
+        spark={"pools": [{"name": "cpu", "nodePool": "cpu", "size": "medium", "workers": {"min": 1, "max": 8}}]}
+    ),
     "longer lifetime": spec(lifetimeSeconds=100_000),
     "lifetime removed": spec(lifetimeSeconds=None),
     "ttl": spec(ttlSecondsAfterFinished=0),

@@ -56,8 +56,8 @@ def planned(case: str) -> list[dict[str, Any]]:
 
 
 def shortened(body: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the code of the agent, which is in a file of its own, and the hash that changes with it."""
-    if body["metadata"]["name"].endswith("-dask-agent"):
+    """Leave out the code of agents, which is in files of their own, and the hash that changes with it."""
+    if body["metadata"]["name"].endswith(("-dask-agent", "-spark-agent")):
         body["data"] = dict.fromkeys(body["data"], "…")
         body["metadata"]["annotations"] = dict.fromkeys(body["metadata"]["annotations"], "…")
     return body
@@ -112,6 +112,7 @@ def test_pods_fit_pod_security_restricted(case: str) -> None:
             "configMap",
             "emptyDir",
             "persistentVolumeClaim",
+            "secret",
         }
         for container in [*spec["containers"], *spec.get("initContainers", ())]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False

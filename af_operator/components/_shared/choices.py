@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from af_operator.api.profile import NodePool, Size
+from af_operator.api.profile import Image, NodePool, Size
 from af_operator.errors import InvalidSession
 from af_operator.model import Profile, Session
 
@@ -20,9 +20,29 @@ T = TypeVar("T", bound=_Named)
 
 def image(session: Session, profile: Profile) -> str:
     """Return the reference of the session's image."""
-    spec = profile.spec
+    chosen, needed = _image(session, profile), _needed(session)
+    if not needed <= set(chosen.provides):
+        fitting = ", ".join(i.name for i in profile.spec.images if needed <= set(i.provides)) or "none"
+        raise InvalidSession(
+            "UnfitImage",
+            f"image {chosen.name!r} has no {' and '.join(sorted(needed))}, which the session asks for: choose one that "
+            f"has; in profile {profile.name!r}: {fitting}",
+        )
+    return chosen.image
+
+
+def _image(session: Session, profile: Profile) -> Image:
+    spec, needed = profile.spec, _needed(session)
     name = session.spec.image or spec.defaults.image or spec.images[0].name
-    return _choose(spec.images, name, ("UnknownImage", "image"), profile).image
+    chosen = _choose(spec.images, name, ("UnknownImage", "image"), profile)
+    if session.spec.image is None and not needed <= set(chosen.provides):
+        return next((image for image in spec.images if needed <= set(image.provides)), chosen)
+    return chosen
+
+
+def _needed(session: Session) -> set[str]:
+    """Return what the image must have, as `provides` of the profile says it."""
+    return {"Spark"} if session.spec.spark else set()
 
 
 def size(profile: Profile, name: str | None) -> Size:

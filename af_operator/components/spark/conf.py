@@ -1,0 +1,105 @@
+"""Spark's configuration, and the two secrets of a session's Spark, all in one Secret. Pure.
+
+Who drives must know the secret by which master, workers and drivers talk to each other; it is in the configuration,
+for drivers take it from nowhere else. The token, by which the Connect server lets clients in, is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from af_operator import names
+from af_operator.components._shared import pod_spec, secrets
+from af_operator.components.spark.spec import Executors, executors, spec
+from af_operator.model import Body, Profile, Session
+from af_operator.observed import Observed
+
+DIRECTORY = "/af/spark"
+DEFAULTS = "spark-defaults.conf"
+LOGGING = "log4j2.properties"
+ENVIRONMENT = "spark-env.sh"
+TOKEN, RPC_SECRET = "token", "rpc-secret"
+FIXED = {
+    "spark.authenticate": "true",
+    "spark.network.crypto.enabled": "true",
+    # Executors come when there are tasks, and go again: so that several drivers share the workers. What they have
+    # shuffled does not keep them: they give it to others when they go.
+    "spark.dynamicAllocation.enabled": "true",
+    "spark.dynamicAllocation.shuffleTracking.enabled": "false",
+    # A worker that is to go gives its blocks to others first. It looks whether it has given all away in rounds of this
+    # length: of 30 s by default, which an idle one would wait for.
+    "spark.storage.decommission.replicationReattemptInterval": "1s",
+    "spark.decommission.enabled": "true",
+    "spark.storage.decommission.enabled": "true",
+    "spark.storage.decommission.rddBlocks.enabled": "true",
+    "spark.storage.decommission.shuffleBlocks.enabled": "true",
+    # A driver waits for nobody: the first executor may be a minute away.
+    "spark.scheduler.minRegisteredResourcesRatio": "0",
+    # The master's pod may be another one after a loss: its Service is what stays.
+    "spark.worker.preferConfiguredMasterAddress": "true",
+}
+CLASSIC = """\
+# A classic driver (SparkContext, spark-submit) has a master, and refuses a Connect server beside it.
+unset SPARK_REMOTE
+"""
+QUIET = """\
+# A program's own lines are what its log is for.
+rootLogger.level = warn
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %d{yy/MM/dd HH:mm:ss} %p %c{1}: %m%n%ex
+# It says with each start that it runs without Hadoop's own library.
+logger.hadoop.name = org.apache.hadoop.util.NativeCodeLoader
+logger.hadoop.level = error
+"""
+
+
+def secret(session: Session, profile: Profile, observed: Observed) -> dict[str, str]:
+    """Return the Secret's data, in base64: token, RPC secret, and the files of the configuration."""
+    name = names.spark(session)
+    token, rpc_secret = (
+        secrets.kept(session, observed, name, key) or observed.token(f"spark {key}") for key in (TOKEN, RPC_SECRET)
+    )
+    defaults = _defaults(session, executors(session, profile), rpc_secret)
+    files = {
+        DEFAULTS: "".join(f"{key} {value}\n" for key, value in sorted(defaults.items())),
+        LOGGING: QUIET,
+        ENVIRONMENT: CLASSIC,
+    }
+    return secrets.encoded({TOKEN: token, RPC_SECRET: rpc_secret} | files)
+
+
+def token(session: Session, variable: str) -> Body:
+    """Return the token as a variable of a container."""
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": names.spark(session), "key": TOKEN}}}
+
+
+def volume(session: Session, *files: str) -> Body:
+    """Return the volume with these files of the configuration."""
+    items = [{"key": file, "path": file} for file in files]
+    return {"name": "spark-conf", "secret": {"secretName": names.spark(session), "items": items}}
+
+
+MOUNT: Body = {"name": "spark-conf", "mountPath": DIRECTORY, "readOnly": True}
+"""Where ``SPARK_CONF_DIR`` points to."""
+
+
+def env() -> list[Body]:
+    """Return the variables of every process of Spark: where its configuration is, and the address that it has."""
+    own_address = {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}
+    return [*pod_spec.env({"SPARK_CONF_DIR": DIRECTORY}), {"name": "SPARK_LOCAL_HOSTNAME", "valueFrom": own_address}]
+
+
+def executor_options(shape: Executors) -> dict[str, str]:
+    """Return the options that say how large an executor is."""
+    return {"spark.executor.cores": str(shape.cores), "spark.executor.memory": f"{shape.heap_mib}m"}
+
+
+def _defaults(session: Session, shape: Executors, rpc_secret: str) -> Mapping[str, str]:
+    master = names.spark_url(session, "spark", names.SPARK_MASTER_PORT)
+    # What a session may set is none of ours: the schema has the list.
+    own = FIXED | executor_options(shape) | {"spark.master": master, "spark.authenticate.secret": rpc_secret}
+    return {**spec(session).conf, **own}
