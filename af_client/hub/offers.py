@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,10 @@ Body = Mapping[str, Any]
 
 DEFAULT_CACHE = "10Gi"
 """What the CRD makes of a session's xcache without a size."""
+DASK = "dask"
+"""The component whose pools need no prefix."""
+SPARK_MEMORY = "1.5Gi"
+"""A worker with less has no room for an executor, whose heap Spark wants to be 450 MiB at least."""
 _UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _UNITS |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 
@@ -52,13 +56,31 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """What computes on pools of workers, and what of the profile can be chosen with it."""
+
+    component: str
+    """Its section of a session's spec."""
+    title: str
+    images: tuple[str, ...]
+    """Those that have it."""
+    sizes: tuple[Size, ...]
+    """Those that its workers have room in."""
+    pools: tuple[Pool, ...]
+
+    def choice(self, pool: Pool) -> str:
+        """Return what options call this engine's workers on a pool: ``cpu``, or ``spark/cpu``, as `af scale` does."""
+        return pool.name if self.component == DASK else f"{self.component}/{pool.name}"
+
+
+@dataclass(frozen=True)
 class Offer:
     """A profile. The first image and the first size are the ones that it gives to who does not choose."""
 
     profile: str
     images: tuple[str, ...]
     sizes: tuple[Size, ...]
-    pools: tuple[Pool, ...]
+    engines: tuple[Engine, ...]
     workers: int
     gpus: int
     xcache: bool
@@ -76,15 +98,17 @@ class Offer:
         counts = {p["name"]: p for p in (body.get("status") or {}).get("nodePools") or []}
         entries = spec.get("nodePools") or []
         closed = [e for e in entries if e.get("gpuResource") and not e.get("cpuWorkers")]
-        pools = (_pool(e, closed, counts.get(e["name"], {}), workers, gpus) for e in entries)
-        images = tuple(image["name"] for image in spec["images"])
-        sizes = tuple(Size(s["name"], s["cpu"], s["memory"]) for s in spec["sizes"])
+        pools = [_pool(e, closed, counts.get(e["name"], {}), workers, gpus) for e in entries]
+        pools = [pool for pool in pools if pool.most > 0 and (pool.gpu or pool.cpu_workers)]
+        images = sorted(spec["images"], key=lambda image: bool(image["name"] != defaults.get("image")))
+        sizes = [Size(s["name"], s["cpu"], s["memory"]) for s in spec["sizes"]]
+        sizes.sort(key=lambda size: size.name != defaults.get("size"))
         cache = spec.get("xcache")
         return cls(
             profile=body["metadata"]["name"],
-            images=tuple(sorted(images, key=lambda name: name != defaults.get("image"))),
-            sizes=tuple(sorted(sizes, key=lambda size: size.name != defaults.get("size"))),
-            pools=tuple(pool for pool in pools if pool.most > 0 and (pool.gpu or pool.cpu_workers)),
+            images=tuple(image["name"] for image in images),
+            sizes=tuple(sizes),
+            engines=tuple(engine for engine in _engines(images, sizes, pools) if engine.pools),
             workers=workers,
             gpus=gpus,
             xcache=cache is not None,
@@ -93,9 +117,24 @@ class Offer:
             lifetime_seconds=limits.get("lifetimeSeconds"),
         )
 
-    def pool(self, name: str) -> Pool | None:
-        """Return the pool of this name."""
-        return next((pool for pool in self.pools if pool.name == name), None)
+    @property
+    def special(self) -> list[Engine]:
+        """The engines that some image lacks."""
+        return [engine for engine in self.engines if len(engine.images) < len(self.images)]
+
+    def lacking(self, image: str) -> list[Engine]:
+        """Return the engines that this image lacks."""
+        return [engine for engine in self.engines if image not in engine.images]
+
+
+def _engines(images: Sequence[Body], sizes: Sequence[Size], pools: Sequence[Pool]) -> Iterator[Engine]:
+    # Dask is in every image; what else is in one says the profile.
+    yield Engine(DASK, "Dask", tuple(image["name"] for image in images), tuple(sizes), tuple(pools))
+    having = tuple(image["name"] for image in images if "Spark" in (image.get("provides") or ()))
+    large = tuple(size for size in sizes if _bytes(size.memory) >= _bytes(SPARK_MEMORY))
+    if having and large:
+        # Spark computes without GPUs, so their nodes are left to who does.
+        yield Engine("spark", "Spark", having, large, tuple(pool for pool in pools if not pool.gpu))
 
 
 def _pool(entry: Body, closed: Sequence[Body], counts: Body, workers: int, gpus: int) -> Pool:

@@ -3,9 +3,11 @@
 Options are a plain dict, the same from the form, from a link and from the REST API::
 
     {"profile": "default", "image": "analysis", "size": "small", "xcache": "Session",
-     "pools": {"cpu": {"workers": 4, "minWorkers": 2, "size": "medium"}, "gpu": {"workers": 1, "gpusPerWorker": 1}}}
+     "pools": {"cpu": {"workers": 4, "minWorkers": 2, "size": "medium"}, "gpu": {"workers": 1, "gpusPerWorker": 1},
+               "spark/cpu": {"workers": 2}}}
 
-A pool begins with `minWorkers`, 1 if left out, and has up to `workers` as its tasks ask for them.
+A pool begins with `minWorkers`, 1 if left out, and has up to `workers` as its tasks ask for them. It is Dask's, or of
+the engine before the ``/``.
 
 Everything may be left out. Fields of the form and of links: ``profile``, ``image``, ``size``, ``xcache``,
 ``workers.<pool>``, ``min-workers.<pool>`` and ``worker-size.<pool>``.
@@ -20,7 +22,7 @@ from typing import Any
 import jinja2
 
 from af_client.errors import BadInput
-from af_client.hub.offers import Offer, Pool
+from af_client.hub.offers import Engine, Offer, Pool
 from af_client.model import Session
 from af_client.pools import sections
 
@@ -35,8 +37,7 @@ PREFIX = ":"
 """Between a profile's name and a field that is of this profile only."""
 MAX_SHOWN = 60
 MAX_POOLS = 8
-COMPONENT = "dask"
-"""Whose the form's pools are; a session that others made may have pools of any component."""
+"""Of one engine."""
 
 
 class BadOption(BadInput):
@@ -97,8 +98,12 @@ def spec(options: Any, offers: Sequence[Offer], default: str) -> dict[str, Any]:
         chosen["image"] = _one_of("image", image, offer.images)
     if (size := options.get("size")) is not None:
         chosen["notebook"]["size"] = _one_of("size", size, [s.name for s in offer.sizes])
-    if pools := _pools(options.get("pools") or {}, offer):
-        chosen[COMPONENT] = {"pools": pools}
+    for engine, pools in _pools(options.get("pools") or {}, offer):
+        chosen[engine.component] = {"pools": pools}
+        if image is not None and image not in engine.images:
+            raise BadOption(
+                f"image: {image!r} has no {engine.title}: allowed: {_listed(engine.images)}, or no pools of it"
+            )
     if cache := _xcache(options.get("xcache"), offer):
         chosen["xcache"] = cache
     return chosen
@@ -111,21 +116,35 @@ def _offer(profile: Any, offers: Sequence[Offer]) -> Offer:
     return next(offer for offer in offers if offer.profile == name)
 
 
-def _pools(chosen: Any, offer: Offer) -> list[dict[str, Any]]:
-    _known("pools", chosen, frozenset(pool.name for pool in offer.pools))
-    # In the profile's order, whatever order they were chosen in.
-    pools = [_pool(pool, chosen[pool.name], offer) for pool in offer.pools if chosen.get(pool.name)]
-    pools = [pool for pool in pools if pool["workers"]["max"]]
-    workers = sum(pool["workers"]["max"] for pool in pools)
-    gpus = sum(pool["workers"]["max"] * pool.get("gpusPerWorker", 0) for pool in pools)
-    _at_most("pools: workers over all pools", workers, offer.workers)
+def _pools(chosen: Any, offer: Offer) -> list[tuple[Engine, list[dict[str, Any]]]]:
+    _known("pools", chosen, frozenset(e.choice(pool) for e in offer.engines for pool in e.pools))
+    found = [(engine, _pools_of(engine, chosen, offer)) for engine in offer.engines]
+    everything = [pool for _, pools in found for pool in pools]
+    # The same nodes, whoever computes on them.
+    for node_pool, most in {pool.name: pool.most for e in offer.engines for pool in e.pools}.items():
+        there = [pool for pool in everything if pool["nodePool"] == node_pool]
+        _at_most(f"pools: workers on {node_pool}", _workers(there), most)
+    gpus = sum(pool["workers"]["max"] * pool.get("gpusPerWorker", 0) for pool in everything)
+    _at_most("pools: workers over all pools", _workers(everything), offer.workers)
     _at_most("pools: GPUs over all pools", gpus, offer.gpus)
-    _at_most("pools: number of pools with workers", len(pools), MAX_POOLS)
-    return pools
+    for _, pools in found:
+        _at_most("pools: number of pools with workers", len(pools), MAX_POOLS)
+    return [(engine, pools) for engine, pools in found if pools]
 
 
-def _pool(pool: Pool, chosen: Any, offer: Offer) -> dict[str, Any]:
-    where = f"pools.{pool.name}"
+def _workers(pools: Iterable[Mapping[str, Any]]) -> int:
+    return sum(pool["workers"]["max"] for pool in pools)
+
+
+def _pools_of(engine: Engine, chosen: Mapping[str, Any], offer: Offer) -> list[dict[str, Any]]:
+    # In the profile's order, whatever order they were chosen in.
+    there = ((pool, chosen.get(engine.choice(pool))) for pool in engine.pools)
+    pools = [_pool(engine, pool, choice, offer) for pool, choice in there if choice]
+    return [pool for pool in pools if pool["workers"]["max"]]
+
+
+def _pool(engine: Engine, pool: Pool, chosen: Any, offer: Offer) -> dict[str, Any]:
+    where = f"pools.{engine.choice(pool)}"
     _known(where, chosen, POOL_KEYS)
     workers = _count(f"{where}.workers", chosen.get("workers", 0), pool.most)
     # One is enough to begin with. Of a pool without workers the form says a minimum, too.
@@ -135,12 +154,22 @@ def _pool(pool: Pool, chosen: Any, offer: Offer) -> dict[str, Any]:
         "nodePool": pool.name,
         "workers": {"min": least, "max": workers},
     }
-    if (size := chosen.get("size")) is not None:
-        found["size"] = _one_of(f"{where}.size", size, [s.name for s in offer.sizes])
+    if size := _worker_size(f"{where}.size", chosen.get("size"), engine, offer):
+        found["size"] = size
     gpus = _count(f"{where}.gpusPerWorker", chosen.get("gpusPerWorker", int(pool.gpu)), 16 if pool.gpu else 0)
     if not gpus and not pool.cpu_workers:
         raise BadOption(f"{where}.gpusPerWorker: 0: this pool is for workers with GPUs only: allowed: 1 to 16")
     return found | ({"gpusPerWorker": gpus} if gpus else {})
+
+
+def _worker_size(field: str, chosen: Any, engine: Engine, offer: Offer) -> str | None:
+    allowed = [size.name for size in engine.sizes]
+    if chosen is None:
+        # The operator takes the profile's own, if this engine can.
+        return None if offer.sizes[0].name in allowed else allowed[0]
+    if chosen in [size.name for size in offer.sizes] and chosen not in allowed:
+        raise BadOption(f"{field}: {chosen!r} is too small for {engine.title}: allowed: {_listed(allowed)}")
+    return _one_of(field, chosen, allowed)
 
 
 def _xcache(chosen: Any, offer: Offer) -> dict[str, str] | None:

@@ -16,7 +16,7 @@ from af_client.hub.offers import Offer
 from af_client.hub.options_form import BadOption
 from af_client.model import Session
 from af_operator.api.profile import ProfileSpec
-from af_operator.api.session import SessionSpec
+from af_operator.api.session import Pool, SessionSpec
 from tests.support.spawner_bench import PROFILE
 
 
@@ -105,8 +105,92 @@ def test_a_pool_begins_with_one_worker_where_nobody_says_more() -> None:
     assert pool["workers"] == {"min": 1, "max": 4}
 
 
+IMAGES = [
+    {"name": "analysis", "image": "r/analysis"},
+    {"name": "spark", "image": "r/spark", "provides": ["Spark"]},
+    {"name": "root", "image": "r/root", "provides": ["Spark"]},
+]
+SIZES = [
+    {"name": "small", "cpu": "500m", "memory": "1Gi"},
+    {"name": "medium", "cpu": "1", "memory": "1536Mi"},
+    {"name": "large", "cpu": "4", "memory": "16Gi"},
+]
+WITH_SPARK = [offer(images=IMAGES, sizes=SIZES)]
+ON_SPARK = {
+    "profile": "default",
+    "image": "root",
+    "size": "small",
+    "xcache": "none",
+    "pools": {
+        "cpu": {"workers": 2, "minWorkers": 1, "size": "small"},
+        "gpu": {"workers": 0, "minWorkers": 0, "size": "small"},
+        "spark/cpu": {"workers": 3, "minWorkers": 2, "size": "large"},
+    },
+}
+
+
+def test_spark_pools_are_chosen_beside_those_of_dask() -> None:
+    form = Form(options_form.render(WITH_SPARK, "default", ON_SPARK))
+    assert options_form.from_fields(form.sent(), "default") == ON_SPARK
+    found = spec(ON_SPARK, WITH_SPARK)
+    assert found["image"] == "root"
+    assert [pool["workers"] for pool in found["dask"]["pools"]] == [{"min": 1, "max": 2}]
+    [pool] = (Pool.model_validate(each) for each in found["spark"]["pools"])
+    assert (pool.name, pool.node_pool, pool.size) == ("cpu", "cpu", "large")
+    assert (pool.workers.min, pool.workers.max, pool.gpus_per_worker) == (2, 3, 0)
+
+
+def test_a_form_with_spark_that_nobody_touched_asks_for_none() -> None:
+    options = options_form.from_fields(Form(options_form.render(WITH_SPARK, "default", {})).sent(), "default")
+    assert {"dask", "spark"}.isdisjoint(spec(options, WITH_SPARK))
+
+
+def test_spark_is_offered_where_an_image_and_a_size_are_for_it_on_nodes_without_gpus() -> None:
+    def offered(*offers: Offer) -> list[str]:
+        return [name for name in Form(options_form.render(offers, "default", {})).inputs if "spark" in name]
+
+    assert offered(*WITH_SPARK) == ["workers.spark/cpu", "min-workers.spark/cpu", "worker-size.spark/cpu"]
+    assert offered(offer(sizes=SIZES)) == []
+    assert offered(offer(images=IMAGES, sizes=SIZES[:1])) == []
+    assert offered(offer(images=IMAGES, sizes=SIZES, nodePools=PROFILE["spec"]["nodePools"][1:])) == []
+    with pytest.raises(BadOption, match="'spark/cpu' is unknown: allowed: cpu, gpu"):
+        spec({"pools": {"spark/cpu": {"workers": 1}}})
+
+
+def test_a_spark_worker_has_room_for_an_executor() -> None:
+    form = Form(options_form.render(WITH_SPARK, "default", {}))
+    assert (form.selected["worker-size.cpu"], form.selected["worker-size.spark/cpu"]) == ("small", "medium")
+    [pool] = spec({"pools": {"spark/cpu": {"workers": 1}}}, WITH_SPARK)["spark"]["pools"]
+    assert pool["size"] == "medium", "the profile's own size is too small"
+    of_itself = [offer(images=IMAGES, sizes=SIZES, defaults={"size": "large"})]
+    assert "size" not in spec({"pools": {"spark/cpu": {"workers": 1}}}, of_itself)["spark"]["pools"][0]
+    small = {"pools": {"spark/cpu": {"workers": 1, "size": "small"}}}
+    with pytest.raises(BadOption, match=r"spark/cpu\.size: 'small' is too small for Spark: allowed: large, medium"):
+        spec(small, WITH_SPARK)
+
+
+def test_spark_takes_an_image_that_has_it() -> None:
+    pools = {"spark/cpu": {"workers": 1}}
+    assert "image" not in spec({"pools": pools}, WITH_SPARK), "the operator takes the first that has Spark"
+    with pytest.raises(BadOption, match="image: 'analysis' has no Spark: allowed: root, spark"):
+        spec({"image": "analysis", "pools": pools}, WITH_SPARK)
+    html = options_form.render(WITH_SPARK, "default", {})
+    assert "Spark is in images spark, root." in html
+    assert re.findall(r'<option value="(\w+)" data-af-lacking="spark"', html) == ["analysis"]
+    assert "data-af-lacking" not in options_form.render(OFFERS, "default", {})
+
+
+def test_engines_share_the_nodes_and_the_limit_of_workers() -> None:
+    both = {"pools": {"cpu": {"workers": 5}, "spark/cpu": {"workers": 4}}}
+    with pytest.raises(BadOption, match="workers on cpu: 9 is over the limit: allowed: at most 8"):
+        spec(both, WITH_SPARK)
+    wide = offer(images=IMAGES, sizes=SIZES, nodePools=[{"name": "cpu"}, {"name": "more"}], limits={"workers": 8})
+    with pytest.raises(BadOption, match="workers over all pools: 9 is over the limit: allowed: at most 8"):
+        spec({"pools": {"cpu": {"workers": 5}, "spark/more": {"workers": 4}}}, [wide])
+
+
 def test_every_field_has_a_label_and_numbers_have_their_bounds() -> None:
-    for offers in (OFFERS, TWO):
+    for offers in (OFFERS, TWO, WITH_SPARK):
         form = Form(options_form.render(offers, "default", {}))
         ids = {each["id"] for each in form.inputs.values()}
         assert ids == form.labelled
@@ -233,22 +317,22 @@ def test_what_jupyterhub_adds_to_the_fields_is_left_out() -> None:
     assert options_form.from_fields(fields(_xsrf="token", size=""), "default") == {"profile": "default"}
 
 
+KNOWN = ["profile", "image", "pools", "cpu", "spark/cpu", "workers", "size", "xcache"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["profile", "image", "pools", "cpu", "workers", "xcache"]), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN), inner, max_size=4),
     max_leaves=8,
 )
 
 
-@given(JSON)
-def test_whatever_a_rest_body_holds_gives_a_spec_or_a_clear_refusal(options: Any) -> None:
+@given(JSON, st.sampled_from([OFFERS, WITH_SPARK]))
+def test_whatever_a_rest_body_holds_gives_a_spec_or_a_clear_refusal(options: Any, offers: list[Offer]) -> None:
     try:
-        found = spec(options)
+        found = spec(options, offers)
     except BadOption:
         return
+    for pool in found.pop("spark", {"pools": []})["pools"]:
+        Pool.model_validate(pool)
     SessionSpec.model_validate({**found, "user": "alice"})
 
 
