@@ -1,4 +1,4 @@
-"""The agents of the session around this process, as they are found from inside: in the environment.
+"""What the session around this process has, as it is found from inside: in the environment.
 
 A component with elastic pools adds to ``AGENTS`` where its agent is told of them.
 """
@@ -24,7 +24,27 @@ def _dask_agent(environ: Environ) -> str | None:
     return f"http://{host}:{DASHBOARD_PORT}/af/v1/scale" if host else None
 
 
-AGENTS: dict[str, Callable[[Environ], str | None]] = {"dask": _dask_agent}
+MASTER_UI_PORT = 8080
+"""Of Spark's master; the agent beside it has a port of its own."""
+
+
+def spark_ui(environ: Environ) -> str | None:
+    """Return where the UI of the session's Connect server is, None for a session without Spark."""
+    return environ.get("AF_SPARK_UI")
+
+
+def spark_master(environ: Environ) -> str | None:
+    """Return where the UI of the session's Spark master is, None for a session without Spark."""
+    host = urlsplit(environ.get("AF_SPARK_AGENT", "")).hostname
+    return f"http://{host}:{MASTER_UI_PORT}" if host else None
+
+
+def _spark_agent(environ: Environ) -> str | None:
+    agent = environ.get("AF_SPARK_AGENT")
+    return f"{agent}/af/v1/scale" if agent else None
+
+
+AGENTS: dict[str, Callable[[Environ], str | None]] = {"dask": _dask_agent, "spark": _spark_agent}
 """Component -> the URL that takes ``{"pool": …, "workers": …}`` of it; None in a session without."""
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from jupyter_server.auth.decorator import allow_unauthenticated
+from jupyter_server.extension.application import ExtensionApp
 from jupyterhub._version import __version__ as hub_client_version
 from jupyterhub._version import _check_version
 from jupyterhub.httpclient import fetch
@@ -32,6 +33,7 @@ from jupyterlab.commands import get_app_dir
 from jupyterlab.labapp import LabApp
 
 from af_client.pod.agents import DASHBOARD_PORT, dask_host
+from af_client.pod.web_pages import pages
 from af_names import NOTEBOOK_PORT
 
 
@@ -41,7 +43,7 @@ def main() -> None:
     settings = lab_settings(runtime / "lab", os.environ)
     os.environ.update(environment(runtime, os.environ))
     write_cookie_secret(runtime / "jupyter_cookie_secret", os.environ)
-    server = SessionServer if os.environ.get("JUPYTERHUB_API_URL") else LabApp
+    server = SessionServer if os.environ.get("JUPYTERHUB_API_URL") else SessionLab
     server.launch_instance(argv=arguments(settings, os.environ, sys.argv[1:]))
 
 
@@ -113,6 +115,26 @@ def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ())
     return [*(f"--{name}={value}" for name, value in traits.items() if f"--{name}" not in named), *given]
 
 
+class ShowsPages(ExtensionApp):
+    """Shows the web pages of the session's other pods, beside those that a user's own configuration names."""
+
+    @classmethod
+    def make_serverapp(cls, **kwargs: Any) -> Any:
+        """Return the server, before it reads its configuration."""
+        server = super().make_serverapp(**kwargs)
+        server.config.ServerProxy.servers.update(pages(os.environ))
+        return server
+
+
+class SessionLab(ShowsPages, LabApp):
+    """JupyterLab without a Hub."""
+
+    @classmethod
+    def get_extension_package(cls) -> str:
+        """Return the package that JupyterLab itself is in."""
+        return "jupyterlab"
+
+
 class SessionLogoutHandler(JupyterHubLogoutHandler):
     """Forgets the login by the session's token too."""
 
@@ -153,7 +175,7 @@ class SessionIdentityProvider(JupyterHubIdentityProvider):
         return JupyterHubUser({"kind": "user", "name": os.environ["JUPYTERHUB_USER"], "scopes": scopes})
 
 
-class SessionServer(JupyterHubSingleUser):
+class SessionServer(ShowsPages, JupyterHubSingleUser):
     """The Hub's single-user server, which starts and works without the Hub too."""
 
     @classmethod

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from af_client.pod import notebook
+from af_client.pod.web_pages import pages
 from af_operator.components.notebook.secret import hub_env
 from af_operator.views import HubView
 from tests.support.hubs import RealHub
@@ -46,6 +49,16 @@ def test_without_dask_there_is_no_dashboard(tmp_path: Path) -> None:
     assert set(notebook.environment(tmp_path, {"AF_BASE_URL": PATH})) == {"JUPYTER_RUNTIME_DIR"}
     settings = json.loads((notebook.lab_settings(tmp_path, {}) / "overrides.d/af-session.json").read_text())
     assert settings["dask-labextension:plugin"]["defaultURL"] == ""
+
+
+def test_pages_of_spark_are_at_its_connect_server_and_its_master() -> None:
+    names = "zmumu-spark-connect.physics.svc.cluster.local", "zmumu-spark-master.physics.svc.cluster.local"
+    found = pages({"AF_SPARK_UI": f"http://{names[0]}:4040", "AF_SPARK_AGENT": f"http://{names[1]}:8790"})
+    assert [(name, page.host, page.port) for name, page in found.items()] == [
+        ("spark-ui", names[0], 4040),
+        ("spark-master", names[1], 8080),
+    ]
+    assert pages(DASK) == {}
 
 
 def test_settings_of_the_image_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,9 +101,39 @@ def test_the_cookie_secret_is_the_sessions_own(tmp_path: Path) -> None:
 # --- without a Hub --------------------------------------------------------------------------------------------------
 
 
+class SparkUI(BaseHTTPRequestHandler):
+    """Leads from / to /jobs/ as Spark does: at whatever host it was asked for, without the path before its own."""
+
+    def do_GET(self) -> None:
+        context = {"path": self.path, "below": self.headers["X-Forwarded-Context"]}
+        self.send_response(302 if self.path == "/" else 200)
+        if self.path == "/":
+            self.send_header("Location", f"http://{self.headers['Host']}/jobs/")
+        self.end_headers()
+        self.wfile.write(json.dumps(context).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookServer]:
-    with notebook_server(tmp_path_factory.mktemp("plain"), PATH, {"JUPYTER_TOKEN": "token-of-plain", **DASK}) as server:
+def spark() -> Iterator[dict[str, str]]:
+    """Spark's UI, at a host that is not the notebook server's; what the operator says of it."""
+    with ThreadingHTTPServer(("127.0.0.2", 0), SparkUI) as found:
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield {"AF_SPARK_UI": f"http://127.0.0.2:{found.server_port}", "AF_SPARK_AGENT": "http://127.0.0.2:8790"}
+        found.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, spark: dict[str, str]) -> Iterator[NotebookServer]:
+    folder = tmp_path_factory.mktemp("plain")
+    own = folder / ".jupyter" / "jupyter_server_config.py"
+    own.parent.mkdir()
+    own.write_text("c.ServerProxy.servers = {'mine': {'port': 1}}")
+    with notebook_server(folder, PATH, {"JUPYTER_TOKEN": "token-of-plain", **DASK, **spark}) as server:
         yield server
 
 
@@ -112,11 +155,11 @@ def reserved(hub: RealHub) -> Iterator[socket.socket]:
 
 @pytest.fixture(scope="module")
 def hubless(
-    hub: RealHub, reserved: socket.socket, tmp_path_factory: pytest.TempPathFactory
+    hub: RealHub, reserved: socket.socket, tmp_path_factory: pytest.TempPathFactory, spark: dict[str, str]
 ) -> Iterator[NotebookServer]:
     """A server whose Hub is away when it starts; its environment is the operator's."""
     env = hub_env(session(user="alice"), HubView(hub.url))
-    env |= {"JUPYTER_TOKEN": "token-of-hubless", "JUPYTERHUB_API_TOKEN": "token-of-hubless", **DASK}
+    env |= {"JUPYTER_TOKEN": "token-of-hubless", "JUPYTERHUB_API_TOKEN": "token-of-hubless", **DASK, **spark}
     with notebook_server(tmp_path_factory.mktemp("hubless"), PATH, env) as server:
         yield server
 
@@ -189,6 +232,21 @@ def test_it_passes_on_to_the_sessions_scheduler_and_to_itself_only(server: Noteb
     assert status("hub.af-system.svc.cluster.local:8081") == 403
     assert status(f"{SCHEDULER}:8787") == 500  # allowed; that name is unknown here
     assert Browser().get(f"{server.url}/proxy/{SCHEDULER}:8787/status").status != 500  # the login, if anything
+
+
+def test_it_shows_the_ui_of_spark_at_an_address_of_its_own(server: NotebookServer) -> None:
+    page = Browser().get(f"{server.url}/spark-ui/", server.token)
+    assert json.loads(page.body) == {"path": "/jobs/", "below": "/user/alice/zmumu/spark-ui"}
+    # Allowed; at that port is nobody here.
+    assert Browser().get(f"{server.url}/spark-master/", server.token).status == 500
+    assert '"below":' not in Browser().get(f"{server.url}/spark-ui/jobs/").body, "it is shown to anybody"
+
+
+def test_the_launcher_has_the_ui_of_spark_beside_what_a_user_has(plain: NotebookServer) -> None:
+    answer = Browser().get(f"{plain.url}/server-proxy/servers-info", plain.token)
+    entries = [(p["name"], p["launcher_entry"]) for p in json.loads(answer.body)["server_processes"]]
+    cards = {name: (entry["title"], entry["path_info"]) for name, entry in entries if entry["enabled"]}
+    assert cards == {"spark-ui": ("Spark UI", "spark-ui/"), "mine": ("mine", "mine/")}
 
 
 # --- with a Hub -----------------------------------------------------------------------------------------------------
