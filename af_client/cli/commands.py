@@ -288,7 +288,7 @@ def scale(ctx: click.Context, /, namespace: str | None, context: str | None, out
     \b
     Examples:
       af scale zmumu-x7k2p cpu 8
-      af scale zmumu-x7k2p dask/cpu 8
+      af scale zmumu-x7k2p spark/cpu 8
       af scale zmumu-x7k2p gpu 0..2
     """
     sessions, name = connect(ctx, namespace, context), options["name"]

@@ -49,6 +49,38 @@ def test_only_changes_are_said() -> None:
     ]
 
 
+def with_spark(ready: int, message: str = "") -> dict[str, Any]:
+    """Return the status of a session with Dask and Spark, so many of whose two Spark workers are ready."""
+    spark = {"pools": {"cpu": {"ready": ready, "desired": 2}}, "endpoints": {"spark": "sc://s:15002"}}
+    there = ready == 2
+    return status(
+        "Ready" if there else "Starting",
+        condition("DaskReady", True, "Ready"),
+        condition("SparkReady", there, "Ready" if there else "Starting", message),
+        components=pools(2) | {"spark": spark},
+    )
+
+
+def test_two_engines_of_a_session_are_told_apart() -> None:
+    coming = session(with_spark(1, "the Connect server does not answer yet"), "Interactive")
+    there = session(with_spark(2), "Interactive")
+    assert changes(None, coming) == [
+        "session Starting",
+        "Dask: ready",
+        "Spark: Starting: the Connect server does not answer yet",
+        "dask pool cpu: 2 of 2 workers",
+        "spark pool cpu: 1 of 2 workers",
+    ]
+    assert changes(coming, there) == ["session Ready", "Spark: ready", "spark pool cpu: 2 of 2 workers"]
+    assert explain(coming)[0] == "waiting for Spark (Starting): the Connect server does not answer yet"
+    assert explain(there) == [
+        "ready: everything it needs is there",
+        "dask pool cpu: 2 of 2 workers",
+        "spark pool cpu: 2 of 2 workers",
+        "endpoints: spark sc://s:15002",
+    ]
+
+
 def test_the_picture() -> None:
     console = Console(width=80, color_system=None)
     with console.capture() as captured:

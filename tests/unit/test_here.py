@@ -73,6 +73,15 @@ def test_of_two_components_one_must_be_named(scheduler: Scheduler, monkeypatch: 
     assert scheduler.told == [("/quark", {"pool": "gpu", "workers": 2})]
 
 
+def test_spark_is_told_beside_its_master(scheduler: Scheduler) -> None:
+    dask = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.2:8786"}  # where nobody is
+    with_spark = Here(dask | {"AF_SPARK_AGENT": f"http://127.0.0.1:{scheduler.server_port}"})
+    with_spark.scale("spark/gpu", 2)
+    assert scheduler.told == [("/af/v1/scale", {"pool": "gpu", "workers": 2})]
+    with pytest.raises(BadInput, match="write dask/gpu or spark/gpu"):
+        with_spark.scale("gpu", 2)
+
+
 def test_a_pool_that_is_not_elastic(scheduler: Scheduler) -> None:
     with pytest.raises(BadInput, match="not elastic"):
         INSIDE.scale("cpu", 2)
