@@ -16,8 +16,17 @@ from traitlets import Unicode
 
 from af_client.pod.agents import Environ, spark_master, spark_ui
 
+DRIVER_UI = "http://localhost:4040"
+"""Of a driver that a user starts beside the notebook."""
+
+
+def _own_driver(environ: Environ) -> str | None:
+    return DRIVER_UI if spark_ui(environ) else None
+
+
 PAGES: dict[str, tuple[Callable[[Environ], str | None], dict[str, Any]]] = {
     "spark-ui": (spark_ui, {"title": "Spark UI", "category": "Other"}),
+    "spark-driver": (_own_driver, {"enabled": False}),
     # What it links to, the pages of workers, is at addresses that no browser reaches: not worth a card.
     "spark-master": (spark_master, {"enabled": False}),
 }

@@ -56,6 +56,7 @@ def test_pages_of_spark_are_at_its_connect_server_and_its_master() -> None:
     found = pages({"AF_SPARK_UI": f"http://{names[0]}:4040", "AF_SPARK_AGENT": f"http://{names[1]}:8790"})
     assert [(name, page.host, page.port) for name, page in found.items()] == [
         ("spark-ui", names[0], 4040),
+        ("spark-driver", "localhost", 4040),
         ("spark-master", names[1], 8080),
     ]
     assert pages(DASK) == {}
