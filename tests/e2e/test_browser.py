@@ -153,6 +153,36 @@ def stop_and_start_again(page: HubPage, marie: HubUser) -> None:
     assert marie.notebook("GET", SERVER, "api/contents/notes.txt")["content"] == "42"
 
 
+QUERY = """
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+print(spark.range(1000).selectExpr("sum(id)").collect())
+"""
+
+
+def test_spark_is_offered_and_its_ui_is_a_card(marie: HubUser, window: Browser, hub: Hub, physics: Tenant) -> None:
+    page = HubPage(window)
+    page.log_in(USER, hub.password)
+    page.new_server(SERVER)
+    assert page.field("Image").input_value() == "analysis"
+    page.choose("Spark workers on cpu", "1")
+    assert page.field("Image").input_value() == "spark", "the first image that has Spark"
+    window.picture("form-spark")
+    page.launch()
+    lab = page.await_lab(SERVER)
+    [session] = sessions_of(physics, USER)
+    assert [pool["nodePool"] for pool in session["spec"]["spark"]["pools"]] == ["cpu"]
+    ui = lab.open_card("Spark UI")
+    lab.new_notebook()
+    expect(lab.run_cell(QUERY)).to_contain_text("sum(id)=499500")
+    ui.get_by_role("link", name="Executors").click()
+    # The Connect server is the driver; the other one has computed the sum.
+    expect(ui.locator("#active-executors-table tbody tr")).to_have_count(2)
+    window.picture("spark-ui", ui)
+    stranger = requests.get(ui.url, timeout=10, allow_redirects=False)
+    assert stranger.status_code in (302, 403), "Spark's UI is shown to anybody"
+
+
 def test_a_link_fills_the_form_in_and_starts_nothing(
     marie: HubUser, window: Browser, hub: Hub, physics: Tenant
 ) -> None:

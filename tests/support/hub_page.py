@@ -154,6 +154,12 @@ class Lab:
         self.page.get_by_role("button", name=pane, exact=True).click()
         return self.page.locator("iframe:visible").last
 
+    def open_card(self, title: str) -> Page:
+        """Press a card of the launcher that leads out of JupyterLab; return the page that it opens."""
+        with self.page.expect_popup() as opened:
+            self.page.locator(".jp-LauncherCard:visible").filter(has_text=title).click()
+        return opened.value
+
     def _notebook(self) -> Locator:
         return self.page.locator(".jp-NotebookPanel:visible")
 
