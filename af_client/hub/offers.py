@@ -15,6 +15,8 @@ DASK = "dask"
 """The component whose pools need no prefix."""
 SPARK_MEMORY = "1.5Gi"
 """A worker with less has no room for an executor, whose heap Spark wants to be 450 MiB at least."""
+CONNECT_MEMORY = "1Gi"
+"""The same of Spark's Connect server."""
 _UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _UNITS |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 
@@ -67,6 +69,8 @@ class Engine:
     sizes: tuple[Size, ...]
     """Those that its workers have room in."""
     pools: tuple[Pool, ...]
+    server_size: str | None = None
+    """Of its server, where the profile's own size is too small."""
 
     def choice(self, pool: Pool) -> str:
         """Return what options call this engine's workers on a pool: ``cpu``, or ``spark/cpu``, as `af scale` does."""
@@ -133,8 +137,10 @@ def _engines(images: Sequence[Body], sizes: Sequence[Size], pools: Sequence[Pool
     having = tuple(image["name"] for image in images if "Spark" in (image.get("provides") or ()))
     large = tuple(size for size in sizes if _bytes(size.memory) >= _bytes(SPARK_MEMORY))
     if having and large:
-        # Spark computes without GPUs, so their nodes are left to who does.
-        yield Engine("spark", "Spark", having, large, tuple(pool for pool in pools if not pool.gpu))
+        # Spark has no use for GPUs: their nodes are left to what has.
+        without_gpus = tuple(pool for pool in pools if not pool.gpu)
+        server_size = None if _bytes(sizes[0].memory) >= _bytes(CONNECT_MEMORY) else large[0].name
+        yield Engine("spark", "Spark", having, large, without_gpus, server_size)
 
 
 def _pool(entry: Body, closed: Sequence[Body], counts: Body, workers: int, gpus: int) -> Pool:

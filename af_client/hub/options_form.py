@@ -99,7 +99,7 @@ def spec(options: Any, offers: Sequence[Offer], default: str) -> dict[str, Any]:
     if (size := options.get("size")) is not None:
         chosen["notebook"]["size"] = _one_of("size", size, [s.name for s in offer.sizes])
     for engine, pools in _pools(options.get("pools") or {}, offer):
-        chosen[engine.component] = {"pools": pools}
+        chosen[engine.component] = {"pools": pools} | ({"size": engine.server_size} if engine.server_size else {})
         if image is not None and image not in engine.images:
             raise BadOption(
                 f"image: {image!r} has no {engine.title}: allowed: {_listed(engine.images)}, or no pools of it"

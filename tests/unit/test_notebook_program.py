@@ -51,13 +51,13 @@ def test_without_dask_there_is_no_dashboard(tmp_path: Path) -> None:
     assert settings["dask-labextension:plugin"]["defaultURL"] == ""
 
 
-def test_pages_of_spark_are_at_its_connect_server_and_its_master() -> None:
-    names = "zmumu-spark-connect.physics.svc.cluster.local", "zmumu-spark-master.physics.svc.cluster.local"
-    found = pages({"AF_SPARK_UI": f"http://{names[0]}:4040", "AF_SPARK_AGENT": f"http://{names[1]}:8790"})
+def test_pages_of_spark_are_where_its_connect_server_and_its_master_are() -> None:
+    host = "zmumu-spark.physics.svc.cluster.local"
+    found = pages({"AF_SPARK_UI": f"http://{host}:4040", "AF_SPARK_AGENT": f"http://{host}:8790"})
     assert [(name, page.host, page.port) for name, page in found.items()] == [
-        ("spark-ui", names[0], 4040),
+        ("spark-ui", host, 4040),
         ("spark-driver", "localhost", 4040),
-        ("spark-master", names[1], 8080),
+        ("spark-master", host, 8080),
     ]
     assert pages(DASK) == {}
 

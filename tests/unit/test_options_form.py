@@ -164,6 +164,9 @@ def test_a_spark_worker_has_room_for_an_executor() -> None:
     assert pool["size"] == "medium", "the profile's own size is too small"
     of_itself = [offer(images=IMAGES, sizes=SIZES, defaults={"size": "large"})]
     assert "size" not in spec({"pools": {"spark/cpu": {"workers": 1}}}, of_itself)["spark"]["pools"][0]
+    tiny = [offer(images=IMAGES, sizes=[{"name": "small", "cpu": "1", "memory": "512Mi"}, *SIZES[1:]])]
+    assert "size" not in spec({"pools": {"spark/cpu": {"workers": 1}}}, WITH_SPARK)["spark"]
+    assert spec({"pools": {"spark/cpu": {"workers": 1}}}, tiny)["spark"]["size"] == "medium", "of the Connect server"
     small = {"pools": {"spark/cpu": {"workers": 1, "size": "small"}}}
     with pytest.raises(BadOption, match=r"spark/cpu\.size: 'small' is too small for Spark: allowed: large, medium"):
         spec(small, WITH_SPARK)
