@@ -85,6 +85,24 @@ def test_session_cache_is_an_address_in_the_patch() -> None:
     assert [m.ref.kind for m in made if isinstance(m, Manifest)] == ["ConfigMap", "Deployment", "Service"]
 
 
+@pytest.mark.parametrize(
+    ("results", "direct"),
+    [
+        ("root://results.example.org:1094//af", {"results.example.org"}),
+        ("root://10.200.0.1:31094//results", {"10.200.0.1"}),
+        # Where the origin is the same server its reads have to stay in the cache.
+        ("root://xrootd.example.org:2094//results", set()),
+        ("root://example.org//results", set()),
+        ("s3://bucket/af", set()),
+        (None, set()),
+    ],
+)
+def test_what_is_written_to_where_results_go_passes_the_read_only_cache_by(results: str | None, direct: Any) -> None:
+    facility = profile(results=results and {"url": results})
+    env = xcache.pod_patch(session(xcache=SESSION), facility, "worker").env
+    assert {e["value"] for e in env if e["name"] == "XROOT_PROXY_EXCL_DOMAINS"} == direct
+
+
 def test_the_cache_itself_does_not_read_through_the_cache() -> None:
     [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), "worker").sidecars
     assert {"XRD_PLUGINCONFDIR", "XROOT_PROXY"}.isdisjoint(e["name"] for e in sidecar["env"])

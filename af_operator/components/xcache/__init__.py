@@ -9,6 +9,7 @@ objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from af_operator import names
 from af_operator.api.profile import ProfileXCache
@@ -138,10 +139,19 @@ def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatc
 
     Everybody reads: the pods where programs start, and the workers alike."""
     host = names.xcache_host(session, _spec(session).placement)
-    env = tuple(pod_spec.env({"XRD_PLUGINCONFDIR": PLUGIN_DIR, "XROOT_PROXY": f"root://{host}//"}))
+    proxy = {"XRD_PLUGINCONFDIR": PLUGIN_DIR, "XROOT_PROXY": f"root://{host}//"}
+    env = tuple(pod_spec.env(proxy | _direct(profile)))
     if _spec(session).placement == "Session":
         return PodPatch(env=env)
     return PodPatch(env=env, volumes=_volumes(session), sidecars=(_container(_facility(profile)),))
+
+
+def _direct(profile: Profile) -> dict[str, str]:
+    """Let programs write to where results go: the cache is read-only, and the plugin sends it writes as well."""
+    results, origin = profile.spec.results, _facility(profile).origin.partition(":")[0]
+    host = urlsplit(results.url).hostname if results and results.url.startswith("root:") else None
+    # The plugin compares ends of names, and no ports: reads from the origin would pass the cache by, too.
+    return {} if host is None or origin.endswith(host) else {"XROOT_PROXY_EXCL_DOMAINS": host}
 
 
 def health(session: Session, observed: Settled) -> Health:
