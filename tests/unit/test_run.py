@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from af_operator.api import SessionStatus
-from af_operator.components import run
+from af_operator.components import dask, run
+from af_operator.components.dask import programs
 from af_operator.errors import InvalidSession
 from af_operator.model import Body, Finish, Keep, LogRequest, PodPatch
 from af_operator.observed import Settled
-from tests.support.objects import RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
+from tests.support.objects import DASK, RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
 from tests.support.runs import ENDED, LOG, condition, failed, job, job_of, kept, log_of, made, run_pod
 
 REPORT = {
@@ -30,6 +31,37 @@ REPORT = {
     "error": None,
     "said by a newer runner": 1,
 }
+
+
+# The source, for workers
+
+WITH_SOURCE = RUN | {"source": {"files": {"main.py": "import cuts", "cuts.py": ""}}}
+
+
+def test_workers_find_the_modules_beside_the_program() -> None:
+    patch = run.pod_patch(session(run=WITH_SOURCE), profile(), "worker")
+    volume = {"name": "source", "configMap": {"name": "zmumu-source"}}
+    mount = {"name": "source", "mountPath": "/af/source", "readOnly": True}
+    assert patch == PodPatch(env=({"name": "PYTHONPATH", "value": "/af/source"},), volumes=(volume,), mounts=(mount,))
+
+
+def test_nothing_is_added_where_there_is_no_source_nor_to_programs_of_the_user() -> None:
+    assert run.pod_patch(session(run=RUN), profile(), "worker") == PodPatch()
+    assert run.pod_patch(session(run=WITH_SOURCE), profile(), "user") == PodPatch()
+
+
+def test_workers_do_not_wait_for_a_config_map_of_the_users_own() -> None:
+    s = session(run=RUN | {"source": {"configMap": "my-analysis"}})
+    [volume] = run.pod_patch(s, profile(), "worker").volumes
+    assert volume["configMap"] == {"name": "my-analysis", "optional": True}
+
+
+def test_what_the_user_has_put_on_the_path_stays_there_once() -> None:
+    s = session(run=WITH_SOURCE, env=[{"name": "PYTHONPATH", "value": "/opt/extra"}], dask=DASK)
+    worker = programs.worker(s, profile(), dask.pools(s)[0], run.pod_patch(s, profile(), "worker"))
+    assert [each for each in worker["env"] if each["name"] == "PYTHONPATH"] == [
+        {"name": "PYTHONPATH", "value": "/af/source:/opt/extra"}
+    ]
 
 
 # The Job

@@ -129,9 +129,10 @@ def container(name: str, image: str, command: Sequence[str] = (), **more: Any) -
 
 
 def patched(base: Body, patch: PodPatch) -> dict[str, Any]:
-    """Return the user's container with what the other components add to it."""
+    """Return the user's container with what the other components add to it; of a variable of both theirs counts."""
+    env = {each["name"]: dict(each) for each in (*base.get("env", ()), *patch.env)}
     added = {
-        "env": [*base.get("env", ()), *map(dict, patch.env)],
+        "env": list(env.values()),
         "volumeMounts": [*base.get("volumeMounts", ()), *map(dict, patch.mounts)],
     }
     return {**base, **{key: value for key, value in added.items() if value}}

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from af_operator import names
-from af_operator.api.session import Run
+from af_operator.api.session import Run, Source
 from af_operator.components._shared import choices, pod_spec
-from af_operator.components._shared.defaults import deadline, demands, pod_patch, pools, question, registration
+from af_operator.components._shared.defaults import deadline, demands, pools, question, registration
 from af_operator.components.run.kept import recorded
 from af_operator.components.run.record import (
     JOB,
@@ -29,7 +29,19 @@ from af_operator.components.run.record import (
     report,
     spec,
 )
-from af_operator.model import CONFIG_MAP, POD, Body, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
+from af_operator.model import (
+    CONFIG_MAP,
+    POD,
+    Audience,
+    Body,
+    Keep,
+    Kind,
+    Lifetime,
+    Manifest,
+    PodPatch,
+    Profile,
+    Session,
+)
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
@@ -63,6 +75,7 @@ SHARED: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "record"
 
 SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"
+SOURCE_MOUNT: Body = {"name": "source", "mountPath": SOURCE, "readOnly": True}
 
 
 def enabled(session: Session) -> bool:
@@ -74,6 +87,22 @@ def check(session: Session, profile: Profile) -> None:
     """Raise ``InvalidSession`` when image or size is not in the profile."""
     choices.image(session, profile)
     choices.size(profile, spec(session).size)
+
+
+def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+    """Return the source for workers, whatever computes in them: modules beside the program are imported there too."""
+    source = spec(session).source
+    if audience == "user" or source is None:
+        return PodPatch()
+    path = ":".join(filter(None, (SOURCE, pod_spec.variables(session).get("PYTHONPATH"))))
+    # A ConfigMap of the user's own that is missing holds back the run, which says so, and not its workers too. Ours is
+    # waited for: a worker without it would fail only when it computes.
+    optional = {"optional": True} if source.config_map else {}
+    return PodPatch(
+        env=tuple(pod_spec.env({"PYTHONPATH": path})),
+        volumes=(_source_volume(session, source, **optional),),
+        mounts=(SOURCE_MOUNT,),
+    )
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
@@ -132,7 +161,8 @@ def _render_job(session: Session, labels: dict[str, str], pod: Body, *, suspend:
 def _pod(session: Session, profile: Profile, patch: PodPatch) -> dict[str, Any]:
     run = spec(session)
     container = pod_spec.patched(_container(session, profile, run), patch)
-    volumes = [*_source_volume(session, run), *map(pod_spec.empty_dir, ("work", "results", "home")), *patch.volumes]
+    source = [_source_volume(session, run.source)] if run.source else []
+    volumes = [*source, *map(pod_spec.empty_dir, ("work", "results", "home")), *patch.volumes]
     return pod_spec.with_sidecars({**pod_spec.pod([container], volumes), "restartPolicy": "Never"}, patch.sidecars)
 
 
@@ -151,7 +181,7 @@ def _container(session: Session, profile: Profile, run: Run) -> Body:
         workingDir=WORK,
         env=_env(session, profile),
         resources=pod_spec.resources(choices.size(profile, run.size)),
-        volumeMounts=[{"name": "source", "mountPath": SOURCE, "readOnly": True}, *mounts] if run.source else mounts,
+        volumeMounts=[SOURCE_MOUNT, *mounts] if run.source else mounts,
     )
 
 
@@ -174,10 +204,8 @@ def _source(session: Session, files: Mapping[str, str], observed: Observed) -> M
     return replace(render(__name__, "source", name=ref.name, files=dict(files)), from_source=True)
 
 
-def _source_volume(session: Session, run: Run) -> Iterator[Body]:
-    if run.source:
-        name = run.source.config_map or names.run_source(session)
-        yield {"name": "source", "configMap": {"name": name}}
+def _source_volume(session: Session, source: Source, **more: Any) -> Body:
+    return {"name": "source", "configMap": {"name": source.config_map or names.run_source(session), **more}}
 
 
 def _record(session: Session, observed: Settled) -> Iterator[Manifest | Keep]:
