@@ -1,0 +1,164 @@
+"""Modules of one's own: what is found, what is left out, and how scheduler and workers get them."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from af_client.pod import modules
+
+ANSWER = "def answer(x):\n    return x * {factor}\n"
+
+SCRIPT = """
+import contextlib, sys, cuts, dask, pack.deep
+from pathlib import Path
+from dask.distributed import Client
+from distributed.deploy.subprocess import SubprocessCluster
+
+def elsewhere():  # scheduler and workers begin in another directory, as those of a session do
+    return contextlib.chdir(sys.argv[1])
+
+if __name__ == "__main__":
+    quiet = {"dashboard": False}
+    with elsewhere():
+        cluster = SubprocessCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            worker_kwargs=quiet | {"local_directory": sys.argv[1]},
+            scheduler_kwargs=quiet,
+        )
+    client = Client(cluster)
+    print(sum(client.gather(client.map(cuts.answer, range(10)))), dask.delayed(pack.deep.answer)(1).compute())
+    with elsewhere():
+        cluster.scale(2)
+        client.wait_for_workers(2)
+    print(sorted(client.run(pack.deep.answer, 2).values()))
+    client.restart()
+    print(client.submit(cuts.answer, 4).result())
+    old = client.submit(cuts.answer, 10)
+    Path("cuts.py").write_text("def answer(x):\\n    return x * 5\\n")
+    with Client(cluster) as later:
+        print(sorted(later.run(lambda: __import__("cuts").answer(4)).values()), old.result())
+    client.close()
+    cluster.close()
+"""
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What a test installs into this process is gone afterwards."""
+    before = sys.path[:]
+    yield
+    for place in modules._places.values():
+        modules._forget(place)
+    modules._places.clear()
+    assert sys.path == before
+
+
+def write(directory: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = directory / (name.replace("__in__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_modules_and_packages_are_found_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path, main="1", pack__in____init__="", pack__in__deep="2", data__in__no_package="3")
+    (tmp_path / "notes.txt").write_text("4")
+    (tmp_path / "pack" / "table.csv").write_text("5")
+    (tmp_path / "pack" / "circle").symlink_to(tmp_path)
+    assert modules.found(tmp_path) == {"main.py": b"1", "pack/__init__.py": b"", "pack/deep.py": b"2"}
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_FILES", 2), ("MAX_BYTES", 4)])
+def test_what_is_too_much_is_left_out_and_said(
+    tmp_path: Path, bound: str, value: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(modules, bound, value)
+    write(tmp_path, a="11", b="22", c="33")
+    assert list(modules.found(tmp_path)) == ["a.py", "b.py"]
+    assert "1 are left out" in caplog.text
+    assert "c.py" in caplog.text
+
+
+def test_of_a_directory_of_many_things_little_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "MAX_ENTRIES", 3)
+    write(tmp_path, **{f"m{number}": "" for number in range(10)})
+    assert len(modules.found(tmp_path)) == 3
+
+
+def test_nothing_is_said_where_all_is_sent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, a="1")
+    with caplog.at_level(logging.DEBUG):
+        modules.found(tmp_path)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("first", "own"), [("{tmp}", True), (str(Path(sys.prefix) / "bin"), False), ("{tmp}/missing", False)]
+)
+def test_only_a_directory_that_is_not_pythons_own(
+    tmp_path: Path, first: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [first.format(tmp=tmp_path)])
+    assert modules.own_directory() == (tmp_path if own else None)
+
+
+def test_a_notebook_is_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert modules.own_directory() == tmp_path
+
+
+def test_an_edit_replaces_what_was_imported(tmp_path: Path, forgotten: None) -> None:
+    for factor in (2, 3, 3, 2):
+        modules.install(str(tmp_path), "/home", {"own_cuts.py": ANSWER.format(factor=factor).encode()})
+        assert importlib.import_module("own_cuts").answer(5) == 5 * factor
+    assert len(list(tmp_path.iterdir())) == 1, "of earlier contents nothing is left"
+
+
+def test_what_is_installed_goes_before_what_is_sent(tmp_path: Path, forgotten: None) -> None:
+    modules.install(str(tmp_path), "/home", {"wave.py": b"ours = True", "own_wave.py": b"ours = True"})
+    sys.modules.pop("wave", None)
+    assert not hasattr(importlib.import_module("wave"), "ours")
+    assert importlib.import_module("own_wave").ours
+
+
+def test_the_same_module_of_two_notebooks_goes_with_its_own_only(tmp_path: Path, forgotten: None) -> None:
+    for source in ("/home/a", "/home/b"):
+        modules.install(str(tmp_path), source, {"own_cuts.py": b"x = 1"})
+    modules.install(str(tmp_path), "/home/a", {"other.py": b""})
+    assert importlib.import_module("own_cuts").x == 1
+
+
+@pytest.mark.parametrize("session", ["lab", None])
+def test_scheduler_and_workers_import_what_is_beside_the_script(tmp_path: Path, session: str | None) -> None:
+    """In processes of their own, as a session's are: by name, on workers that come later, and after an edit."""
+    here, away = tmp_path / "here", tmp_path / "away"
+    away.mkdir()
+    write(
+        here, main=SCRIPT, cuts=ANSWER.format(factor=3), pack__in____init__="", pack__in__deep="from cuts import answer"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "AF_", "PYTHONPATH"))}
+    environment |= {"DASK_DISTRIBUTED__CLIENT__PRELOAD": "af_client.pod.modules", "PYTHONPATH": str(Path.cwd())}
+    environment |= {"AF_SESSION": session} if session else {}
+    done = subprocess.run(
+        [sys.executable, "main.py", str(away)],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    if session:
+        assert done.stdout.splitlines() == ["135 3", "[6, 6]", "12", "[20, 20] 30"], done.stderr
+    else:
+        assert "No module named 'cuts'" in done.stderr
