@@ -17,9 +17,9 @@ DEBIAN = "docker.io/library/debian:bookworm-slim"
 EXPECTED = {
     "python": "20 s",
     "operator": "30 s",
-    "analysis": "1 min",
-    "spark": "1 min",
-    "root": "1 min",
+    "analysis_base": "1 min",
+    "spark_base": "1 min",
+    "root_base": "1 min",
     "xcache": "15 s",
     "hub": "40 s",
     "origin": "30 s",

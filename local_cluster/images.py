@@ -20,7 +20,7 @@ from local_cluster.errors import ClusterError
 from local_cluster.progress import Progress
 from local_cluster.settings import CHECKOUT, LOCAL
 
-# Those that pods name; `python` is only built upon.
+# Those that pods name; the others are only built upon.
 PUBLISHED = ("operator", "analysis", "spark", "root", "xcache", "hub", "origin")
 REFERENCES = LOCAL / "images.json"
 # Pods name the registry so on every kind of cluster: containerd takes plain http from localhost.
@@ -48,6 +48,10 @@ class Image:
         """Return the images of ours that this one is built upon: ``FROM ${NAME}``."""
         names = re.findall(r"^FROM \$\{(\w+)\}", self.containerfile.read_text(), re.MULTILINE)
         return [Image(name.lower(), self.checkout) for name in dict.fromkeys(names)]
+
+    def lineage(self) -> list["Image"]:
+        """Return this image and all of ours that go into it."""
+        return [self, *(each for parent in self.parents() for each in parent.lineage())]
 
     def sources(self) -> list[Path]:
         """Return what the recipe copies from the checkout: files and directories."""
@@ -132,7 +136,7 @@ def _snapshot(images: Iterable[Image]) -> Iterator[list[Image]]:
     """Build from a copy of the inputs: an edit during a build would put new content under the key of the old."""
     with tempfile.TemporaryDirectory(prefix="af-images-") as directory:
         for image in images:
-            for one in (image, *image.parents()):
+            for one in image.lineage():
                 for file in one.files():
                     copy = Path(directory) / file.relative_to(one.checkout)
                     copy.parent.mkdir(parents=True, exist_ok=True)

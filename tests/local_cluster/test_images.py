@@ -252,20 +252,24 @@ def test_recipe_stands_on_what_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_image_runs_under_an_init_and_not_as_root(name: str) -> None:
-    recipes = [image.containerfile.read_text() for image in _lineage(Image(name))]
+    recipes = [image.containerfile.read_text() for image in Image(name).lineage()]
     users = next(found for recipe in recipes if (found := re.findall("^USER (.+)", recipe, re.MULTILINE)))
     assert users[-1] == "1000:1000"
     assert any('ENTRYPOINT ["tini", "-g", "--"]' in recipe for recipe in recipes)
 
 
-def _lineage(image: Image) -> list[Image]:
-    return [image, *(ancestor for parent in image.parents() for ancestor in _lineage(parent))]
-
-
-@pytest.mark.parametrize("name", ["operator", "analysis"])
+@pytest.mark.parametrize("name", ["operator", "hub"])
 def test_an_edit_of_our_source_keeps_the_layer_of_dependencies(name: str) -> None:
     recipe = Image(name).containerfile.read_text()
     assert recipe.index("--require-hashes") < recipe.index("COPY pyproject.toml")
+
+
+@pytest.mark.parametrize("name", ["analysis", "spark", "root"])
+def test_an_edit_of_our_source_makes_no_base_anew(name: str) -> None:
+    bases = [image for image in Image(name).lineage() if image.name.endswith("_base")]
+    assert bases
+    assert [file for base in bases for file in base.files() if (CHECKOUT / "images") not in file.parents] == []
+    assert "programs" in {parent.name for parent in Image(name).parents()}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.parent.relative_to(CHECKOUT)))
@@ -292,7 +296,7 @@ def _is_in(copied: set[Path], module: str) -> bool:
     return bool({path.with_suffix(".py"), path / "__init__.py"} & copied)
 
 
-@pytest.mark.parametrize(("name", "room"), [("operator", None), ("analysis", "pod"), ("hub", "hub")])
+@pytest.mark.parametrize(("name", "room"), [("operator", None), ("programs", "pod"), ("hub", "hub")])
 def test_an_image_has_the_clients_room_that_runs_in_it_and_no_other(name: str, room: str | None) -> None:
     inside = [path.relative_to(CHECKOUT / "af_client") for path in Image(name).files() if "af_client" in path.parts]
     assert {path.parts[0] for path in inside if len(path.parts) > 1} == ({room} if room else set())
