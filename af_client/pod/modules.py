@@ -1,6 +1,6 @@
 """Modules of one's own on Dask: those beside the script or notebook go to the scheduler and to all workers.
 
-A preload of `Client`, by the image's ``dask/modules.yaml``. Dask sends a function of a module by its name alone, and
+A preload of `Client`, by the image's ``dask/client.yaml``. Dask sends a function of a module by its name alone, and
 scheduler and workers import it from there. So when a client connects, it sends what Python finds first: the ``*.py``
 and the packages of its own directory. Workers that come later get them from the scheduler. After an edit the next
 `Client()` sends them anew. What is installed in the image goes before what is sent, on the other side.
