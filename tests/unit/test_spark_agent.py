@@ -41,6 +41,7 @@ class Spark:
         self.instead: dict[str, Callable[[], bytes]] = {}
         """Path -> what is answered there instead."""
         self.port = 0
+        self.refused = 0
 
     def worker(self, group: str, number: int, cores_used: int = 0, start: int = 0) -> str:
         """Start one; return its name."""
@@ -74,6 +75,8 @@ class Spark:
         return json.dumps(self._worker(host) if host in self.workers else self._master()).encode()
 
     def kill(self, hosts: list[str]) -> int:
+        if self.refused:
+            return self.refused
         alive = [host for host in hosts if self.workers[host]["state"] == "ALIVE"]
         self.told.append(alive)
         for host in alive:
@@ -238,6 +241,9 @@ def test_retired_is_who_has_no_executor_left(asked: Asked, spark: Spark) -> None
 def test_who_comes_again_under_its_name_is_a_new_one(asked: Asked, spark: Spark) -> None:
     name = spark.worker(CPU, 0, cores_used=1)
     asked.ask(cpu={"keep": 0})
+    spark.set_state(0, "DEAD")
+    assert asked.ask()["cpu"]["retired"] == [name], "what it held went with it"
+    spark.workers["before"] = spark.workers["127.0.0.10"]
     spark.worker(CPU, 0, start=1)
     found = asked.ask()["cpu"]
     assert (found["workers"], found["retiring"], found["retired"]) == ([name], [], [])
@@ -281,6 +287,14 @@ def test_a_master_that_starts_again_is_told_again(asked: Asked, spark: Spark) ->
     assert asked.ask()["cpu"]["retiring"] == [name]
     assert spark.told == [["127.0.0.10"], ["127.0.0.10"]]
     assert asked.said["lost"] == 0
+
+
+def test_who_could_not_be_told_does_not_go(asked: Asked, spark: Spark) -> None:
+    name = spark.worker(CPU, 0)
+    spark.refused = 405
+    assert asked.ask(cpu={"keep": 0})["cpu"]["retiring"] == []
+    spark.refused = 0
+    assert asked.ask(cpu={"keep": 0})["cpu"]["retiring"] == [name]
 
 
 def test_a_worker_that_is_not_there_yet_is_not_lost(asked: Asked, spark: Spark) -> None:
@@ -385,8 +399,10 @@ def test_who_works_in_the_session_says_how_many(asked: Asked) -> None:
 def test_an_executor_of_which_no_driver_speaks_may_run_anything(asked: Asked, spark: Spark) -> None:
     names = [spark.worker(CPU, number, cores_used=1) for number in range(3)]
     spark.driver(executors=[executor(1, memoryUsed=99), executor(2)])
+    asked.agent._active = 600.5
     found = asked.ask(cpu={"keep": 1, "quiet": 0.0})["cpu"]
     assert (found["wanted"], found["retiring"]) == (1, names[1:])
+    assert asked.said["active"] > 600
 
 
 def test_a_driver_of_which_the_master_does_not_say_where_it_is_is_the_connect_server(
@@ -460,9 +476,10 @@ def test_a_driver_may_say_anything(asked: Asked, spark: Spark, what: str, nonsen
 
 def test_a_driver_may_say_any_amount(asked: Asked, spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark_api, "MAX_BYTES", 2000)
-    spark.driver(stages=[stage(1)] * 20, environment={"resourceProfiles": [profile(0, cpus=1e-300)]})
+    spark.driver(stages=[stage(1)] * 20)
     assert wanted(asked.ask()) == {"cpu": 0}
-    spark.driver(stages=[stage(2**60), stage(10**6), stage(10**6)])
+    next_to_nothing = {"resourceProfiles": [profile(0, cpus=1e-300)]}
+    spark.driver(stages=[stage(2**60), stage(10**6), stage(10**6)], environment=next_to_nothing)
     assert wanted(asked.ask(cpu={"pool": "cpu"})) == {"cpu": 10**6}
 
 

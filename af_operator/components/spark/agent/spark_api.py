@@ -47,12 +47,12 @@ def fetch(url: str, form: Sequence[tuple[str, str]] = ()) -> bytes:
     parts = urlsplit(url)
     with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=SECONDS)) as connection:
         kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
-        connection.request("POST" if form else "GET", f"{parts.path}?{parts.query}", urlencode(form) or None, kind)
+        path = parts._replace(scheme="", netloc="").geturl()
+        connection.request("POST" if form else "GET", path, urlencode(form) or None, kind)
         response = connection.getresponse()
-        content = response.read(MAX_BYTES + 1)
-    if response.status != 200 or len(content) > MAX_BYTES:
-        raise ValueError(f"{url} answers {response.status}, {len(content)} bytes")
-    return content
+        if response.status != 200:
+            raise ValueError(f"{url} answers {response.status}")
+        return response.read(MAX_BYTES)  # what is cut off there is no JSON
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def ask_driver(master: str, app: str, known: Driver, otherwise: str) -> Driver:
     for stage in _objects(json.loads(fetch(f"{api}/stages?status=active"))):
         slots[_count(stage, "resourceProfileId")] += _slots(stage)
     needs = known.needs if known.needs.keys() >= slots.keys() else _needs(json.loads(fetch(f"{api}/environment")))
-    return Driver(ui, tuple(e for e in executors if e.id != "driver"), +slots, needs)
+    return Driver(ui, tuple(executors), +slots, needs)
 
 
 def _driver_ui(master: str, app: str) -> str:
@@ -142,7 +142,6 @@ def _needs(environment: Any) -> dict[int, Needs]:
         asked = profile.get("taskResources")
         resources = _objects(list(asked.values())) if isinstance(asked, dict) else []
         amounts = {str(each.get("resourceName")): _number(each.get("amount")) for each in resources}
-        found[_count(profile, "id")] = tuple(
-            sorted((GPU.get(name, name), n) for name, n in amounts.items() if n > LEAST)
-        )
+        needs = ((GPU.get(name, name), amount) for name, amount in amounts.items() if amount >= LEAST)
+        found[_count(profile, "id")] = tuple(sorted(needs))
     return found
