@@ -478,7 +478,7 @@ def test_a_driver_may_say_any_amount(asked: Asked, spark: Spark, monkeypatch: py
     monkeypatch.setattr(spark_api, "MAX_BYTES", 2000)
     spark.driver(stages=[stage(1)] * 20)
     assert wanted(asked.ask()) == {"cpu": 0}
-    next_to_nothing = {"resourceProfiles": [profile(0, cpus=1e-300)]}
+    next_to_nothing = {"resourceProfiles": [profile(0, cpus=5e-324)]}
     spark.driver(stages=[stage(2**60), stage(10**6), stage(10**6)], environment=next_to_nothing)
     assert wanted(asked.ask(cpu={"pool": "cpu"})) == {"cpu": 10**6}
 
