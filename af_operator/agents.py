@@ -187,7 +187,7 @@ class AskedByHttp:
         try:
             async with self._http.post(question.url, json=question.asked, allow_redirects=False) as response:
                 if response.status != 200:
-                    raise _Silent(f"it answers {response.status}: it was not made by this version")
+                    raise _Silent(_words_of(response.status))
                 text = await _read(response)
             return question.answer.model_validate_json(text).about(question.asked)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -219,6 +219,12 @@ def pause(view: AgentView, every: float, failures: int, now: datetime) -> float:
         return seconds
     # At the deadline its last chance is due, and not some time after.
     return min(seconds, max(SOON, (view.deadline - now).total_seconds()))
+
+
+def _words_of(status: int) -> str:
+    """Say what a status other than 200 means."""
+    starting = status == 503  # Spark's agent, while the master beside it reads what it knew
+    return f"it answers {status}: " + ("it has just started" if starting else "it was not made by this version")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

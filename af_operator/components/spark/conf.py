@@ -35,6 +35,8 @@ FIXED = {
     "spark.storage.decommission.shuffleBlocks.enabled": "true",
     # A driver waits for nobody: the first executor may be a minute away.
     "spark.scheduler.minRegisteredResourcesRatio": "0",
+    # The agent reads a worker's page, which would tell of a thousand executors that have ended.
+    "spark.worker.ui.retainedExecutors": "10",
     # The master's pod may be another one after a loss: its Service is what stays.
     "spark.worker.preferConfiguredMasterAddress": "true",
 }
