@@ -1,9 +1,8 @@
 """Modules of one's own on Dask: those beside the script or notebook go to the scheduler and to all workers.
 
 A preload of `Client`, by the image's ``dask/client.yaml``. Dask sends a function of a module by its name alone, and
-scheduler and workers import it from there. So when a client connects, it sends what Python finds first: the ``*.py``
-and the packages of its own directory. Workers that come later get them from the scheduler. After an edit the next
-`Client()` sends them anew. What is installed in the image goes before what is sent, on the other side.
+scheduler and workers import it from there. So a client that connects sends the ``*.py`` and the packages of its own
+directory, and workers that come later get them from the scheduler. After an edit the next `Client()` sends them anew.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ from typing import Any
 
 from distributed import Client, Scheduler, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
+
+from af_client.pod.own_directory import own_directory
 
 Files = Mapping[str, bytes]
 """Path below the directory -> content."""
@@ -50,13 +51,6 @@ async def dask_setup(client: Client) -> None:
         # The scheduler too: it unpickles the graph. First, for a task may follow at once.
         await client.run_on_scheduler(install_on_scheduler, source, files)
         await client.register_plugin(OwnModules(source, files))
-
-
-def own_directory() -> Path | None:
-    """Return where Python looks first: the script's directory, or where a notebook is; None where that is Python's."""
-    directory = Path(sys.path[0] if sys.path else "").resolve()
-    of_python = any(directory.is_relative_to(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix))
-    return None if of_python or not directory.is_dir() else directory
 
 
 def found(directory: Path) -> dict[str, bytes]:

@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from af_client.pod import modules
+from af_client.pod.own_directory import own_directory
 
 ANSWER = "def answer(x):\n    return x * {factor}\n"
 
@@ -108,13 +111,15 @@ def test_only_a_directory_that_is_not_pythons_own(
     tmp_path: Path, first: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [first.format(tmp=tmp_path)])
-    assert modules.own_directory() == (tmp_path if own else None)
+    assert own_directory() == (tmp_path if own else None)
 
 
-def test_a_notebook_is_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [[], [str(Path(sys.base_prefix) / "lib" / "python3")]])
+def test_a_notebook_is_where_it_works(tmp_path: Path, before: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPython puts the standard library first."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    assert modules.own_directory() == tmp_path
+    monkeypatch.setattr(sys, "path", [*before, "", *sys.path])
+    assert own_directory() == tmp_path
 
 
 def test_an_edit_replaces_what_was_imported(tmp_path: Path, forgotten: None) -> None:
@@ -162,3 +167,38 @@ def test_scheduler_and_workers_import_what_is_beside_the_script(tmp_path: Path, 
         assert done.stdout.splitlines() == ["135 3", "[6, 6]", "12", "[20, 20] 30"], done.stderr
     else:
         assert "No module named 'cuts'" in done.stderr
+
+
+# Spark
+
+PICKLES = """
+import sys
+from af_client.pod import spark_modules
+spark_modules.load_ipython_extension(None)
+from pathlib import Path
+from pyspark.cloudpickle import cloudpickle
+import json, cuts
+Path("by-us").write_bytes(cloudpickle.dumps([cuts.answer, lambda x: cuts.answer(x), json.dumps]))
+"""
+UNPICKLES = "import pickle; a, b, c = pickle.load(open('{here}/by-us', 'rb')); print(a(5), b(6), c([7]))"
+
+
+@pytest.mark.parametrize("before", ["", "import pyspark.cloudpickle.cloudpickle"])
+def test_spark_takes_functions_of_modules_beside_a_notebook_by_value(tmp_path: Path, before: str) -> None:
+    """PySpark's pickle is a copy of cloudpickle's one module, and PySpark itself is not installed here."""
+    here, away, library = tmp_path / "here", tmp_path / "away", tmp_path / "library"
+    away.mkdir()
+    copy = Path(cloudpickle.cloudpickle.__file__).read_text()
+    write(
+        library,
+        pyspark__in____init__="",
+        pyspark__in__cloudpickle__in____init__="",
+        pyspark__in__cloudpickle__in__cloudpickle=copy,
+    )
+    write(here, main=before + PICKLES, cuts="FACTOR = 3\ndef answer(x):\n    return x * FACTOR\n")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": f"{Path.cwd()}:{library}"}
+    run = partial(subprocess.run, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    made = run([sys.executable, "main.py"], cwd=here)
+    assert made.returncode == 0, made.stderr
+    found = run([sys.executable, "-c", UNPICKLES.format(here=here)], cwd=away)
+    assert found.stdout == "15 18 [7]\n", found.stderr
