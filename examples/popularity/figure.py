@@ -25,19 +25,21 @@ Array = np.ndarray[Any, Any]
 def draw(path: Path, numbers: dict[str, Any], predictions: dict[str, Array]) -> None:
     """Draw scores, and the curves that they come from."""
     figure = Figure(figsize=(13, 4.8), layout="constrained")
-    figure.suptitle(f"Which data sets will have {numbers['popular']}?  {about(numbers)}")
-    ranked, by_week, decided = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
-    draw_roc(ranked, numbers["scores"], predictions)
-    draw_weeks(by_week, numbers)
-    draw_decisions(decided, numbers["scores"])
-    for axes in (ranked, by_week, decided):
+    figure.suptitle(f"Which data sets will have more than {POPULAR} accesses next week?", weight="bold")
+    panels = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
+    draw_roc(panels[0], numbers["scores"], predictions)
+    draw_weeks(panels[1], numbers)
+    draw_decisions(panels[2], numbers["scores"])
+    share, count = numbers["share_of_popular"], numbers["predictions"]
+    titles = (
+        f"{numbers['accesses'] / 1e6:g} million generated accesses",
+        f"Learned from the {numbers['weeks_of_window']} weeks before each",
+        f"{count:,} predictions, {share:.0%} are popular",
+    )
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, loc="left", fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
-
-
-def about(numbers: dict[str, Any]) -> str:
-    share, count = numbers["share_of_popular"], numbers["predictions"]
-    return f"{numbers['accesses']:,} generated accesses; {count:,} predictions, {share:.0%} of them of popular ones"
 
 
 def draw_roc(axes: Axes, scores: dict[str, Any], predictions: dict[str, Array]) -> None:
@@ -60,6 +62,8 @@ def draw_weeks(axes: Axes, numbers: dict[str, Any]) -> None:
     weeks = np.array(numbers["weeks"]) + 1
     for name in (*CLASSIFIERS, "last_week"):
         axes.plot(weeks, numbers["auc_by_week"][name], ".-", color=COLORS[name], label=TITLES[name])
+    by_number = numbers["auc_by_week"]["last_week_by_number"]
+    axes.plot(weeks, by_number, ".--", color=COLORS["last_week"], label="Accesses last week")
     study = numbers["study"]["auc"]
     axes.axhline(study, color="black", linestyle=":", label=f"CMS, on its own logs: {study}")
     axes.set(ylim=(0.7, 1), xlabel="Week of the year that is predicted", ylabel="AUC")
@@ -74,6 +78,4 @@ def draw_decisions(axes: Axes, scores: dict[str, Any]) -> None:
         bars = axes.barh(rows + offset, values, 0.38, color=list(COLORS.values()), alpha=alpha)
         axes.bar_label(bars, [f"{value:.2f} {what}" for value in values], padding=3, fontsize="small")
     axes.set_yticks(rows, list(TITLES.values()))
-    axes.set(
-        xlim=(0, 1.3), xticks=(0, 0.5, 1), xlabel="Share that is right of what is called popular, and that is found"
-    )
+    axes.set(xlim=(0, 1.3), xticks=(0, 0.5, 1), xlabel="Share that is right, share that is found")
