@@ -64,7 +64,7 @@ def measure(settings: Mapping[str, int], environment: Mapping[str, str]) -> dict
         file = Path(folder, "session.json")
         file.write_text(json.dumps(session(settings)))
         include = [word for path in (PROGRAM, *MODULES) for word in ("--include", str(path))]
-        options = [*include, "--output", folder, "--timeout", str(SECONDS), "--rm"]
+        options = [*include, "-o", folder, "--timeout", str(SECONDS), "--rm"]
         argv = [sys.executable, "-m", "af_client.cli", "run", str(file), *options]
         subprocess.run(argv, env=environment, cwd=CHECKOUT, check=True)
         found: dict[str, Any] = json.loads(Path(folder, "popularity.json").read_text())
