@@ -151,6 +151,12 @@ class Dask(ApiModel):
     )
 
 
+def _unchangeable(field: str) -> dict[str, str]:
+    """Return the rule of a part that cannot be added or removed itself: a field of it stays as it was created."""
+    unchanged = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    return forbidden(unchanged, field, f"{field} cannot be changed, only pools: create a new session")
+
+
 SPARK_OPTIONS = (
     "spark.default.parallelism",
     "spark.driver.maxResultSize",
@@ -197,6 +203,10 @@ class Spark(ApiModel):
     In the session's pods `SparkSession.builder.getOrCreate()` finds it.
     """
 
+    # The server that runs was started with them.
+    model_config = ConfigDict(
+        json_schema_extra=rules(_unchangeable("conf"), _unchangeable("size")),
+    )
     pools: list[Pool] = Field(
         min_length=1,
         max_length=8,
@@ -305,15 +315,6 @@ class SessionSpec(ApiModel):
                 "has(self.spark) == has(oldSelf.spark)",
                 "spark",
                 "spark cannot be added or removed, only its pools changed: create a new session",
-            ),
-            # The server that runs was started with them.
-            forbidden(
-                "!has(self.spark) || !has(oldSelf.spark) || (has(self.spark.conf) == has(oldSelf.spark.conf) && "
-                "(!has(self.spark.conf) || self.spark.conf == oldSelf.spark.conf) && "
-                "has(self.spark.size) == has(oldSelf.spark.size) && "
-                "(!has(self.spark.size) || self.spark.size == oldSelf.spark.size))",
-                "spark",
-                "size and conf of spark cannot be changed, only its pools: create a new session",
             ),
         )
     )

@@ -319,9 +319,12 @@ CHANGES: dict[str, tuple[Body, str]] = {
     "env removed": (spec(env=None), "env cannot be changed, added or removed"),
     "dask removed": (spec(dask=None), "dask cannot be added or removed, only its pools changed"),
     "spark removed": (spec(spark=None), "spark cannot be added or removed, only its pools changed"),
-    "spark size": (spec(spark={"size": "medium"}), "size and conf of spark cannot be changed, only its pools"),
-    "spark option": (spec(spark={"conf": {"spark.speculation": "true"}}), "size and conf of spark cannot be changed"),
-    "spark options removed": (spec(spark={"conf": None}), "size and conf of spark cannot be changed"),
+    "spark size": (spec(spark={"size": "medium"}), "size cannot be changed, only pools: create a new session"),
+    "spark option": (
+        spec(spark={"conf": {"spark.speculation": "true"}}),
+        "conf cannot be changed, only pools: create a new session",
+    ),
+    "spark options removed": (spec(spark={"conf": None}), "conf cannot be changed, only pools: create a new session"),
 }
 ADDED: dict[str, tuple[Body, str]] = {
     "image": (spec(image="other"), "image cannot be changed, added or removed"),
