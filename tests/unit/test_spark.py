@@ -70,7 +70,11 @@ def decoded(secret: Body) -> dict[str, str]:
     [
         (with_spark(image="analysis"), "UnfitImage", "image 'analysis' has no Spark.*: spark, root"),
         (with_spark(image="other"), "UnknownImage", "choose one of: analysis, root, spark"),
-        (with_spark(pool(size="tiny")), "SizeTooSmall", "a worker of spark pool 'cpu' needs at least 1536 MiB"),
+        (
+            with_spark(pool(size="tiny")),
+            "SizeTooSmall",
+            "a worker of spark pool 'cpu' needs at least 1536 MiB.* in profile 'default': small, medium, wide",
+        ),
         (with_spark(size="other"), "UnknownSize", "size 'other' is not in profile"),
         (with_spark(pool(), pool("wide", size="wide")), "SizesTooUneven", "choose sizes with more memory per core"),
         (with_spark(pool(nodePool="other")), "UnknownNodePool", "node pool 'other'"),

@@ -83,8 +83,8 @@ def check(session: Session, profile: Profile) -> None:
     choices.image(session, profile)
     for pool in spec(session).pools:
         worker_pools.check(f"spark pool {pool.name!r}", pool, profile)
-        _at_least(MIN_WORKER_MIB, f"a worker of spark pool {pool.name!r}", choices.size(profile, pool.size))
-    _at_least(MIN_CONNECT_MIB, "the Spark Connect server (spark.size)", choices.size(profile, spec(session).size))
+        _check_size(f"a worker of spark pool {pool.name!r}", pool.size, MIN_WORKER_MIB, profile)
+    _check_size("the Spark Connect server (spark.size)", spec(session).size, MIN_CONNECT_MIB, profile)
     shape = executors(session, profile)
     if shape.heap_mib < MIN_HEAP_MIB:
         raise InvalidSession(
@@ -116,10 +116,12 @@ def connect_heap_mib(size: Size) -> int:
     return _mib(size) - CONNECT_OVERHEAD_MIB
 
 
-def _at_least(mib: int, what: str, size: Size) -> None:
+def _check_size(what: str, name: str | None, mib: int, profile: Profile) -> None:
+    size = choices.size(profile, name)
     if _mib(size) < mib:
-        message = f"{what} needs at least {mib} MiB of memory, and size {size.name!r} has {size.memory}: choose another"
-        raise InvalidSession("SizeTooSmall", message)
+        enough = ", ".join(each.name for each in profile.spec.sizes if _mib(each) >= mib) or "none"
+        has = f"{what} needs at least {mib} MiB of memory, and size {size.name!r} has {size.memory}"
+        raise InvalidSession("SizeTooSmall", f"{has}: choose one that has more; in profile {profile.name!r}: {enough}")
 
 
 def _mib(size: Size) -> int:
