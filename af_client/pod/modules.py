@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -101,22 +101,25 @@ def install_on_scheduler(source: str, files: Files, dask_scheduler: Scheduler) -
 
 
 def install(base: str, source: str, files: Files) -> None:
-    """Make modules importable in this process; what the same directory sent before is forgotten.
+    """Make modules importable in this process, instead of what the same directory sent before.
 
-    Each content has a place of its own: compiled files of the one before would be taken for those of the next.
+    Of modules of one name from several directories, that of the client that came last counts.
     """
-    place, before = Path(base) / f"af-modules-{_digest(source, files)}", _places.get(source)
-    if before == place:
-        return
+    # Each content has a place of its own: compiled files of the one before would be taken for those of the next.
+    place, before = Path(base) / f"af-modules-{_digest(source, files)}", _places.pop(source, None)
+    if before is not None and before != place:
+        _forget(before)
+        shutil.rmtree(before, ignore_errors=True)
     for name, text in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(text)
-    if before is not None:
-        _forget(before)
-    # Last: a file of the user's that is called as a package of the image must not break what runs here.
-    sys.path.append(str(place))
-    importlib.invalidate_caches()
+    for other in _places.values():
+        _forget(other, {Path(name).parts[0].removesuffix(".py") for name in files})
     _places[source] = place
+    # Last: a file of the user's that is called as a package of the image must not break what runs here.
+    entries = {str(each) for each in (*_places.values(), before)}
+    sys.path[:] = [each for each in sys.path if each not in entries] + [str(p) for p in reversed(_places.values())]
+    importlib.invalidate_caches()
 
 
 def _digest(source: str, files: Files) -> str:
@@ -126,14 +129,13 @@ def _digest(source: str, files: Files) -> str:
     return digest.hexdigest()[:16]
 
 
-def _forget(place: Path) -> None:
-    sys.path[:] = [entry for entry in sys.path if entry != str(place)]
+def _forget(place: Path, names: Collection[str] | None = None) -> None:
+    """Have the modules that lie in a place imported anew; of these names, where some are given."""
     for name, module in list(sys.modules.items()):
-        if (file := _file(module)) and Path(file).is_relative_to(place):
+        if (names is None or name.partition(".")[0] in names) and _lies_in(place, module):
             del sys.modules[name]
-    shutil.rmtree(place, ignore_errors=True)
 
 
-def _file(module: Any) -> str | None:
+def _lies_in(place: Path, module: Any) -> bool:
     file = getattr(module, "__file__", None)
-    return file if isinstance(file, str) else None
+    return isinstance(file, str) and Path(file).is_relative_to(place)
