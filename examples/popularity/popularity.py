@@ -152,15 +152,15 @@ def prepare(spark: SparkSession, path: Path) -> DataFrame:
 
 
 def roll(table: DataFrame) -> tuple[dict[str, Any], Predictions]:
-    """Roll the window over the year; return the models of its last place, and all predictions."""
+    """Roll the window over the year; return the models of its last place as numbers, and all predictions."""
     parts: list[Predictions] = []
-    models: dict[str, Any] = {}
     for week in range(accesses.WEEKS - PREDICTED, accesses.WEEKS):
         past = table.where(f"week >= {week - WINDOW} AND week < {week}")
         models = {name: kind.fit(past) for name, kind in classifiers.classifiers().items()}
         parts.append(classifiers.predict(models, table.where(f"week = {week}"), KEPT))
         print(f"week {week + 1} of {accesses.WEEKS}: {report.line(parts[-1])}", flush=True)
-    return models, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    numbers = classifiers.as_numbers(models, past)
+    return numbers, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from classifiers import CLASSIFIERS
 from features import NAMES, POPULAR
 from figure import draw
-from models import portable, probability
+from models import Model, probability
 from scores import Scores, scores
 
 CMS = {"auc": 0.96, "what": "CMS with Spark's ML library, on its own logs"}
@@ -74,16 +74,15 @@ def write_scores(results: Path, about: dict[str, Any], predictions: Predictions)
     )
 
 
-def write_models(results: Path, models: dict[str, Any], predictions: Predictions) -> None:
+def write_models(results: Path, models: dict[str, Model], predictions: Predictions) -> None:
     """Write the last week's models as plain numbers, once they have given the answers that Spark gave."""
     last = of_week(predictions, predictions["week"].max())
     week = int(last["week"][0])
     table = pq.read_table(results / "features.parquet", filters=[("week", "=", week)]).sort_by("dataset")
     inputs = np.column_stack([table.column(name).to_numpy() for name in NAMES])
-    plain = {name: found for name, model in models.items() if (found := portable(model))}
-    for name, model in plain.items():
+    for name, model in models.items():
         theirs = last[name][np.argsort(last["dataset"])]
         if not np.max(np.abs(probability(model, inputs) - theirs)) < SAME:
             sys.exit(f"{name} gives other answers from its numbers than Spark does: models.json would be wrong")
-    body = {"features": NAMES, "learned_before_week": week, "models": plain}
+    body = {"features": NAMES, "learned_before_week": week, "models": models}
     (results / "models.json").write_text(json.dumps(body) + "\n")

@@ -109,7 +109,7 @@ def test_classifiers_know_more_than_last_week(numbers: dict[str, Any]) -> None:
 def test_models_can_be_used_without_spark(results: Path) -> None:
     """That they give Spark's answers the run itself has seen; here, that their numbers are enough, and make sense."""
     said = json.loads((results / "models.json").read_text())
-    assert set(said["models"]) == {"logistic_regression", "gradient_boosted_trees"}
+    assert set(said["models"]) == set(CLASSIFIERS)
     names = said["features"]
     probability = runpy.run_path(str(EXAMPLE / "models.py"))["probability"]
     quiet, busy = np.zeros(len(names)), np.array([5.0 if "_1" in n or "_2" in n or "_4" in n else 0.0 for n in names])

@@ -192,20 +192,26 @@ TREES = """GBTClassificationModel: uid = x, numTrees=2, numClasses=2, numFeature
 """
 
 
-def test_boosted_trees_as_numbers() -> None:
-    class GBTClassificationModel(SimpleNamespace):
-        """As much of Spark's as tells what it is."""
+ROWS = np.array([[0.5, -1.0], [0.5, 0.0], [0.6, 9.0]])
 
-    plain = MODELS["portable"](GBTClassificationModel(toDebugString=TREES, treeWeights=[1.0, 0.1]))
-    found = MODELS["probability"](plain, np.array([[0.5, -1.0], [0.5, 0.0], [0.6, 9.0]]))
+
+def test_boosted_trees_as_numbers() -> None:
+    plain = MODELS["of_boosted"](SimpleNamespace(toDebugString=TREES, treeWeights=[1.0, 0.1]))
     margins = np.array([-1.0, 0.25, 1.0]) + 0.1 * 0.5
-    assert found == pytest.approx(1 / (1 + np.exp(-2 * margins)))
+    assert MODELS["probability"](plain, ROWS) == pytest.approx(1 / (1 + np.exp(-2 * margins)))
+
+
+def test_a_forest_as_numbers_has_its_leaves_from_left_to_right() -> None:
+    plain = MODELS["of_forest"](SimpleNamespace(toDebugString=TREES), [[0.1, 0.4, 0.9], [0.3]])
+    assert MODELS["probability"](plain, ROWS) == pytest.approx([0.2, 0.35, 0.6])
+
+
+def test_a_regression_as_numbers() -> None:
+    plain = MODELS["of_regression"](SimpleNamespace(intercept=-0.5, coefficients=np.array([1.0, 2.0])))
+    assert MODELS["probability"](plain, ROWS)[1] == pytest.approx(0.5)
 
 
 def test_a_tree_that_is_not_understood_is_no_model() -> None:
-    class GBTClassificationModel(SimpleNamespace):
-        pass
-
     strange = TREES.replace("feature 0 <= 0.5", "feature 0 in {1.0}")
     with pytest.raises(ValueError, match=r"feature 0 in \{1.0\}"):
-        MODELS["portable"](GBTClassificationModel(toDebugString=strange, treeWeights=[1.0, 0.1]))
+        MODELS["of_boosted"](SimpleNamespace(toDebugString=strange, treeWeights=[1.0, 0.1]))
