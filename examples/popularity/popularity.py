@@ -115,8 +115,7 @@ def logs() -> Iterator[str]:
 
 def write(spark: SparkSession, folder: str) -> int:
     """Let the workers write the logs, a file for each week; return the number of accesses."""
-    weeks = spark.range(0, accesses.WEEKS, 1, accesses.WEEKS)
-    written = weeks.mapInArrow(partial(accesses.write, YEAR, folder), "week long, rows long").toArrow()
+    written = weeks(spark).mapInArrow(partial(accesses.write, YEAR, folder), "week long, rows long").toArrow()
     rows = sum(written.column("rows").to_pylist())
     if rows != YEAR.rows:
         sys.exit(f"{rows} accesses are in {folder}, not {YEAR.rows}")
@@ -126,12 +125,16 @@ def write(spark: SparkSession, folder: str) -> int:
 
 def count(spark: SparkSession, folder: str) -> int:
     """Let the workers read the logs, and count by data set and week; return the number of rows."""
-    weeks = spark.range(0, accesses.WEEKS, 1, accesses.WEEKS)
-    rows = weeks.mapInArrow(partial(accesses.read, through_cache(folder)), accesses.COLUMNS)
+    rows = weeks(spark).mapInArrow(partial(accesses.read, through_cache(folder)), accesses.COLUMNS)
     rows.createOrReplaceTempView("accesses")
     weekly = spark.sql(features.WEEKLY).repartition(PARTITIONS, "dataset").cache()
     weekly.createOrReplaceTempView("weekly")
     return weekly.count()
+
+
+def weeks(spark: SparkSession) -> DataFrame:
+    """Return the numbers of all weeks, in a few parts for each worker: a task takes longer to begin than a file."""
+    return spark.range(0, accesses.WEEKS, 1, 4 * PARTITIONS)
 
 
 def through_cache(url: str) -> str:
