@@ -68,7 +68,8 @@ def main() -> None:
         spark.addArtifacts(*sys.argv[1:], pyfile=True)
         with logs() as folder:
             study(spark, folder, results, clock)
-    (results / "performance.json").write_text(json.dumps(clock.seconds, indent=2) + "\n")
+    performance = {"seconds": clock.seconds, "cache_bytes": cache_bytes()}
+    (results / "performance.json").write_text(json.dumps(performance, indent=2) + "\n")
 
 
 def study(spark: SparkSession, folder: str, results: Path, clock: "Clock") -> None:
@@ -141,6 +142,20 @@ def through_cache(url: str) -> str:
     """Return the URL by the name under which the session's cache knows the storage."""
     origin = os.environ.get("ORIGIN")
     return re.sub(r"^root://[^/]+", f"root://{origin}", url) if origin else url
+
+
+def cache_bytes() -> int:
+    """Return how many bytes the session's cache has sent; 0 where there is none."""
+    if not (proxy := os.environ.get("XROOT_PROXY")):
+        return 0
+    from XRootD.client import FileSystem  # noqa: PLC0415 - only where there is a cache
+    from XRootD.client.flags import QueryCode  # noqa: PLC0415
+
+    status, answer = FileSystem(proxy).query(QueryCode.STATS, "l", timeout=10)
+    sent = re.search(rb"<out>(\d+)</out>", answer) if status.ok else None
+    if sent is None:
+        sys.exit(f"The cache at {proxy} does not say what it has sent: {status.message}")
+    return int(sent[1])
 
 
 def prepare(spark: SparkSession, path: Path) -> DataFrame:

@@ -74,6 +74,11 @@ def test_no_access_was_lost_on_the_way(numbers: dict[str, Any], weekly: np.ndarr
     assert numbers["rows_by_week"] == np.count_nonzero(weekly)
 
 
+def test_the_workers_read_through_the_cache(results: Path) -> None:
+    """A file has between five and six bytes for each access."""
+    assert json.loads((results / "performance.json").read_text())["cache_bytes"] > 2 * SMALL["ROWS"]
+
+
 def test_what_is_predicted_is_what_happened(numbers: dict[str, Any], weekly: np.ndarray[Any, Any]) -> None:
     """Of each week all data sets that were seen before it, and no other; popular by its own accesses."""
     weeks = range(52 - SMALL["WEEKS"], 52)
