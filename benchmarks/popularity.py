@@ -43,7 +43,7 @@ def session(settings: Mapping[str, int]) -> dict[str, Any]:
     spec = {
         "mode": "Headless",
         "image": "spark",
-        "run": {"command": ["python", PROGRAM.name], "size": "medium", "activeDeadlineSeconds": SECONDS},
+        "run": {"command": ["python", PROGRAM.name], "size": "small", "activeDeadlineSeconds": SECONDS},
         "dask": POOLS,
         "spark": POOLS,
         "xcache": {"placement": "Session", "size": "1Gi"},
