@@ -55,7 +55,7 @@ def draw_roc(axes: Axes, scores: dict[str, Any], predictions: dict[str, Array]) 
     axes.plot((0, 1), (0, 1), color=COLORS["always_popular"], linewidth=1, label="All popular: 0.5")
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="Share of the others that is taken for popular")
     axes.set(ylabel="Share of the popular that is found")
-    axes.legend(frameon=False, loc="lower right", title="Area under the curve (AUC)")
+    axes.legend(framealpha=1, edgecolor="none", loc="lower right", title="Area under the curve (AUC)")
 
 
 def draw_weeks(axes: Axes, numbers: dict[str, Any]) -> None:
