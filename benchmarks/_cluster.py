@@ -37,7 +37,7 @@ def measure(progress: Progress, numbers: Sequence[int]) -> list[Found]:
     if not kubectl("get", "analysisprofile", "default", check=False).startswith("NAME"):
         facility.install(progress, dask_operator=True)
     _check_dask_operator()
-    with _namespace(progress) as namespace:
+    with tenant(progress) as namespace:
         with _profile(NATIVE) as profile:
             found = [_one(progress, namespace, SessionPools(namespace, NATIVE, profile), numbers)]
         with _profile(DASK_KUBERNETES) as profile:
@@ -132,7 +132,7 @@ def _profile(engine: str) -> Iterator[str]:
 
 
 @contextmanager
-def _namespace(progress: Progress) -> Iterator[str]:
+def tenant(progress: Progress) -> Iterator[str]:
     """Make a namespace as tenants have it; gone at the end, whatever the end is."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}

@@ -45,10 +45,11 @@ DIALECTS = ("plain", "coffea", "dask-awkward", "RDataFrame", "Spark")
 WARM_PASSES = 3
 
 Counts = Mapping[str, Any]  # name of a histogram -> its counts, without what is outside
+Analysis = Callable[[], Counts]
 
 
-def measure(dialect: str, zmumu: Callable[[], Counts], generated: Callable[[], Counts], **about: Any) -> None:
-    """Compute all histograms, the generated ones again and again, and leave the answer with its times.
+def measure(dialect: str, zmumu: Analysis, generated: Analysis, workers: Callable[[], int], versions: str) -> None:
+    """Compute all histograms, the generated ones again and again, and leave the answer, its times, and what it ran on.
 
     Z → μμ comes first: it is small, and whatever an engine loads and starts for its first job it does here. The first
     pass over the generated files then finds nothing of them in the cache, and the passes after it find everything.
@@ -59,25 +60,25 @@ def measure(dialect: str, zmumu: Callable[[], Counts], generated: Callable[[], C
         sys.exit("Two passes differ: the result depends on how the work is split.")
     cold, *warm = (seconds for _, seconds in passes)
     seconds = {"start": start, "cold": cold, "warm": statistics.median(warm)}
-    leave(dialect, {**passes[0][0], **found}, seconds, about)
+    about = {"dialect": dialect, "seconds": seconds, "workers": workers(), "versions": versions}
+    leave(about, {**passes[0][0], **found})
 
 
-def timed(analysis: Callable[[], Counts]) -> tuple[dict[str, list[int]], float]:
+def timed(analysis: Analysis) -> tuple[dict[str, list[int]], float]:
     """Return counts as integers, and the seconds that they took."""
     begin = time.monotonic()
     counts = {name: [int(count) for count in values] for name, values in analysis().items()}
     return counts, round(time.monotonic() - begin, 3)
 
 
-def leave(dialect: str, counts: dict[str, list[int]], seconds: dict[str, float], about: dict[str, Any]) -> None:
+def leave(about: dict[str, Any], counts: dict[str, list[int]]) -> None:
     """Write ``<dialect>.json`` and ``<dialect>.png``."""
     results = Path(os.environ.get("AF_RESULTS", "results"))
     results.mkdir(parents=True, exist_ok=True)
     histograms = {name: {"edges": edges(name).tolist(), "counts": counts[name]} for name in BINS}
-    answer = {"dialect": dialect, "seconds": seconds, **about, "histograms": histograms}
-    (results / f"{dialect}.json").write_text(json.dumps(answer, indent=2) + "\n")
-    draw(dialect, histograms).savefig(results / f"{dialect}.png", dpi=150)
-    print(json.dumps({name: value for name, value in answer.items() if name != "histograms"}))
+    (results / f"{about['dialect']}.json").write_text(json.dumps({**about, "histograms": histograms}, indent=2) + "\n")
+    draw(about["dialect"], histograms).savefig(results / f"{about['dialect']}.png", dpi=150)
+    print(json.dumps(about))
 
 
 def edges(name: str) -> np.ndarray:

@@ -63,6 +63,6 @@ if __name__ == "__main__":
             "coffea",
             lambda: run(client, [dimuon.CMS], "events", BaseSchema, StoredPair()),
             lambda: run(client, dimuon.GENERATED, "Events", NanoAODSchema, LeadingPair()),
-            workers=len(client.nthreads()),
-            versions=dimuon.versions("coffea", "dask"),
+            lambda: len(client.nthreads()),
+            dimuon.versions("coffea", "dask"),
         )

@@ -45,5 +45,5 @@ def histograms(mass: dak.Array, *names: str) -> dimuon.Counts:
 
 if __name__ == "__main__":
     with Client() as client:
-        workers, versions = len(client.nthreads()), dimuon.versions("dask-awkward", "dask-histogram", "dask")
-        dimuon.measure("dask-awkward", zmumu, generated, workers=workers, versions=versions)
+        versions = dimuon.versions("dask-awkward", "dask-histogram", "dask")
+        dimuon.measure("dask-awkward", zmumu, generated, lambda: len(client.nthreads()), versions)

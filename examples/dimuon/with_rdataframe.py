@@ -42,6 +42,6 @@ if __name__ == "__main__":
             "RDataFrame",
             lambda: zmumu(client),
             lambda: generated(client),
-            workers=len(client.nthreads()),
-            versions=f"ROOT {ROOT.__version__}, {dimuon.versions('dask')}",
+            lambda: len(client.nthreads()),
+            f"ROOT {ROOT.__version__}, {dimuon.versions('dask')}",
         )

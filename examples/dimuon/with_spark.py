@@ -1,9 +1,11 @@
 """The dimuon analysis as a query on the session's Spark: its executors read with uproot, and Spark does the rest."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import awkward as ak
 import dimuon
+import pandas as pd
 import pyarrow as pa
 import uproot
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -65,7 +67,14 @@ def bin_of(mass: Column, name: str) -> Column:
     return F.floor((mass - low) * bins / (high - low)).alias(name)
 
 
+def workers() -> int:
+    """Return how many executors have computed, by the session's page of Spark."""
+    pages = f"{os.environ['AF_SPARK_UI']}/api/v1/applications"
+    (application,) = pd.read_json(pages)["id"]
+    return int((pd.read_json(f"{pages}/{application}/executors")["completedTasks"] > 0).sum())
+
+
 if __name__ == "__main__":
     spark = SparkSession.builder.getOrCreate()
     versions = dimuon.versions("pyspark", "uproot")
-    dimuon.measure("Spark", lambda: zmumu(spark), lambda: generated(spark), workers=2, versions=versions)
+    dimuon.measure("Spark", lambda: zmumu(spark), lambda: generated(spark), workers, versions)

@@ -131,7 +131,7 @@ def test_a_mass_on_an_edge_is_noticed(example: ModuleType, monkeypatch: pytest.M
 def test_passes_that_differ_are_no_answer(example: ModuleType) -> None:
     passes = iter(range(10))
     with pytest.raises(SystemExit, match="Two passes differ"):
-        example.dimuon.measure("any", lambda: {"zmumu": [1]}, lambda: {"spectrum": [next(passes)]})
+        example.dimuon.measure("any", lambda: {"zmumu": [1]}, lambda: {"spectrum": [next(passes)]}, lambda: 1, "")
 
 
 def test_all_dialects_have_the_same_pools(example: ModuleType) -> None:
