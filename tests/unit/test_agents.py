@@ -131,7 +131,8 @@ async def test_a_session_of_the_same_name_is_another_one(port: Port) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda: web.Response(status=404), "answers 404"),
+        (lambda: web.Response(status=404), "answers 404: it was not made by this version"),
+        (lambda: web.Response(status=503), "answers 503: it has just started"),
         (lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "answers 302"),
         (lambda: web.Response(text="<html>"), "not understood"),
         (lambda: web.json_response({"pools": {GROUP: {"wanted": -1}}}), "not understood"),
