@@ -24,7 +24,6 @@ SESSION: Body = {
     "image": "root",
     "run": {
         "command": ["python", "main.py"],
-        "size": "medium",
         "source": {"files": {"main.py": PROGRAM.read_text()}},
     },
     "dask": {"pools": [{"name": "cpu", "nodePool": "cpu", "size": "small", "workers": {"min": 2, "max": 2}}]},
