@@ -22,7 +22,7 @@ from tests.support.tenant import kubectl
 
 EXAMPLE = CHECKOUT / "examples" / "popularity"
 FILES = {"popularity.json", "popularity.png", "models.json", "features.parquet", "performance.json"}
-SMALL = {"ROWS": 500_000, "DATASETS": 1_000, "WEEKS": 3}
+SMALL = {"ROWS": 500_000, "DATASETS": 1_000, "WEEKS": 2}
 CLASSIFIERS = ("logistic_regression", "random_forest", "gradient_boosted_trees")
 
 pytestmark = pytest.mark.timeout(900)
