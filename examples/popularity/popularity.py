@@ -48,7 +48,7 @@ YEAR = accesses.Year(
 )
 WINDOW = 26  # weeks: six months, the working point of the study
 PREDICTED = int(os.environ.get("WEEKS", "13"))
-PARTITIONS = 2
+PARTITIONS = 2  # as many as the session has workers
 KEPT = ["week", "dataset", "popular", "accesses_before"]
 
 Array = np.ndarray[Any, Any]
