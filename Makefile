@@ -18,7 +18,7 @@ define CLUSTER_TESTS
 	case $$shared$$alone in 00|05|50) ;; *) exit 1 ;; esac
 endef
 
-.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-popularity bench-scale clean
+.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-dimuon bench-popularity bench-scale clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ proof: cluster ## Resize pools of computing sessions 400 times, ten seeds (about
 
 bench: cluster ## Dask workers three ways side by side, also on simulated nodes (20 minutes); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scaling $(ARGS)
+
+bench-dimuon: cluster ## One analysis in four dialects (5 minutes); numbers into benchmarks/
+	@$(BIN)/python -m benchmarks.dimuon $(ARGS)
 
 bench-popularity: cluster ## Accesses counted by Dask, by Spark and by one core (5 minutes); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.popularity $(ARGS)

@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 
 from benchmarks import _cluster, _report, _tables
-from benchmarks._tables import HERE, Numbers
+from benchmarks._tables import HERE, Numbers, Row, ratio, seconds
 from examples.dimuon import dimuon
 from local_cluster.errors import ClusterError
 from local_cluster.progress import Progress
@@ -40,15 +40,9 @@ def main(write: bool) -> None:
     load = round(os.getloadavg()[0], 1)  # of before anything of ours runs
     console = Console(width=None if sys.stdout.isatty() else 160)
     answers = measure(Progress(console))
-    table = times(answers)
-    _tables.show(console, [table])
+    _tables.show(console, [times(answers)])
     if write:
-        about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": _report.machine(), "load_before": load}
-        kept = [{name: value for name, value in each.items() if name != "histograms"} for each in answers.values()]
-        _tables.write_json(HERE / "dimuon.json", about | {"dialects": kept})
-        dimuon.draw_times(answers).savefig(HERE / "dimuon.png", dpi=150)
-        text = f"{about['date']}, {about['machine']}; load before: {load}.\n"
-        _tables.put_between(BEGIN, END, text + _tables.markdown([table]))
+        write_numbers(answers, load)
 
 
 def measure(progress: Progress) -> dict[str, Any]:
@@ -80,29 +74,28 @@ def run(dialect: str, namespace: str, folder: str) -> None:
 
 
 def times(answers: Answers) -> Numbers:
-    """Return the times as a table."""
-    head = (
-        "dialect",
-        "workers",
-        "first job",
-        "cold cache",
-        "warm cache",
-        "cold, by the unit",
-        "warm, by the unit",
-        "runs on",
-    )
-    return Numbers(
-        "The generated events, by what one core of plain uproot needs with a warm cache", head, tuple(rows(answers))
-    )
+    """Return the times as a table; the last columns are multiples of what one core of plain uproot needs."""
+    head = ("dialect", "workers", "first job", "cold cache", "warm cache", "cold, by the unit", "warm, by the unit")
+    return Numbers("Times of the dialects", (*head, "runs on"), tuple(rows(answers)))
 
 
-def rows(answers: Answers) -> Iterator[_tables.Row]:
+def rows(answers: Answers) -> Iterator[Row]:
     """Yield a row for each dialect."""
     unit = answers["plain"]["seconds"]["warm"]
     for name, answer in answers.items():
         each = [answer["seconds"][what] for what in ("start", "cold", "warm")]
-        ratios = (_tables.ratio(value, unit) for value in each[1:])
-        yield name, str(answer["workers"]), *map(_tables.seconds, each), *ratios, answer["versions"]
+        ratios = (ratio(value, unit) for value in each[1:])
+        yield name, str(answer["workers"]), *map(seconds, each), *ratios, answer["versions"]
+
+
+def write_numbers(answers: Answers, load: float) -> None:
+    """Write ``dimuon.json``, ``dimuon.png``, and the numbers of the README."""
+    about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": _report.machine(), "load_before": load}
+    kept = [{name: value for name, value in each.items() if name != "histograms"} for each in answers.values()]
+    _tables.write_json(HERE / "dimuon.json", about | {"dialects": kept})
+    dimuon.draw_times(answers).savefig(HERE / "dimuon.png", dpi=150)
+    text = f"{about['date']}, {about['machine']}; load before: {load}.\n"
+    _tables.put_between(BEGIN, END, text + _tables.markdown([times(answers)]))
 
 
 if __name__ == "__main__":

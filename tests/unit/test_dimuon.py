@@ -18,6 +18,7 @@ import skhep_testdata
 import uproot
 import yaml
 
+from benchmarks import dimuon as benchmark
 from images.origin import generate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dimuon"
@@ -185,3 +186,11 @@ def execute(saved: Path) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "jupyter", "execute", "compare.ipynb", "--output", str(saved / "executed.ipynb")]
     environment = os.environ | {"DIMUON_RESULTS": str(saved)}
     return subprocess.run(argv, env=environment, cwd=EXAMPLE, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_the_times_are_multiples_of_one_core_with_a_warm_cache() -> None:
+    answers = {
+        name: {"seconds": {"start": 9.0, "cold": cold, "warm": warm}, "workers": workers, "versions": "1"}
+        for name, cold, warm, workers in (("plain", 0.6, 0.5, 1), ("Spark", 4.0, 1.5, 2))
+    }
+    assert [row[5:7] for row in benchmark.times(answers).rows] == [("1.20", "1.00"), ("8.00", "3.00")]
