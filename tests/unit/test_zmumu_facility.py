@@ -12,6 +12,7 @@ from af_operator.api import ProfileSpec, SessionSpec
 from local_cluster.facility import facility_documents
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DIMUON = [f"dimuon/{path.name}" for path in sorted((EXAMPLES / "dimuon").glob("session-*.yaml"))]
 IMAGES = {
     name: f"localhost:5000/{name}@sha256:{'0' * 64}"
     for name in ("analysis", "spark", "root", "xcache", "origin", "operator")
@@ -60,14 +61,14 @@ def test_tenant_is_restricted_and_its_user_gets_the_charts_role_only(documents: 
     assert not [d for d in documents if d["kind"] in ("Role", "ClusterRole", "ClusterRoleBinding")]
 
 
-@pytest.mark.parametrize("example", ["zmumu", "nanoaod"])
+@pytest.mark.parametrize("example", ["zmumu/session.yaml", *DIMUON])
 def test_sessions_fit_the_model_and_the_profile(example: str, documents: list[dict[str, Any]]) -> None:
-    body = yaml.safe_load((EXAMPLES / example / "session.yaml").read_text())
+    body = yaml.safe_load((EXAMPLES / example).read_text())
     session = SessionSpec.model_validate({**body["spec"], "user": "alice"})
     profile = ProfileSpec.model_validate(only(documents, "AnalysisProfile")["spec"])
+    pools = [pool for engine in (session.dask, session.spark) if engine for pool in engine.pools]
     assert session.run is not None
-    assert session.dask is not None
     assert session.image in {image.name for image in profile.images}
-    assert {pool.node_pool for pool in session.dask.pools} <= {pool.name for pool in profile.node_pools}
-    assert {pool.size for pool in session.dask.pools} <= {size.name for size in profile.sizes}
-    assert (EXAMPLES / example / session.run.command[1]).is_file()
+    assert {pool.node_pool for pool in pools} <= {pool.name for pool in profile.node_pools}
+    assert {pool.size for pool in pools} | {session.run.size} <= {size.name for size in profile.sizes}
+    assert (EXAMPLES / example).with_name(session.run.command[1]).is_file()
