@@ -28,6 +28,7 @@ SIZES = [
     {"name": "small", "cpu": "1", "memory": "2Gi"},
     {"name": "medium", "cpu": "1500m", "memory": "4Gi"},
     {"name": "wide", "cpu": "8", "memory": "4Gi"},
+    {"name": "many", "cpu": "4", "memory": "4064Mi"},
     {"name": "tiny", "cpu": "1", "memory": "1Gi"},
 ]
 
@@ -77,6 +78,7 @@ def decoded(secret: Body) -> dict[str, str]:
         ),
         (with_spark(size="other"), "UnknownSize", "size 'other' is not in profile"),
         (with_spark(pool(), pool("wide", size="wide")), "SizesTooUneven", "choose sizes with more memory per core"),
+        (with_spark(pool(), pool("many", size="many")), "SizesTooUneven", "with 1 cores, .* each only 460 MiB of heap"),
         (with_spark(pool(nodePool="other")), "UnknownNodePool", "node pool 'other'"),
         (with_spark(pool(gpusPerWorker=1)), "NoGPUs", "spark pool 'cpu': node pool 'cpu' has no GPUs"),
     ],

@@ -29,8 +29,9 @@ DAEMON_MIB = 384
 HEAP_SHARE = 0.5
 """Of the rest, for the heaps of executors. What is left is for what Java has beside a heap, and for Python."""
 MIN_WORKER_MIB = 1536
-MIN_HEAP_MIB = 450
-"""Spark starts nothing with less (INVALID_EXECUTOR_MEMORY, INVALID_DRIVER_MEMORY)."""
+MIN_HEAP_MIB = 480
+"""Spark wants 450 of what Java says that it has (INVALID_EXECUTOR_MEMORY): without a survivor space, a thirtieth. An
+executor with less ends as it starts, again and again, and its query waits for ever."""
 MIN_CONNECT_MIB = 1024
 CONNECT_OVERHEAD_MIB = 512
 
