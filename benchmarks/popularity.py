@@ -101,7 +101,9 @@ def main(rows: int, datasets: int, rounds: int, write: bool) -> None:
     if write:
         about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "load_before": load}
         _tables.write_json(HERE / "popularity.json", about | found)
-        _tables.put_between(BEGIN, END, f"{about['date']}, {about['machine']}.\n" + _tables.markdown([numbers]))
+        _tables.put_between(
+            BEGIN, END, f"{about['date']}, {about['machine']}, load {load} before.\n" + _tables.markdown([numbers])
+        )
 
 
 if __name__ == "__main__":
