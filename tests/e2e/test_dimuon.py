@@ -21,11 +21,11 @@ from tests.support.tenant import ENVIRONMENT, Tenant
 EXAMPLE = CHECKOUT / "examples" / "dimuon"
 AT_ONCE = 2
 """Sessions: a third would wait for memory."""
-LIMIT = 400
+LIMIT = 600
 
 Answers = dict[str, dict[str, Any]]
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1300)
 
 
 @pytest.fixture(scope="module")
