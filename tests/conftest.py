@@ -12,6 +12,7 @@ TOGETHER = {
     "tests/e2e/test_gpu_pool.py": "gpus",
     "tests/e2e/test_hyperscan.py": "gpus",
     "tests/e2e/test_writes.py": "gpus",
+    "tests/e2e/test_spark_gpu.py": "gpus",
     # Both make the demo, whose results have one place.
     "tests/e2e/test_tutorial.py": "demo",
     "tests/e2e/test_zmumu.py": "demo",
