@@ -143,9 +143,14 @@ def spark_group(session: Session, pool: str, shape: str) -> str:
     return child(session, f"spark-{pool}-{shape[:6]}", MAX_GROUP)
 
 
+def spark_host(session: Session) -> str:
+    """Return the name inside the cluster of master and Connect server."""
+    return f"{spark(session)}.{session.namespace}.svc.cluster.local"
+
+
 def spark_url(session: Session, scheme: str, port: int) -> str:
     """Return the URL inside the cluster of what listens there: ``spark://…:7077`` is the master."""
-    return f"{scheme}://{spark(session)}.{session.namespace}.svc.cluster.local:{port}"
+    return f"{scheme}://{spark_host(session)}:{port}"
 
 
 # XCache.

@@ -32,7 +32,9 @@ EXPECTED: dict[str, set[Pair]] = {
     "notebook-hub": NOTEBOOK,
     "notebook-suspended": STOPPED,
     "session-cache": CACHE,
-    "spark": NATIVE | CACHE | {("Deployment", "Secret"), ("Pod", "Secret"), ("Pod", "ConfigMap"), ("Job", "Secret")},
+    "spark": NATIVE
+    | CACHE
+    | {("Deployment", "Secret"), ("Deployment", "Service"), ("Pod", "Secret"), ("Pod", "ConfigMap"), ("Job", "Secret")},
     "suspended": CACHE,
     "zmumu": DASK | {("DaskWorkerGroup", "ConfigMap"), ("Job", "ConfigMap")},
 }

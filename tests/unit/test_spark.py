@@ -163,6 +163,14 @@ def test_a_worker_offers_what_its_size_has() -> None:
     assert args[-1] == "spark://zmumu-spark.physics.svc.cluster.local:7077"
 
 
+def test_the_master_has_the_name_of_its_service_and_listens_under_it() -> None:
+    spec = named(objects(with_spark()), "Deployment", "zmumu-spark")["spec"]["template"]["spec"]
+    [args] = [c["args"] for c in spec["containers"] if c["name"] == "master"]
+    name = args[args.index("--host") + 1]
+    assert f"spark://{name}:7077" == "spark://zmumu-spark.physics.svc.cluster.local:7077", "by which workers know it"
+    assert spec["hostAliases"] == [{"ip": programs.ANY_ADDRESS, "hostnames": [name]}]
+
+
 def test_what_a_session_may_set_never_wins_over_what_we_set() -> None:
     conf_of_session = {"spark.sql.shuffle.partitions": "8", "spark.authenticate": "false"}
     asked = with_spark(conf=conf_of_session)  # the API server would have refused the second

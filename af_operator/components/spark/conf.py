@@ -37,8 +37,6 @@ FIXED = {
     "spark.scheduler.minRegisteredResourcesRatio": "0",
     # The agent reads a worker's page, which would tell of a thousand executors that have ended.
     "spark.worker.ui.retainedExecutors": "10",
-    # The master's pod may be another one after a loss: its Service is what stays.
-    "spark.worker.preferConfiguredMasterAddress": "true",
 }
 CLASSIC = """\
 # A classic driver (SparkContext, spark-submit) has a master, and refuses a Connect server beside it.

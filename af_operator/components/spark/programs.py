@@ -32,6 +32,7 @@ AGENT = "agent"
 RECOVERY_DIR = "/af/recovery"
 CONNECT = "connect"
 WORKER_UI_PORT = 8081
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- of a pod of its own
 SCRATCH = "/tmp/spark"  # noqa: S108 -- the pod's own
 MASTER_HEAP, WORKER_HEAP = "256m", "128m"
 # Both are small programs that mostly wait: a compiler that is soon done, and one thread to collect garbage, are enough.
@@ -119,16 +120,19 @@ def _pod(session: Session, profile: Profile, shape: Executors) -> Body:
         {"name": "programs", "configMap": {"name": names.spark_programs(session)}},
         pod_spec.empty_dir("recovery"),
     ]
-    return pod_spec.pod([_connect(session, profile, shape), _master(image), _agent(image)], volumes)
+    pod = pod_spec.pod([_connect(session, profile, shape), _master(session, image), _agent(image)], volumes)
+    # The master tells others its own name, which must be the Service's: a master that has started again gives workers
+    # its address, and they would look for it there when its pod is another one. What listens by that name listens here.
+    return pod | {"hostAliases": [{"ip": ANY_ADDRESS, "hostnames": [names.spark_host(session)]}]}
 
 
-def _master(image: str) -> Body:
+def _master(session: Session, image: str) -> Body:
     java = {"SPARK_DAEMON_MEMORY": MASTER_HEAP, "SPARK_DAEMON_JAVA_OPTS": f"{LEAN_JAVA} {RECOVERY}"}
     return pod_spec.container(
         "master",
         image,
         args=[
-            *("spark-class", "org.apache.spark.deploy.master.Master", "--host", "$(SPARK_LOCAL_HOSTNAME)"),
+            *("spark-class", "org.apache.spark.deploy.master.Master", "--host", names.spark_host(session)),
             *("--port", str(names.SPARK_MASTER_PORT), "--webui-port", str(names.SPARK_MASTER_UI_PORT)),
         ],
         env=[*conf.env(), *pod_spec.env(java)],
@@ -143,7 +147,7 @@ def _master(image: str) -> Body:
 def _connect(session: Session, profile: Profile, shape: Executors) -> Body:
     size = choices.size(profile, specs.spec(session).size)
     options = {
-        "spark.connect.grpc.binding.address": "0.0.0.0",  # noqa: S104 -- a pod of its own
+        "spark.connect.grpc.binding.address": ANY_ADDRESS,
         "spark.connect.grpc.binding.port": str(names.SPARK_CONNECT_PORT),
         "spark.driver.memory": f"{specs.connect_heap_mib(size)}m",
         "spark.ui.port": str(names.SPARK_UI_PORT),
