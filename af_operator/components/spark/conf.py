@@ -35,6 +35,8 @@ FIXED = {
     "spark.storage.decommission.shuffleBlocks.enabled": "true",
     # A driver waits for nobody: the first executor may be a minute away.
     "spark.scheduler.minRegisteredResourcesRatio": "0",
+    # A bar drawn again and again fills the log of a run, and a notebook does not show it.
+    "spark.ui.showConsoleProgress": "false",
     # The agent reads a worker's page, which would tell of a thousand executors that have ended.
     "spark.worker.ui.retainedExecutors": "10",
 }
