@@ -120,7 +120,8 @@ def draw_times(answers: Mapping[str, Any]) -> Figure:
         times = [answer["seconds"][name] / unit for answer in answers.values()]
         bars = axes.barh(np.arange(len(times)) + 0.38 * shift, times, 0.36, color=colour, label=label)
         axes.bar_label(bars, fmt="%.1f", padding=3)
-    names = [f"{name}\n{answer['workers']} worker{'s' * (answer['workers'] > 1)}" for name, answer in answers.items()]
+    on = ("one core" if name == "plain" else f"{answer['workers']} workers" for name, answer in answers.items())
+    names = [f"{name}\n{where}" for name, where in zip(answers, on, strict=True)]
     axes.set_yticks(np.arange(len(names)) + 0.19, names)
     axes.set_xlabel(f"time / time of one core of plain uproot ({unit:.2f} s)")
     axes.margins(x=0.1)
