@@ -13,6 +13,10 @@ TOGETHER = {
     "tests/e2e/test_hyperscan.py": "gpus",
     "tests/e2e/test_writes.py": "gpus",
     "tests/e2e/test_spark_gpu.py": "gpus",
+    # Each has a session that is large.
+    "tests/e2e/test_spark.py": "spark",
+    "tests/e2e/test_spark_deaths.py": "spark",
+    "tests/e2e/test_spark_resize.py": "spark",
     # Both make the demo, whose results have one place.
     "tests/e2e/test_tutorial.py": "demo",
     "tests/e2e/test_zmumu.py": "demo",

@@ -149,12 +149,6 @@ class Client:
         assert "answer" in said, said
         return said["answer"]
 
-    def refusal(self, seconds: float = PATIENCE) -> str:
-        """Return the words by which the last command failed."""
-        said = json.loads(self._lines.get(timeout=seconds))
-        assert "error" in said, said
-        return str(said["error"])
-
     def _read(self) -> None:
         assert self._process.stdout
         for line in self._process.stdout:
