@@ -104,8 +104,6 @@ def comes_back(tenant: Tenant, client: spark.Client) -> None:
     tenant.wait_condition(NAME, "Ready", seconds=spark.PATIENCE)
     events = kubectl("get", "events", "-n", tenant.namespace, "--field-selector=type=Warning")
     assert "the Spark Connect server was lost" in events
-    client.begin("count_slowly", TASKS, 0)
-    print(client.refusal().splitlines()[0])
     client.ask("stop")
     assert client.ask("count_slowly", TASKS, 0) == ANSWER
 
