@@ -15,6 +15,7 @@ POOLS = [
     {"name": "cpu", "nodePool": "cpu", "workers": {"min": 1, "max": 1}},
     {"name": "gpu", "nodePool": "gpu", "gpusPerWorker": 1, "workers": {"min": 1, "max": 1}},
 ]
+SPARK = {"pools": [{"name": "spark", "nodePool": "cpu", "size": "medium", "workers": {"min": 1, "max": 1}}]}
 PROGRAM = "from dask.distributed import Client; print(Client().submit(sum, [1, 2]).result())"
 FULL = {
     **HEADLESS,
@@ -30,7 +31,7 @@ def test_a_restart_writes_nothing(tenant: Tenant) -> None:
     waits = {"command": ["sleep", "300"]}
     before = Audit()
     uids = [
-        tenant.apply("runs", {**HEADLESS, "run": waits, "dask": DASK})["metadata"]["uid"],
+        tenant.apply("runs", {**HEADLESS, "run": waits, "dask": DASK, "spark": SPARK})["metadata"]["uid"],
         tenant.apply("finished", HEADLESS)["metadata"]["uid"],
         tenant.apply("suspended", {**HEADLESS, "run": waits, "dask": DASK, "suspend": True})["metadata"]["uid"],
         tenant.apply("refused", {**HEADLESS, "profile": "there-is-none"})["metadata"]["uid"],
