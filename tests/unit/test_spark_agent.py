@@ -399,10 +399,19 @@ def test_who_works_in_the_session_says_how_many(asked: Asked) -> None:
 def test_an_executor_of_which_no_driver_speaks_may_run_anything(asked: Asked, spark: Spark) -> None:
     names = [spark.worker(CPU, number, cores_used=1) for number in range(3)]
     spark.driver(executors=[executor(1, memoryUsed=99), executor(2)])
+    spark.drivers["app-20260101000000-0001"] = {}  # it does not answer: the third executor may be its own
     asked.agent._active = 600.5
     found = asked.ask(cpu={"keep": 1, "quiet": 0.0})["cpu"]
     assert (found["wanted"], found["retiring"]) == (1, names[1:])
     assert asked.said["active"] > 600
+
+
+def test_an_executor_that_has_only_just_started_goes_before_one_that_holds_blocks(asked: Asked, spark: Spark) -> None:
+    """Were it thought busy until its driver speaks of it, who holds blocks would go before it can take any."""
+    names = [spark.worker(CPU, number, cores_used=1) for number in range(3)]
+    spark.driver(executors=[executor(1, memoryUsed=99)])
+    found = asked.ask(cpu={"keep": 1, "quiet": 0.0})["cpu"]
+    assert found["retiring"] == [names[0], names[2]]
 
 
 def test_a_driver_of_which_the_master_does_not_say_where_it_is_is_the_connect_server(

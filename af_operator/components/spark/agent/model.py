@@ -125,7 +125,12 @@ class Cluster:
         return [executor for worker in workers for executor in self.executors.get(worker.host, ())]
 
     def unknown_cores(self, worker: Worker) -> int:
-        """Return how many of its cores are an executor's of which no driver speaks: it may run anything."""
+        """Return how many of its cores are an executor's of which no driver speaks: it may run anything.
+
+        Where all drivers have spoken it has only just started: it runs nothing yet, and holds nothing.
+        """
+        if all(driver.ui for driver in self.drivers.values()):
+            return 0
         return max(0, worker.cores_used - sum(executor.cores for executor in self.on([worker])))
 
     def loss(self, worker: Worker) -> tuple[int, int, str]:
