@@ -193,6 +193,16 @@ def test_without_a_home_in_the_profile_files_are_lost_and_that_is_said() -> None
     assert "files are lost" in notebook.health(lab(), world(up)).message
 
 
+@pytest.mark.parametrize(("replicas", "applied"), [(1, False), (0, True)])
+def test_what_the_catalogue_has_now_is_for_the_next_start(replicas: int, applied: bool) -> None:
+    """Whoever upgrades the facility, or its image, ends nobody's kernels: a resumed session gets the new ones."""
+    newer = profile(storage=HOME, images=[{"name": "analysis", "image": "registry.example.org/analysis:2"}])
+    there = owned("apps/v1", "StatefulSet", spec={"replicas": replicas})
+    found = plan.build(shipped(), lab(), newer, world(there, shared=(home(),)), NOW)
+    assert ("StatefulSet" in {m.ref.kind for m in found.apply}) is applied
+    assert found.delete == ()
+
+
 OVER = Finish("LifetimeExceeded", "the session's lifetime is over", NOW)
 
 

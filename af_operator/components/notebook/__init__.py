@@ -130,15 +130,17 @@ def _stopped(session: Session, observed: Observed) -> Iterator[Manifest]:
 
 
 def _running(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> Iterator[Manifest | Keep]:
-    home = profile.spec.storage.home
+    live, home = observed.get(_stateful_set_ref(session)), profile.spec.storage.home
     if home is not None:
         yield _home(session, home)
-        if not any(_is_home(session, body) for body in observed.shared):
-            # A claim of that name may be another user's: no pod mounts it before it is known to be ours.
-            if observed.get(_stateful_set_ref(session)) is not None:
-                yield Keep(_stateful_set_ref(session))
-            return
-    yield _stateful_set(session, _pod(session, profile, observed, patch), replicas=1)
+    if live is not None and live.get("spec", {}).get("replicas") == 1:
+        # As it was begun: neither an edit of the catalogue nor another version of the operator ends what kernels do.
+        yield Keep(_stateful_set_ref(session))
+    elif home is None or any(_is_home(session, body) for body in observed.shared):
+        yield _stateful_set(session, _pod(session, profile, observed, patch), replicas=1)
+    elif live is not None:
+        # A claim of that name may be another user's: no pod mounts it before it is known to be ours.
+        yield Keep(_stateful_set_ref(session))
 
 
 def _stateful_set(session: Session, pod: Body, *, replicas: int) -> Manifest:
