@@ -69,5 +69,6 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.T
         tenants = {t.namespace: t for t in item.funcargs.values() if isinstance(t, Tenant)}
         report.sections += [(f"namespace {name}", dump(tenant)) for name, tenant in tenants.items()]
         windows = [w for w in item.funcargs.values() if isinstance(w, Browser)]
-        report.sections += [("browser", window.describe()) for window in windows]
+        if report.when == "call":  # after that they are closed, and asking one would end the whole run
+            report.sections += [("browser", window.describe()) for window in windows]
     return report
