@@ -17,6 +17,7 @@ TOGETHER = {
     "tests/e2e/test_spark.py": "spark",
     "tests/e2e/test_spark_deaths.py": "spark",
     "tests/e2e/test_spark_resize.py": "spark",
+    "tests/e2e/test_spark_root.py": "spark",
     # Both make the demo, whose results have one place.
     "tests/e2e/test_tutorial.py": "demo",
     "tests/e2e/test_zmumu.py": "demo",
