@@ -137,7 +137,7 @@ def _engines(images: Sequence[Body], sizes: Sequence[Size], pools: Sequence[Pool
     having = tuple(image["name"] for image in images if "Spark" in (image.get("provides") or ()))
     large = tuple(size for size in sizes if _bytes(size.memory) >= _bytes(SPARK_MEMORY))
     if having and large:
-        # Spark has no use for GPUs: their nodes are left to what has.
+        # A stage of Spark's must ask for a GPU in words of its own: who only fills in a form would hold them in vain.
         without_gpus = tuple(pool for pool in pools if not pool.gpu)
         server_size = None if _bytes(sizes[0].memory) >= _bytes(CONNECT_MEMORY) else large[0].name
         yield Engine("spark", "Spark", having, large, without_gpus, server_size)
