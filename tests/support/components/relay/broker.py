@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 
-from af_operator import names, ownership
-from af_operator.components._shared import choices, pod_spec
-from af_operator.model import Body, Kind, Manifest, Profile, Session
+from af_operator import names
+from af_operator.components._shared import choices, pod_spec, secrets
+from af_operator.model import CONFIG_MAP, DEPLOYMENT, SECRET, SERVICE, Body, Kind, Manifest, Profile, Session
 from af_operator.observed import Observed
 from af_operator.render import render
 from tests.support.components.relay.spec import NAME
 
-CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-SECRET = Kind("v1", "Secret", "secrets")
-SERVICE = Kind("v1", "Service", "services")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 """Which no component of the operator makes: watches, rights and admission follow from the component alone."""
 KINDS = (CONFIG_MAP, DEPLOYMENT, SECRET, SERVICE, DISRUPTION_BUDGET)
@@ -52,9 +47,8 @@ def desired(session: Session, profile: Profile, observed: Observed) -> Iterator[
 
 
 def _secret(session: Session, observed: Observed) -> dict[str, str]:
-    live = observed.get(SECRET.ref(name(session)))
-    kept = live.get("data", {}).get("token") if live and ownership.of_session(session, live, observed) else None
-    return {"token": kept or base64.b64encode(observed.token("relay token").encode()).decode()}
+    kept = secrets.kept(session, observed, name(session), "token")
+    return secrets.encoded({"token": kept or observed.token("relay token")})
 
 
 def _pod(session: Session, profile: Profile) -> Body:
