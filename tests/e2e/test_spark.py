@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from af_operator.components.spark import CALM
+from af_operator.components._shared.pools import CALM
 from local_cluster import facility as demo
 from tests.support import catalogue, spark
 from tests.support.audit import OPERATOR, Audit

@@ -12,6 +12,7 @@ from af_operator import names
 from af_operator.api.session import Pool
 from af_operator.components import dask
 from af_operator.components._shared import budget
+from af_operator.components._shared import pools as worker_pools
 from af_operator.components.dask import groups
 from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER_GROUP, GroupScale, scale_of
 from af_operator.components.dask.dask_kubernetes.replicas import groups as live_groups
@@ -306,7 +307,7 @@ def test_nobody_is_asked_before_any_pod_has_run() -> None:
 def test_where_nothing_can_change_it_is_asked_only_now_and_then_whether_it_is_used() -> None:
     s = of_pools(pool())
     there = [group(group_of(s), 2), *workers(group_of(s), 2)]
-    assert asks(s, limited(), world(*there)).every == groups.CALM
+    assert asks(s, limited(), world(*there)).every == worker_pools.CALM
     assert asks(s, limited(), world(*there, *workers(group_of(s), 3)[2:])).every is None, "one is too many"
     assert asks(of_pools(pool(most=3)), limited(), world(*there)).every is None, "it is elastic"
 

@@ -11,7 +11,7 @@ import pytest
 from af_operator import names
 from af_operator.components import dask
 from af_operator.components._shared import pod_reasons
-from af_operator.components.dask.groups import CALM
+from af_operator.components._shared.pools import CALM
 from af_operator.model import Body
 from af_operator.observed import Terms
 from af_operator.views import AgentView

@@ -38,6 +38,11 @@ def is_ready(pod: Body) -> bool:
     return "deletionTimestamp" not in pod["metadata"] and _condition(pod, "Ready").get("status") == "True"
 
 
+def runs(pod: Body) -> bool:
+    """Return whether any container of a pod is running."""
+    return bool(pod.get("status", {}).get("phase") == "Running")
+
+
 def is_over(pod: Body) -> bool:
     """Return whether a pod has ended for good, well or not."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")

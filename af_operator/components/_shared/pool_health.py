@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from af_operator.api.session import Pool
-from af_operator.components._shared import placement, pod_reasons, pod_spec
+from af_operator.components._shared import placement, pod_reasons, pod_spec, pools
 from af_operator.components._shared.pod_reasons import STARTING, Reason
+from af_operator.components._shared.pools import WorkerGroup
 from af_operator.components._shared.worker_pods import MAKER
 from af_operator.model import Body, Refusal
+from af_operator.observed import Observed
 from af_operator.views import AgentView
 
 
@@ -86,6 +88,22 @@ class PoolState:
         return Reason(trouble.reason, f"{request}: {trouble.message}")
 
 
+def states(
+    desired: Mapping[str, Pool], live: Mapping[str, WorkerGroup], observed: Observed, view: AgentView | None
+) -> Iterator[PoolState]:
+    """Yield how each pool is whose workers are pods of our own; `desired` has each by the name of its group."""
+    for name, pool in desired.items():
+        groups_of_pool = [group for group in live.values() if group.pool == pool.name]
+        yield PoolState(
+            pool,
+            pools.size(pool, live.get(name), pools.answer_of(view, name)),
+            [pod for group in groups_of_pool for pod in group.pods],
+            sum(len(group.workers) for group in groups_of_pool),
+            refused=refusal(observed.refused.get(name)),
+            gpus_free=observed.gpus_free.get(pool.node_pool),
+        )
+
+
 def details(states: Sequence[PoolState]) -> Mapping[str, Any]:
     """Return the part of ``status.components`` that tells of pools."""
     return {"pools": {each.pool.name: {"ready": each.ready, "desired": each.desired} for each in states}}
@@ -99,8 +117,8 @@ def first_trouble(candidates: Sequence[Reason | None]) -> Reason | None:
 
 def retirements(view: AgentView | None) -> Iterator[str]:
     """Say what keeps workers that are to go."""
-    pools = view.pools.values() if view else ()
-    retiring, stuck = sum(len(pool.retiring) for pool in pools), sum(len(pool.stuck) for pool in pools)
+    answers = view.pools.values() if view else ()
+    retiring, stuck = sum(len(each.retiring) for each in answers), sum(len(each.stuck) for each in answers)
     if retiring:
         yield f"workers that finish their tasks and copy their results away before they go: {retiring}"
     if stuck:

@@ -18,7 +18,10 @@ from af_operator.components._shared import choices, placement, pod_reasons, pod_
 from af_operator.components._shared.budget import Demand
 from af_operator.errors import InvalidSession
 from af_operator.model import Body, Profile
-from af_operator.views import AgentView, PoolAnswer
+from af_operator.views import AgentView, PoolAnswer, PoolsAnswer, Question
+
+CALM = 60.0
+"""Seconds between two questions while no pool is to grow or shrink: they only tell whether the session is used."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ def check(where: str, pool: Pool, profile: Profile) -> None:
         placement.check_without_gpus(where, nodes, profile)
 
 
+def resources(pool: Pool, profile: Profile) -> dict[str, Any]:
+    """Return the resources of a worker's container: those of its size, and its GPUs."""
+    nodes = choices.node_pool(profile, pool.node_pool)
+    gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
+    return pod_spec.resources(choices.size(profile, pool.size), gpus)
+
+
 def shape(pool: Pool) -> str:
     """Return a hash of what cannot be changed in a worker that runs."""
     return pod_spec.digest([pool.node_pool, pool.size, pool.gpus_per_worker])
@@ -155,6 +165,14 @@ def resized(
 def asked(groups: Sequence[Resized], profile: Profile, resource: str = "GPU") -> dict[str, dict[str, Any]]:
     """Return what to ask of the agent about each group: who may go, and how many are wanted."""
     return {each.group.name: dict(_asked(each, profile, resource)) for each in groups}
+
+
+def question(
+    url: str, resized: Sequence[Resized], profile: Profile, view: AgentView | None, answer: type[PoolsAnswer]
+) -> Question:
+    """Return what to ask of an agent: who may go, and how many are wanted; seldom while nobody waits to hear of it."""
+    interval = CALM if is_calm(resized, view) else None
+    return Question(url, {"pools": asked(resized, profile)}, answer, profile.spec.scaling.silence_seconds, interval)
 
 
 def is_calm(groups: Sequence[Resized], view: AgentView | None) -> bool:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from af_operator import names
 from af_operator.api.session import Pool
-from af_operator.components._shared import pod_spec
+from af_operator.components._shared import pod_reasons, pod_spec
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
@@ -107,7 +107,7 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
 
 def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
     """Return what to ask of the agent in the scheduler; nothing before any pod of Dask has run."""
-    if not any(pod.get("status", {}).get("phase") == "Running" for pod in observed.pods(NAME)):
+    if not any(map(pod_reasons.runs, observed.pods(NAME))):
         return None
     live = engine.of_session(observed, profile).groups(session, observed)
     resized = groups.resized(session, live, observed, terms)

@@ -15,8 +15,6 @@ from af_operator.observed import Observed, Terms
 from af_operator.views import AgentView, PoolsAnswer, Question
 
 NAME = "dask"
-CALM = 60.0
-"""Seconds between two questions while no pool is to grow or shrink: they only tell whether the session is used."""
 
 
 class DaskAnswer(PoolsAnswer):
@@ -54,6 +52,4 @@ def resized(session: Session, live: Mapping[str, WorkerGroup], observed: Observe
 
 def question(session: Session, profile: Profile, groups: Sequence[Resized], view: AgentView | None) -> Question:
     """Return what to ask of the agent: who may go, how many are wanted, and when something was computed last."""
-    interval = CALM if pools.is_calm(groups, view) else None
-    asked = {"pools": pools.asked(groups, profile)}
-    return Question(names.dask_agent_url(session), asked, DaskAnswer, profile.spec.scaling.silence_seconds, interval)
+    return pools.question(names.dask_agent_url(session), groups, profile, view, DaskAnswer)

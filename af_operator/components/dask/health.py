@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from af_operator import names
-from af_operator.components._shared import pod_reasons, pool_health, pools
+from af_operator.components._shared import pod_reasons, pool_health
 from af_operator.components._shared.pod_reasons import Reason
 from af_operator.components._shared.pool_health import PoolState
 from af_operator.components.dask import engine
-from af_operator.components.dask.groups import NAME, agent_view, group_name, spec
+from af_operator.components.dask.groups import NAME, agent_view, desired
 from af_operator.components.dask.lost import is_scheduler, lost
 from af_operator.model import Body, Health, Session
 from af_operator.observed import Observed, Settled
@@ -37,18 +38,10 @@ def health(session: Session, observed: Settled) -> Health:
 
 def _states(session: Session, observed: Settled) -> Iterator[PoolState]:
     session_engine = engine.begun(observed) or engine.NATIVE
-    live, view = session_engine.groups(session, observed), agent_view(observed)
-    for pool in spec(session).pools:
-        name, groups_of_pool = group_name(session, pool), [g for g in live.values() if g.pool == pool.name]
-        yield PoolState(
-            pool,
-            pools.size(pool, live.get(name), pools.answer_of(view, name)),
-            [pod for group in groups_of_pool for pod in group.pods],
-            sum(len(group.workers) for group in groups_of_pool),
-            session_engine.MAKER,
-            session_engine.refused(session, pool, observed),
-            observed.gpus_free.get(pool.node_pool),
-        )
+    live = session_engine.groups(session, observed)
+    for state in pool_health.states(desired(session), live, observed, agent_view(observed)):
+        refused = session_engine.refused(session, state.pool, observed)
+        yield replace(state, maker=session_engine.MAKER, refused=refused)
 
 
 def _scheduler_trouble(session: Session, observed: Observed) -> Reason | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Pool
-from af_operator.components._shared import choices, pod_spec
+from af_operator.components._shared import choices, pod_spec, pools
 from af_operator.model import Body, Keep, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed
 from af_operator.render import render
@@ -89,15 +89,14 @@ def worker(
 
     Its name in Dask is in its variable DASK_WORKER_NAME.
     """
-    size, nodes = choices.size(profile, pool.size), choices.node_pool(profile, pool.node_pool)
-    gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
+    size = choices.size(profile, pool.size)
     container = _run_by_entrypoint(
         "worker",
         choices.image(session, profile),
         [*program, *_worker_args(size.cpu, size.memory, pool.gpus_per_worker)],
         env=pod_spec.env(pod_spec.variables(session)),
         ports=[_port("http-dashboard", WORKER_DASHBOARD_PORT)],
-        resources=pod_spec.resources(size, gpus),
+        resources=pools.resources(pool, profile),
         readinessProbe=_health_probe(),
     )
     return pod_spec.patched(container, patch)

@@ -14,7 +14,7 @@ from functools import partial
 
 from af_operator import names
 from af_operator.api.session import Pool
-from af_operator.components._shared import pod_spec, worker_pods
+from af_operator.components._shared import pod_reasons, pod_spec, worker_pods
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
@@ -52,8 +52,6 @@ KINDS: tuple[Kind, ...] = (*programs.KINDS, POD)
 WATCHED: tuple[Kind, ...] = ()
 SHARED: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "compute"
-CALM = 60.0
-"""Seconds between two questions while no pool is to grow or shrink: they only tell whether the session is used."""
 
 
 def enabled(session: Session) -> bool:
@@ -106,13 +104,11 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
 
 def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
     """Return what to ask of the agent; nothing before any pod of Spark has run."""
-    if not any(pod.get("status", {}).get("phase") == "Running" for pod in observed.pods(NAME)):
+    if not any(map(pod_reasons.runs, observed.pods(NAME))):
         return None
     resized, view = workers.resized(session, observed, terms), spec.agent_view(observed)
     url = f"{names.spark_url(session, 'http', names.SPARK_AGENT_PORT)}/af/v1/pools"
-    asked = {"pools": worker_pools.asked(resized, profile)}
-    interval = CALM if worker_pools.is_calm(resized, view) else None
-    return Question(url, asked, spec.SparkAnswer, profile.spec.scaling.silence_seconds, interval)
+    return worker_pools.question(url, resized, profile, view, spec.SparkAnswer)
 
 
 def deadline(session: Session, observed: Settled) -> datetime | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from af_operator import names
 from af_operator.components._shared import lost as losses
-from af_operator.components._shared import pod_reasons, pool_health, worker_pods
-from af_operator.components._shared import pools as worker_pools
+from af_operator.components._shared import pod_reasons, pool_health
 from af_operator.components._shared.pod_reasons import STARTING, Reason
-from af_operator.components._shared.pool_health import PoolState
 from af_operator.components.spark import programs
 from af_operator.components.spark import spec as specs
 from af_operator.components.spark.spec import NAME, TITLE
@@ -26,12 +24,13 @@ CONNECT_SERVER = losses.Holder("SparkLost", "Spark Connect server", programs.CON
 
 def health(session: Session, observed: Settled) -> Health:
     """Return ready when master and Connect server are, and every pool has its minimum of workers."""
-    states = list(_states(session, observed))
+    live, view = groups(session, observed), specs.agent_view(observed)
+    states = list(pool_health.states(specs.desired_groups(session), live, observed, view))
     details, lost = pool_health.details(states), _lost(session, observed)
     trouble = pool_health.first_trouble([_master_trouble(session, observed), *(s.below_minimum for s in states)])
     if trouble:
         return Health(False, trouble.reason, trouble.message, details=details, condition=lost)
-    messages = [*(state.summary for state in states), *pool_health.retirements(specs.agent_view(observed))]
+    messages = [*(state.summary for state in states), *pool_health.retirements(view)]
     answer = specs.answer(observed)
     if answer and answer.lost:
         messages.append(f"workers that were lost: {answer.lost} (what they held is computed anew where it is needed)")
@@ -45,21 +44,6 @@ def _endpoints(session: Session) -> Mapping[str, str]:
         "ui": names.spark_url(session, "http", names.SPARK_UI_PORT),
         "masterUI": names.spark_url(session, "http", names.SPARK_MASTER_UI_PORT),
     }
-
-
-def _states(session: Session, observed: Settled) -> Iterator[PoolState]:
-    live, view = groups(session, observed), specs.agent_view(observed)
-    for name, pool in specs.desired_groups(session).items():
-        of_pool = [group for group in live.values() if group.pool == pool.name]
-        yield PoolState(
-            pool,
-            worker_pools.size(pool, live.get(name), worker_pools.answer_of(view, name)),
-            [pod for group in of_pool for pod in group.pods],
-            sum(len(group.workers) for group in of_pool),
-            worker_pods.MAKER,
-            pool_health.refusal(observed.refused.get(name)),
-            observed.gpus_free.get(pool.node_pool),
-        )
 
 
 def _master_trouble(session: Session, observed: Observed) -> Reason | None:

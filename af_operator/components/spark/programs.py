@@ -16,11 +16,23 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Pool
-from af_operator.components._shared import choices, placement, pod_spec
+from af_operator.components._shared import choices, placement, pod_spec, pools
 from af_operator.components.spark import conf
 from af_operator.components.spark import spec as specs
 from af_operator.components.spark.spec import NAME, Executors
-from af_operator.model import CONFIG_MAP, DEPLOYMENT, SECRET, SERVICE, Body, Keep, Manifest, PodPatch, Profile, Session
+from af_operator.model import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    SECRET,
+    SERVICE,
+    Body,
+    Keep,
+    Manifest,
+    PodPatch,
+    Profile,
+    Session,
+    label_of,
+)
 from af_operator.observed import Observed
 from af_operator.render import render
 
@@ -59,7 +71,6 @@ def desired(session: Session, profile: Profile, observed: Observed) -> Iterator[
 def worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> Body:
     """Return the pod of a worker, with what other components add to it."""
     nodes, size = choices.node_pool(profile, pool.node_pool), choices.size(profile, pool.size)
-    gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
     volumes, mounts = _gpu_volumes(session, pool)
     container = pod_spec.container(
         "worker",
@@ -72,7 +83,7 @@ def worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> B
         ],
         env=[*_worker_env(pool), *pod_spec.env(pod_spec.variables(session))],
         ports=[_port("ui", WORKER_UI_PORT)],
-        resources=pod_spec.resources(size, gpus),
+        resources=pools.resources(pool, profile),
         readinessProbe=_listens("ui"),
         volumeMounts=[conf.MOUNT, *mounts],
     )
@@ -84,8 +95,7 @@ def worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> B
 
 def is_master(body: Body) -> bool:
     """Return whether a Deployment or a pod is that of master and Connect server."""
-    labels = body["metadata"].get("labels", {})
-    return bool(labels.get(names.ROLE) == "master" and labels.get(names.COMPONENT) == NAME)
+    return label_of(body, names.ROLE) == "master" and label_of(body, names.COMPONENT) == NAME
 
 
 def _deployment(session: Session, profile: Profile, observed: Observed, selector: Mapping[str, str]) -> Manifest | Keep:

@@ -64,8 +64,6 @@ KINDS: tuple[Kind, ...] = (*broker.KINDS, POD)
 WATCHED: tuple[Kind, ...] = ()
 SHARED: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "compute"
-CALM = 60.0
-"""Seconds between two questions while no pool is to grow or shrink."""
 
 
 def enabled(session: Session) -> bool:
@@ -124,7 +122,7 @@ def question(session: Session, profile: Profile, observed: Settled, terms: Terms
     """Return what to ask of the broker: who may go, how many are wanted, and what waits."""
     resized, view = _resized(session, observed, terms), observed.agents.get(NAME)
     asked = {"pools": worker_pools.asked(resized, profile), "queued": True}
-    interval = CALM if worker_pools.is_calm(resized, view) else None
+    interval = worker_pools.CALM if worker_pools.is_calm(resized, view) else None
     return Question(
         f"{broker.url(session)}/v1/pools", asked, RelayAnswer, profile.spec.scaling.silence_seconds, interval
     )
@@ -141,13 +139,12 @@ def _resized(session: Session, observed: Settled, terms: Terms) -> list[Resized]
 
 def _worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> Body:
     nodes = choices.node_pool(profile, pool.node_pool)
-    gpus = {nodes.gpu_resource: pool.gpus_per_worker} if nodes.gpu_resource and pool.gpus_per_worker else {}
     container = pod_spec.container(
         "worker",
         choices.image(session, profile),
         ["python", "-m", "relay.worker"],
         env=pod_spec.env({"RELAY_URL": broker.url(session)}),
-        resources=pod_spec.resources(choices.size(profile, pool.size), gpus),
+        resources=worker_pools.resources(pool, profile),
     )
     affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
     pod = pod_spec.pod([pod_spec.patched(container, patch)], patch.volumes, nodes, affinity)
