@@ -13,6 +13,11 @@ import re
 
 MAX_NAME = 63
 NOTEBOOK_PORT = 8888
+INFERENCE_PORT = 8000
+"""Of the model service, for HTTP."""
+INFERENCE_GRPC_PORT = 8001
+INFERENCE_TOKEN = "token"  # noqa: S105 - the name of a key
+"""Key of the token in the model service's Secret."""
 RUN_CONTAINER = "run"
 
 FILE_NAME = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
@@ -67,6 +72,20 @@ def notebook_pod(session: str) -> str:
 def notebook_url(session: str, namespace: str) -> str:
     """Return the URL of the notebook's Service, without the path."""
     return f"http://{notebook(session)}.{namespace}.svc.cluster.local:{NOTEBOOK_PORT}"
+
+
+def inference(session: str) -> str:
+    """Return the name of the model service's StatefulSet, Service, Secret, Role and RoleBinding; its pods: <name>-0 …
+
+    Its pods have names of their own, as the notebook's, for a right to forward ports is given by name: to
+    ``spec.user``, by a Role of the session, for ``secrets`` (the token) and ``pods/portforward`` (`af models`).
+    """
+    return child(session, "inference", 52)  # as a notebook
+
+
+def inference_pod(session: str, replica: int = 0) -> str:
+    """Return the name of a pod of the model service; the first is always there."""
+    return f"{inference(session)}-{replica}"
 
 
 def hub_secret(session: str) -> str:

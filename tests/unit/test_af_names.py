@@ -15,7 +15,14 @@ import af_names
 from af_operator.api.common import NAME
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
-CHILDREN = (af_names.run_log, af_names.notebook, af_names.notebook_pod, af_names.hub_secret)
+CHILDREN = (
+    af_names.run_log,
+    af_names.notebook,
+    af_names.notebook_pod,
+    af_names.inference,
+    af_names.inference_pod,
+    af_names.hub_secret,
+)
 
 
 @given(st.from_regex(NAME, fullmatch=True))
