@@ -174,6 +174,22 @@ def xcache_host(session: Session, placement: str) -> str:
     return f"{xcache(session)}.{session.namespace}.svc.cluster.local:{XCACHE_PORT}"
 
 
+# Inference.
+INFERENCE_PORT = af_names.INFERENCE_PORT
+INFERENCE_GRPC_PORT = af_names.INFERENCE_GRPC_PORT
+INFERENCE_TOKEN = af_names.INFERENCE_TOKEN
+
+
+def inference(session: Session) -> str:
+    """Return the name of the model service's objects: its pods', its address, and the Secret beside them."""
+    return af_names.inference(session.name)
+
+
+def inference_url(session: Session) -> str:
+    """Return the URL inside the cluster at which the session's models are asked over HTTP."""
+    return f"http://{inference(session)}.{session.namespace}.svc.cluster.local:{INFERENCE_PORT}"
+
+
 # Run.
 def run_job(session: Session) -> str:
     """Return the name of the run's Job."""
