@@ -93,6 +93,8 @@ lock: venv ## Resolve the requirements again
 	@$(COMPILE) --override images/analysis/overrides.in images/analysis/requirements.in -o images/analysis/requirements.lock
 	@$(COMPILE) -c images/analysis/requirements.lock images/spark/requirements.in -o images/spark/requirements.lock
 	@$(COMPILE) -c images/spark/requirements.lock images/root/requirements.in -o images/root/requirements.lock
+	@# Not after Spark's lock, which has another protobuf.
+	@$(COMPILE) -c images/analysis/requirements.lock images/ml/requirements.in -o images/ml/requirements.lock
 	@$(COMPILE) -c requirements/dev.lock images/inference/requirements.in -o images/inference/requirements.lock
 	@$(COMPILE) -c images/inference/requirements.lock images/inference_convert/requirements.in -o images/inference_convert/requirements.lock
 	@$(COMPILE) -c images/inference/requirements.lock images/inference_gpu/requirements.in -o images/inference_gpu/requirements.lock

@@ -20,6 +20,7 @@ EXPECTED = {
     "analysis_base": "1 min",
     "spark_base": "1 min",
     "root_base": "1 min",
+    "ml_base": "2 min",
     "xcache": "15 s",
     "inference": "20 s",
     "inference_convert_base": "1 min",

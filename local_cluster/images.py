@@ -21,7 +21,18 @@ from local_cluster.progress import Progress
 from local_cluster.settings import CHECKOUT, LOCAL
 
 # Those that pods name; the others are only built upon.
-PUBLISHED = ("operator", "analysis", "spark", "root", "xcache", "hub", "origin", "inference", "inference_convert")
+PUBLISHED = (
+    "operator",
+    "analysis",
+    "spark",
+    "root",
+    "ml",
+    "xcache",
+    "hub",
+    "origin",
+    "inference",
+    "inference_convert",
+)
 REFERENCES = LOCAL / "images.json"
 # Pods name the registry so on every kind of cluster: containerd takes plain http from localhost.
 REGISTRY_IN_CLUSTER = "localhost:5000"

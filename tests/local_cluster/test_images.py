@@ -272,7 +272,7 @@ def test_an_edit_of_our_source_keeps_the_layer_of_dependencies(name: str) -> Non
     assert recipe.index("--require-hashes") < recipe.index("pyproject.toml")
 
 
-@pytest.mark.parametrize("name", ["analysis", "spark", "root"])
+@pytest.mark.parametrize("name", ["analysis", "spark", "root", "ml"])
 def test_an_edit_of_our_source_makes_no_base_anew(name: str) -> None:
     bases = [image for image in Image(name).lineage() if image.name.endswith("_base")]
     assert bases

@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 DIMUON = [f"dimuon/{path.name}" for path in sorted((EXAMPLES / "dimuon").glob("session-*.yaml"))]
 IMAGES = {
     name: f"localhost:5000/{name}@sha256:{'0' * 64}"
-    for name in ("analysis", "spark", "root", "xcache", "origin", "operator")
+    for name in ("analysis", "spark", "root", "ml", "xcache", "origin", "operator")
 }
 
 
@@ -31,7 +31,7 @@ def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 def test_profile_has_this_clusters_images_and_address(documents: list[dict[str, Any]]) -> None:
     profile = ProfileSpec.model_validate(only(documents, "AnalysisProfile")["spec"])
-    assert [image.image for image in profile.images] == [IMAGES["analysis"], IMAGES["spark"], IMAGES["root"]]
+    assert [image.image for image in profile.images] == [IMAGES[name] for name in ("analysis", "spark", "root", "ml")]
     assert profile.xcache is not None
     assert profile.xcache.image == IMAGES["xcache"]
     assert profile.results is not None
