@@ -34,8 +34,8 @@ $(VENV)/.installed: requirements/dev.lock
 	@touch $@
 
 # Of ourselves only names are installed, of packages and programs: pyproject.toml has them.
-$(VENV)/.editable: $(VENV)/.installed pyproject.toml images/inference/pyproject.toml
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable . --editable images/inference
+$(VENV)/.editable: $(VENV)/.installed pyproject.toml images/inference/pyproject.toml images/xcache/pyproject.toml
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable . --editable images/inference --editable images/xcache
 	@touch $@
 
 cluster: venv ## A real Kubernetes on this machine: kind where Docker answers, else the embedded cluster

@@ -155,6 +155,7 @@ def spark_url(session: Session, scheme: str, port: int) -> str:
 
 # XCache.
 XCACHE_PORT = 1096
+XCACHE_METRICS_PORT = 8791
 
 
 def xcache_config(session: Session) -> str:

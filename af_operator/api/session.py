@@ -251,14 +251,39 @@ class Notebook(ApiModel):
     )
 
 
+class XCacheDecision(ApiModel):
+    """Which files are worth keeping: a model of the session is asked at each open of a file that is not cached."""
+
+    model: Name = Field(
+        description="A model of the session's `inference`, which says how probable it is that a file is read again."
+    )
+    threshold_percent: int = Field(
+        default=50, ge=0, le=100, description="What is less probable is read past the cache, and not kept."
+    )
+
+
 class XCache(ApiModel):
     """An XRootD cache that the session's `root://` reads go through, without a change in user code."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            forbidden(
+                "!has(self.decision) || self.placement == 'Session'",
+                "decision",
+                "decision needs placement: Session; the cache of one pod sees too few opens to decide by",
+            ),
+        )
+    )
     placement: Literal["Sidecar", "Session"] = Field(
         default="Sidecar",
         description="Sidecar: one cache in each pod that reads. Session: one cache for the whole session.",
     )
     size: Bytes = Field(default="10Gi", description="Disk for one cache, at most the profile's xcache.maxSize.")
+    decision: XCacheDecision | None = Field(
+        default=None,
+        description="Only with placement Session. Left out, or while the model does not answer within 50 ms, every "
+        "file is cached.",
+    )
 
 
 class EnvVar(ApiModel):

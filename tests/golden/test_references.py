@@ -32,6 +32,7 @@ EXPECTED: dict[str, set[Pair]] = {
     "notebook-hub": NOTEBOOK,
     "notebook-suspended": STOPPED,
     "session-cache": CACHE,
+    "session-cache-decision": CACHE,
     "spark": NATIVE
     | CACHE
     | {("Deployment", "Secret"), ("Deployment", "Service"), ("Pod", "Secret"), ("Pod", "ConfigMap"), ("Job", "Secret")},

@@ -36,10 +36,12 @@ def test_check_takes_the_largest_size_in_any_unit() -> None:
     xcache.check(session(xcache={"size": "102400Mi"}), profile())
 
 
-def lines(size: str, origin: str = "xrootd.example.org:1094") -> list[str]:
+def lines(size: str, origin: str = "xrootd.example.org:1094", **more: Any) -> list[str]:
     facility = profile(xcache={"image": "x", "origin": origin}).spec.xcache
     assert facility is not None
-    return xcache.config(facility, size).splitlines()
+    spec = session(xcache={"placement": "Session", "size": size} | more).spec.xcache
+    assert spec is not None
+    return xcache.config(facility, spec).splitlines()
 
 
 def test_exactly_the_one_origin_is_permitted_and_read_only() -> None:
@@ -116,6 +118,43 @@ def test_another_origin_is_another_pod() -> None:
         return str(found.body["spec"]["template"]["metadata"]["annotations"])
 
     assert config_hash("a:1094") == config_hash("a:1094") != config_hash("b:1094")
+
+
+DECISION = SESSION | {"decision": {"model": "popularity", "thresholdPercent": 30}}
+
+
+def test_the_cache_asks_a_model_only_where_the_session_says_so() -> None:
+    asked = lines("10Gi", decision={"model": "popularity"})
+    added = [line for line in asked if line not in lines("10Gi")]
+    assert [line for line in added if not line.startswith("#")] == [
+        "pfc.decisionlib /opt/af/lib/libXrdPfcAfDecision.so /run/xcache/decision.sock"
+    ]
+
+
+def test_the_program_beside_the_cache_asks_the_sessions_own_service_with_its_token() -> None:
+    _, deployment, service = xcache.desired(session(xcache=DECISION), profile(), world(), Terms())
+    assert isinstance(deployment, Manifest)
+    assert isinstance(service, Manifest)
+    cache, program = deployment.body["spec"]["template"]["spec"]["containers"]
+    env = {each["name"]: each.get("value", each.get("valueFrom")) for each in program["env"]}
+    assert env["AF_INFERENCE_URL"] == "http://zmumu-inference.physics.svc.cluster.local:8000"
+    assert env["AF_INFERENCE_TOKEN"] == {"secretKeyRef": {"name": "zmumu-inference", "key": "token"}}
+    assert (env["AF_DECISION_MODEL"], env["AF_DECISION_THRESHOLD"]) == ("popularity", "0.3")
+    # Both see the one directory with the socket, and the token is only where it is used.
+    directory = env["AF_DECISION_SOCKET"].rpartition("/")[0]
+    assert all(directory in {mount["mountPath"] for mount in each["volumeMounts"]} for each in (cache, program))
+    assert "AF_INFERENCE_TOKEN" not in {each["name"] for each in cache["env"]}
+    # While the program starts again the pod is not ready: nobody is to lose the cache for that.
+    assert service.body["spec"]["publishNotReadyAddresses"] is True
+    assert {port["name"]: port["port"] for port in service.body["spec"]["ports"]} == {"xrootd": 1096, "metrics": 8791}
+
+
+def test_a_cache_that_asks_nobody_is_as_it_was() -> None:
+    _, deployment, service = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())
+    assert isinstance(deployment, Manifest)
+    assert isinstance(service, Manifest)
+    assert [each["name"] for each in deployment.body["spec"]["template"]["spec"]["containers"]] == ["xcache"]
+    assert service.body["spec"].keys() == {"type", "selector", "ports"}
 
 
 PULL = container("xcache", waiting={"reason": "ErrImagePull", "message": "no such image"})

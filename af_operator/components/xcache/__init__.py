@@ -26,6 +26,7 @@ from af_operator.components._shared.defaults import (
     registration,
     report,
 )
+from af_operator.components.xcache import decision
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     CONFIG_MAP,
@@ -127,7 +128,7 @@ def check(session: Session, profile: Profile) -> None:
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the configuration; for placement Session also the cache itself."""
-    text = config(_facility(profile), _spec(session).size)
+    text = config(_facility(profile), _spec(session))
     manifests = [render(__name__, "config", name=names.xcache_config(session), config=text)]
     if _spec(session).placement == "Session":
         manifests += [_deployment(session, profile, text), _service(session)]
@@ -159,12 +160,13 @@ def health(session: Session, observed: Settled) -> Health:
     return _sidecar_health(observed) if _spec(session).placement == "Sidecar" else _session_health(session, observed)
 
 
-def config(facility: ProfileXCache, size: str) -> str:
-    """Return the configuration of xrootd for a cache of this size."""
-    total = int(pod_spec.parse_quantity(size)) // 1024
+def config(facility: ProfileXCache, spec: XCache) -> str:
+    """Return the configuration of xrootd for a cache as the session wants it."""
+    total = int(pod_spec.parse_quantity(spec.size)) // 1024
     host = facility.origin.partition(":")[0]
     watermarks = {"base": total * 70 // 100, "nominal": total * 80 // 100, "most": total * 90 // 100}
-    return CONFIG.format(port=names.XCACHE_PORT, host=host, **watermarks)
+    asks = decision.CONFIG if spec.decision else ""
+    return CONFIG.format(port=names.XCACHE_PORT, host=host, **watermarks) + asks
 
 
 def _spec(session: Session) -> XCache:
@@ -180,6 +182,9 @@ def _facility(profile: Profile) -> ProfileXCache:
 
 
 def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
+    containers = [_container(_facility(profile))]
+    if asked := _spec(session).decision:
+        containers.append(decision.container(session, _facility(profile), asked))
     return render(
         __name__,
         "deployment",
@@ -187,13 +192,20 @@ def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
         selector=names.selector(session, NAME),
         labels=names.labels(session, NAME),
         config_hash=pod_spec.digest(text),
-        pod=pod_spec.pod([_container(_facility(profile))], _volumes(session)),
+        pod=pod_spec.pod(containers, _volumes(session)),
     )
 
 
 def _service(session: Session) -> Manifest:
     return render(
-        __name__, "service", name=names.xcache(session), selector=names.selector(session, NAME), port=names.XCACHE_PORT
+        __name__,
+        "service",
+        name=names.xcache(session),
+        selector=names.selector(session, NAME),
+        port=names.XCACHE_PORT,
+        metrics=decision.PORT_NAME,
+        metrics_port=names.XCACHE_METRICS_PORT,
+        decision=_spec(session).decision is not None,
     )
 
 
@@ -222,7 +234,7 @@ def _mounts() -> list[Body]:
     return [
         {"name": "xcache-config", "mountPath": CONFIG_DIR, "readOnly": True},
         {"name": "xcache-data", "mountPath": "/cache"},
-        {"name": "xcache-run", "mountPath": "/run/xcache"},
+        {"name": "xcache-run", "mountPath": decision.RUN_DIR},
     ]
 
 

@@ -1,0 +1,56 @@
+"""The program beside the cache that asks a model of the session whether a file is worth keeping. Pure.
+
+It is in the cache's image (``images/xcache``), as is the plugin by which the cache asks it. The cache does without:
+whoever has not answered within 50 ms, the file is cached.
+"""
+
+from __future__ import annotations
+
+from af_operator import names
+from af_operator.api.profile import ProfileXCache
+from af_operator.api.session import XCacheDecision
+from af_operator.components._shared import pod_spec
+from af_operator.model import Body, Session
+
+CONTAINER = "decision"
+PORT_NAME = "metrics"
+PLUGIN = "/opt/af/lib/libXrdPfcAfDecision.so"
+RUN_DIR = "/run/xcache"
+SOCKET = f"{RUN_DIR}/decision.sock"
+
+CONFIG = f"""\
+# Asked at each open; what it declines is read through this server and not kept.
+pfc.decisionlib {PLUGIN} {SOCKET}
+"""
+
+
+def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -> Body:
+    """Return the container of that program."""
+    # No probe: while it starts, the cache works as without it.
+    program = pod_spec.container(
+        CONTAINER,
+        facility.image,
+        ["tini", "-g", "--", "python3", "-m", "af_decision"],
+        workingDir="/opt/af",
+        env=[*pod_spec.env(_variables(session, spec)), _token(session)],
+        ports=[{"name": PORT_NAME, "containerPort": names.XCACHE_METRICS_PORT, "protocol": "TCP"}],
+        resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        volumeMounts=[{"name": "xcache-run", "mountPath": RUN_DIR}],
+    )
+    program["securityContext"] |= {"readOnlyRootFilesystem": True}
+    return program
+
+
+def _variables(session: Session, spec: XCacheDecision) -> dict[str, str]:
+    return {
+        "AF_INFERENCE_URL": names.inference_url(session),
+        "AF_DECISION_MODEL": spec.model,
+        "AF_DECISION_THRESHOLD": str(spec.threshold_percent / 100),
+        "AF_DECISION_SOCKET": SOCKET,
+        "AF_DECISION_PORT": str(names.XCACHE_METRICS_PORT),
+    }
+
+
+def _token(session: Session) -> Body:
+    secret = {"name": names.inference(session), "key": names.INFERENCE_TOKEN}
+    return {"name": "AF_INFERENCE_TOKEN", "valueFrom": {"secretKeyRef": secret}}

@@ -1,0 +1,36 @@
+"""``python -m af_decision``: the session and its model are in the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+from .model import Model
+from .policy import SECONDS, Policy
+from .server import listen, publish
+
+
+async def main() -> None:
+    """Listen until told to end."""
+    model = Model(
+        os.environ["AF_INFERENCE_URL"], os.environ["AF_INFERENCE_TOKEN"], os.environ["AF_DECISION_MODEL"], SECONDS
+    )
+    policy = Policy(model.probability, float(os.environ["AF_DECISION_THRESHOLD"]), time.monotonic)
+    async with (
+        await listen(policy, os.environ["AF_DECISION_SOCKET"]) as plugin,
+        await publish(policy, int(os.environ["AF_DECISION_PORT"])) as page,
+    ):
+        await asyncio.gather(policy.warm_up(), plugin.serve_forever(), page.serve_forever())
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Threads that wait for the service are not waited for.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # What the container before this one has left.
+    Path(os.environ["AF_DECISION_SOCKET"]).unlink(missing_ok=True)
+    asyncio.run(main())

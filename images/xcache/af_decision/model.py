@@ -1,0 +1,107 @@
+"""The model, in the session's inference service, by the Open Inference Protocol (v2) over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from .history import FEATURES
+
+FLOATS = ("FP32", "FP64")
+MOST_BYTES = 1_048_576
+
+
+class Unavailable(Exception):
+    """No answer, or not one that can be used; says why."""
+
+
+class Model:
+    """A classifier whose one input is rows of `FEATURES`; what it says last of a row is the probability of use again.
+
+    Each thread that asks keeps a connection of its own.
+
+    Parameters
+    ----------
+    url
+        The service's address: ``http://host:port``.
+    token
+        Of the session's own service.
+    name
+        Of the model; the newest version answers.
+    seconds
+        Within which each step of an answer must come.
+    """
+
+    def __init__(self, url: str, token: str, name: str, seconds: float) -> None:
+        self._host, self._path = urlsplit(url).netloc, f"/v2/models/{quote(name, safe='')}"
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._seconds = seconds
+        self._local = threading.local()
+        self._input: Mapping[str, Any] | None = None
+
+    def probability(self, features: Sequence[float]) -> float:
+        """Return the probability that a file with these features is read again; raises Unavailable."""
+        try:
+            self._input = self._input or _input_of(self._ask("GET", self._path))
+            rows = {**self._input, "shape": [1, len(features)], "data": list(features)}
+            return _last(self._ask("POST", f"{self._path}/infer", {"inputs": [rows]}))
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            # A new version may have another input.
+            self._input = None
+            raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection of the thread that calls."""
+        self._connection().close()
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        text = None if body is None else json.dumps(body)
+        fresh = self._connection().sock is None
+        try:
+            return self._exchange(method, path, text)
+        except (ConnectionError, http.client.HTTPException):
+            # A connection that was kept may have been closed meanwhile: that says nothing of the service.
+            if fresh:
+                raise
+        return self._exchange(method, path, text)
+
+    def _exchange(self, method: str, path: str, text: str | None) -> Any:
+        connection = self._connection()
+        try:
+            connection.request(method, path, text, self._headers)
+            response = connection.getresponse()
+            content = response.read(MOST_BYTES)
+        except BaseException:
+            connection.close()
+            raise
+        if response.status != 200:
+            raise ValueError(f"{path} answered {response.status}: {content[:200]!r}")
+        return json.loads(content)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = http.client.HTTPConnection(self._host, timeout=self._seconds)
+        connection: http.client.HTTPConnection = self._local.connection
+        return connection
+
+
+def _input_of(metadata: Any) -> Mapping[str, Any]:
+    """Return name and type of the model's input."""
+    inputs = metadata["inputs"]
+    if len(inputs) != 1 or inputs[0]["shape"][-1] not in (-1, len(FEATURES)) or inputs[0]["datatype"] not in FLOATS:
+        raise ValueError(f"the model takes {inputs}, not one input of rows of {len(FEATURES)} floats: {FEATURES}")
+    return {"name": inputs[0]["name"], "datatype": inputs[0]["datatype"]}
+
+
+def _last(answer: Any) -> float:
+    """Return the last number of the last output that has floats: of a classifier's classes, the probability of use."""
+    output = [each for each in answer["outputs"] if each["datatype"] in FLOATS][-1]
+    value = float(output["data"][-1])
+    if not (math.isfinite(value) and 0 <= value <= 1):
+        raise ValueError(f"the model answered {value}, which is no probability")
+    return value

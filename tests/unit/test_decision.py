@@ -1,0 +1,286 @@
+"""What the cache is told of a file: the features, the answer, and what happens when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from af_decision import metrics, policy, server
+from af_decision.history import DAY, DECAYS, FEATURES, History, dataset_of
+from af_decision.model import Model, Unavailable
+from af_decision.policy import FAILURES, PAUSE, REMEMBERED, Policy
+from hypothesis import given
+from hypothesis import strategies as st
+
+TOKEN = "secret"
+FILE = "/store/mc/Run2/DYJets/MINIAOD/v1/0001/a.root"
+
+
+class Clock:
+    """A clock that is set."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def named(values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(FEATURES, values, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("path", "dataset", "tier"),
+    [
+        (FILE, "/store/mc/Run2/DYJets/MINIAOD", "MINIAOD"),
+        ("/data/zmumu/a.root", "/data/zmumu", ""),
+        ("/AOD", "/", ""),
+        ("a", "", ""),
+    ],
+)
+def test_data_set_and_tier_of_a_path(path: str, dataset: str, tier: str) -> None:
+    assert dataset_of(path) == (dataset, tier)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 100 * DAY)), max_size=40))
+def test_features_are_what_was_before_counted_anew(opens: list[tuple[int, float]]) -> None:
+    """Against the definition, over all accesses kept: nothing of an access itself is in its features."""
+    history, before, now = History(), list[tuple[str, float]](), 0.0
+    for number, step in opens:
+        now += step
+        path = FILE.replace("a.root", f"{number}.root")
+        found = named(history.opened(path, now))
+        of_file = [when for name, when in before if name == path]
+        for which, times in (("file", of_file), ("dataset", [when for _, when in before])):
+            for name, decay in DECAYS.items():
+                count = sum(math.exp(-(now - when) / decay) for when in times)
+                assert found[f"{which}_accesses_{name}"] == pytest.approx(math.log1p(count), abs=1e-9)
+        if before:
+            assert found["dataset_idle"] == pytest.approx(math.log1p(now - before[-1][1]), abs=1e-9)
+            assert found["dataset_age"] == pytest.approx(math.log1p(now - before[0][1]), abs=1e-9)
+        assert found["dataset_files"] == pytest.approx(math.log1p(len({name for name, _ in before})))
+        assert [found[name] for name in FEATURES if name.startswith("is_")] == [0, 0, 0, 1]
+        before.append((path, now))
+
+
+def test_a_history_is_bounded_and_forgets_who_was_not_seen_for_longest() -> None:
+    history = History(files=3, datasets=2)
+    for number in range(1000):
+        history.opened(f"/d{number}/f.root", float(number))
+        assert named(history.opened("/kept/f.root", float(number)))["file_accesses_91d"] > 0 or number == 0
+    assert named(history.opened("/d0/f.root", 1000.0))["file_accesses_91d"] == 0
+
+
+def outcomes(found: Policy) -> dict[str, int]:
+    return {"_".join(outcome): count for outcome, count in found.counts.items() if count}
+
+
+async def test_what_is_probable_enough_is_kept() -> None:
+    answers = iter((0.5, 0.49))
+    found = Policy(lambda _: next(answers), 0.5, Clock())
+    assert await found.keep("/a/1")
+    assert not await found.keep("/a/2")
+    assert outcomes(found) == {"cache_model": 1, "past_model": 1}
+
+
+async def test_an_answer_holds_for_a_while_and_then_the_file_is_asked_for_again() -> None:
+    clock, answers = Clock(), iter((0.0, 1.0))
+    found = Policy(lambda _: next(answers), 0.5, clock)
+    assert not await found.keep("/a/1")
+    clock.now += REMEMBERED - 1
+    assert not await found.keep("/a/1")
+    clock.now += 2
+    assert await found.keep("/a/1")
+    assert outcomes(found) == {"past_model": 1, "past_remembered": 1, "cache_model": 1}
+
+
+async def test_a_service_that_hangs_is_left_in_peace_and_asked_again_after_a_pause() -> None:
+    clock, asked, go = Clock(), list[int](), threading.Event()
+
+    def hang(_: Sequence[float]) -> float:
+        asked.append(1)
+        assert go.wait(30)
+        return 0.0
+
+    found = Policy(hang, 0.5, clock)
+    for number in range(FAILURES + 5):
+        assert await found.keep(f"/a/{number}")
+    assert len(asked) == FAILURES
+    assert outcomes(found) == {"cache_late": FAILURES, "cache_paused": 5}
+    clock.now += PAUSE + 1
+    kept = await asyncio.gather(*(found.keep(f"/b/{number}") for number in range(5)))
+    # One asks, in vain; the next pause is twice as long.
+    assert all(kept)
+    assert len(asked) == FAILURES + 1
+    clock.now += PAUSE + 1
+    assert await found.keep("/c")
+    assert len(asked) == FAILURES + 1
+    go.set()
+    clock.now += PAUSE
+    assert not await found.keep("/d")
+    assert not await found.keep("/e")
+    assert outcomes(found) == {"cache_late": FAILURES + 1, "cache_paused": 10, "past_model": 2}
+
+
+class Service(BaseHTTPRequestHandler):
+    """A model as the Open Inference Protocol shows it: what it answers is set on the class."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    status, closes = 200, False
+    metadata: Any
+    answer: Any
+    asked: list[tuple[str, Any]]
+
+    def do_GET(self) -> None:
+        self._send(self.metadata)
+
+    def do_POST(self) -> None:
+        self._send(self.answer, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _send(self, content: Any, body: Any = None) -> None:
+        text = json.dumps(content).encode()
+        authorized = self.headers["Authorization"] == f"Bearer {TOKEN}"
+        self.asked.append((self.path, body))
+        self.send_response(self.status if authorized else 401)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+        # Without a word of it: as a server that is restarted, or tired of idle connections.
+        self.close_connection = self.closes
+
+
+@pytest.fixture
+def service() -> Iterator[tuple[type[Service], str]]:
+    metadata = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, len(FEATURES)]}]}
+    outputs = [
+        {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]},
+        {"name": "probabilities", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 0.75]},
+    ]
+    handler = type("Handler", (Service,), {"metadata": metadata, "answer": {"outputs": outputs}, "asked": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        http.daemon_threads = True
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield handler, f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join(10)
+
+
+def probabilities(url: str, token: str = TOKEN, times: int = 1) -> list[float]:
+    with closing(Model(url, token, "pop/ularity", 5)) as model:
+        return [model.probability(VALUES) for _ in range(times)]
+
+
+VALUES = [float(number) for number in range(len(FEATURES))]
+
+
+def test_a_classifier_is_asked_with_its_own_input_and_says_the_last_class(service: tuple[type[Service], str]) -> None:
+    handler, url = service
+    assert probabilities(url, times=2) == [0.75, 0.75]
+    row = {"name": "X", "datatype": "FP32", "shape": [1, len(FEATURES)], "data": VALUES}
+    infer = ("/v2/models/pop%2Fularity/infer", {"inputs": [row]})
+    assert handler.asked == [("/v2/models/pop%2Fularity", None), infer, infer]
+
+
+def test_a_connection_that_was_closed_meanwhile_is_no_failure(service: tuple[type[Service], str]) -> None:
+    handler, url = service
+    handler.closes = True
+    assert probabilities(url, times=3) == [0.75] * 3
+
+
+OUTPUT = {"name": "p", "datatype": "FP32", "shape": [1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": 503}, "503"),
+        ({"status": 404}, "404"),
+        (
+            {"metadata": {"inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, 7]}]}},
+            "not one input of rows of 18",
+        ),
+        ({"metadata": {"inputs": [{"name": "X", "datatype": "BYTES", "shape": [-1, -1]}]}}, "floats"),
+        ({"metadata": {"inputs": []}}, "not one input"),
+        ({"metadata": []}, "TypeError"),
+        ({"answer": {"outputs": []}}, "IndexError"),
+        ({"answer": {"error": "no"}}, "KeyError"),
+        ({"answer": {"outputs": [OUTPUT | {"data": [math.nan]}]}}, "no probability"),
+        ({"answer": {"outputs": [OUTPUT | {"data": [7.5]}]}}, "no probability"),
+        ({"answer": {"outputs": [OUTPUT | {"data": []}]}}, "IndexError"),
+    ],
+)
+def test_what_is_no_probability_is_no_answer(service: tuple[type[Service], str], changes: Any, words: str) -> None:
+    handler, url = service
+    for name, value in changes.items():
+        setattr(handler, name, value)
+    with pytest.raises(Unavailable, match=re.escape(words)):
+        probabilities(url)
+
+
+def test_another_token_and_nobody_there_are_no_answers(service: tuple[type[Service], str]) -> None:
+    _, url = service
+    with pytest.raises(Unavailable, match="401"):
+        probabilities(url, "another")
+    with pytest.raises(Unavailable, match="ConnectionRefused"):
+        probabilities("http://127.0.0.1:1")
+
+
+async def asked(socket: str, question: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(socket)
+    writer.write(question)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_the_plugin_is_answered_with_one_byte(tmp_path: Path) -> None:
+    found, socket = Policy(lambda features: 1.0 if features[0] > 0 else 0.0, 0.5, Clock()), str(tmp_path / "socket")
+    async with await server.listen(found, socket):
+        assert await asked(socket, b"miss /a/1\n") == b"0"
+        assert await asked(socket, b"hit /a/2\n") == b""
+        assert await asked(socket, b"miss /a/2\n") == b"1"
+        assert await asked(socket, b"miss /\xff\n") == b"0"
+        for garbage in (b"\n", b"what /a\n", b"x" * 100_000):
+            assert await asked(socket, garbage) == b""
+        assert await asked(socket, b"miss /a/3\n") == b"0"
+    assert outcomes(found) == {"past_model": 3, "cache_model": 1, "cache_on_disk": 1}
+
+
+async def test_counters_as_prometheus_reads_them() -> None:
+    found = Policy(lambda _: 0.0, 0.5, Clock())
+    await found.keep("/a/1")
+    found.hit("/a/2")
+    async with await server.publish(found, 0, "127.0.0.1") as page:
+        port = page.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, _, body = (await asyncio.wait_for(reader.read(), 10)).decode().partition("\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert body == metrics.text(found)
+    assert 'xcache_opens_total{way="past",reason="model"} 1' in body
+    assert 'xcache_opens_total{way="cache",reason="on_disk"} 1' in body
+    assert 'xcache_opens_total{way="cache",reason="late"} 0' in body
+    assert "xcache_decision_seconds_count 1" in body
+
+
+def test_the_service_has_less_time_than_the_plugin_waits() -> None:
+    plugin = (Path(policy.__file__).parents[1] / "decision.cc").read_text()
+    [milliseconds] = re.findall(r"DEADLINE_MS = (\d+);", plugin)
+    assert policy.SECONDS * 1000 < int(milliseconds) == 50
