@@ -1,0 +1,94 @@
+"""What all protocols share: the models, the token, the metrics, and what of the session's models is still missing."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from af_inference import log
+from af_inference.auth import Token
+from af_inference.errors import Problem
+from af_inference.metrics import Metrics
+from af_inference.registry import Registry
+from af_inference.repository import Repository
+from af_inference.runtime import Runtime
+from af_inference.settings import CatalogueModel, Settings
+from af_inference.sources import Files
+
+_RETRY_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+
+
+@dataclass
+class Server:
+    """The state of the process.
+
+    Attributes
+    ----------
+    repository
+        Of files; with a backend it has none, and none can be uploaded.
+    missing
+        Models that the session names and that have not answered yet, with the reason.
+    """
+
+    settings: Settings
+    token: Token
+    repository: Repository
+    registry: Registry
+    metrics: Metrics
+    missing: dict[str, str] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Server:
+        """Return the server that the settings describe; it has loaded nothing yet.
+
+        Raises
+        ------
+        InvalidSettings
+            It cannot be had.
+        """
+        repository = Repository(settings.models, settings.store)
+        source = Files(repository, Runtime.of(settings), settings.limits)
+        registry = Registry(source, {model.name for model in settings.models}, settings.limits.loaded)
+        missing = {model.name: "it is being loaded" for model in settings.models}
+        return cls(settings, Token.read(settings.token), repository, registry, Metrics(registry), missing)
+
+    @property
+    def ready(self) -> bool:
+        """Whether each model that the session names has answered."""
+        return not self.missing
+
+    def start(self) -> threading.Thread:
+        """Load the session's models, and from then on follow what others do to the store, in a thread of its own."""
+        thread = threading.Thread(target=self._follow, name="follow", daemon=True)
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        """End that thread."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        while self.missing and not self._stop.is_set():
+            if not self._load_models():
+                self._stop.wait(_RETRY_SECONDS)
+        while not self._stop.wait(_LOOK_SECONDS):
+            try:
+                self.registry.refresh()
+            except Exception as error:  # noqa: BLE001  (a store that is away for a while must not end this thread)
+                log.error("the store cannot be read", error)
+
+    def _load_models(self) -> bool:
+        failed = {model.name: reason for model in self.settings.models if (reason := self._load(model))}
+        self.missing = failed
+        if not failed:
+            log.info("ready", models=len(self.settings.models))
+        return not failed
+
+    def _load(self, model: CatalogueModel) -> str:
+        try:
+            self.registry.load(model.name, model.version)
+        except Problem as problem:
+            return str(problem)
+        return ""

@@ -1,0 +1,1 @@
+"""Models and servers for the tests of the inference server."""
