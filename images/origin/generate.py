@@ -17,6 +17,7 @@ EVENTS_PER_LUMINOSITY_BLOCK = 1_000
 Z_MASS, Z_WIDTH, MUON_MASS = 91.1876, 2.4952, 0.1056584  # GeV
 Z_RANGE = (60.0, 120.0)  # GeV; the Breit-Wigner is cut there
 Z_FRACTION = 0.8
+Z, PHOTON = 23, 22  # by the numbering scheme of the Particle Data Group
 ACCEPTANCE = {"pt": 3.0, "eta": 2.4}  # what the detector sees: pt above (GeV), |eta| below
 RESOLUTION = 0.012  # relative, of pt
 
@@ -46,7 +47,8 @@ def write_events(path: Path, number: int) -> None:
 
 def events(rng: np.random.Generator, first: int) -> dict[str, ak.Array]:
     """One basket, numbered from `first`: decay products and soft muons together, by falling pt."""
-    muons = ak.concatenate([decays(rng), soft_muons(rng)], axis=1)
+    parents, products = decays(rng)
+    muons = ak.concatenate([products, soft_muons(rng)], axis=1)
     muons = muons[(muons.pt > ACCEPTANCE["pt"]) & (abs(muons.eta) < ACCEPTANCE["eta"])]
     number = first + np.arange(EVENTS_PER_BASKET)
     return {
@@ -54,14 +56,16 @@ def events(rng: np.random.Generator, first: int) -> dict[str, ak.Array]:
         "luminosityBlock": ak.Array(((number - 1) // EVENTS_PER_LUMINOSITY_BLOCK + 1).astype(np.uint32)),
         "event": ak.Array(number.astype(np.uint64)),
         "Muon": ak.to_packed(muons[ak.argsort(muons.pt, ascending=False)]),
+        "GenPart": parents,
     }
 
 
-def decays(rng: np.random.Generator) -> ak.Array:
-    """Two muons of opposite charge per event: a Z or the continuum below it, decayed isotropically and boosted."""
+def decays(rng: np.random.Generator) -> tuple[ak.Array, ak.Array]:
+    """What decays in each event, a Z or a virtual photon, and its two muons: isotropic, then boosted."""
     n = EVENTS_PER_BASKET
     resonance = Z_MASS + Z_WIDTH / 2 * np.tan(rng.uniform(*np.arctan(2 * (np.array(Z_RANGE) - Z_MASS) / Z_WIDTH), n))
-    mass = np.where(rng.random(n) < Z_FRACTION, resonance, 40 + rng.exponential(25, n))
+    is_z = rng.random(n) < Z_FRACTION
+    mass = np.where(is_z, resonance, 40 + rng.exponential(25, n))
     parent_pt, rapidity = rng.gamma(1.4, 9.0, n), rng.normal(0, 1.6, n)
     parent_phi, phi, cos_theta = rng.uniform(-np.pi, np.pi, n), rng.uniform(-np.pi, np.pi, n), rng.uniform(-1, 1, n)
     momentum = np.sqrt(mass**2 / 4 - MUON_MASS**2)
@@ -71,7 +75,8 @@ def decays(rng: np.random.Generator) -> ak.Array:
     parent = np.stack([parent_pt * np.cos(parent_phi), parent_pt * np.sin(parent_phi), parent_pz])
     legs = [boost(sign * direction, mass / 2, parent, mass) for sign in (1, -1)]
     charge = rng.choice([-1, 1], n)
-    return jagged(np.stack(legs, axis=-1), np.stack([charge, -charge], axis=-1), rng)
+    products = jagged(np.stack(legs, axis=-1), np.stack([charge, -charge], axis=-1), rng)
+    return generated(parent, mass, np.where(is_z, Z, PHOTON)), products
 
 
 def boost(momentum: Array, energy: Array, parent: Array, mass: Array) -> Array:
@@ -79,6 +84,14 @@ def boost(momentum: Array, energy: Array, parent: Array, mass: Array) -> Array:
     parent_energy = np.sqrt(mass**2 + (parent**2).sum(axis=0))
     along = (momentum * parent).sum(axis=0)
     return momentum + parent * (along / (mass * (parent_energy + mass)) + energy / mass)
+
+
+def generated(momentum: Array, mass: Array, kind: Array) -> ak.Array:
+    """Lists of the one particle that decays, as it was generated, of `momentum` (3, n)."""
+    pt = np.hypot(momentum[0], momentum[1])
+    columns = {"pt": pt, "eta": np.arcsinh(momentum[2] / pt), "phi": np.arctan2(momentum[1], momentum[0]), "mass": mass}
+    floats = {name: column.astype(np.float32) for name, column in columns.items()}
+    return ak.unflatten(ak.zip({**floats, "pdgId": kind.astype(np.int32)}), np.ones(len(kind), dtype=int))
 
 
 def soft_muons(rng: np.random.Generator) -> ak.Array:

@@ -42,11 +42,25 @@ def test_muons_come_by_falling_pt_within_the_acceptance(basket: dict[str, ak.Arr
     assert ak.max(ak.num(muons)) > 2
 
 
+def test_an_event_says_what_has_decayed(generate: SimpleNamespace, basket: dict[str, ak.Array]) -> None:
+    """One particle in each: a Z, which peaks, or a virtual photon, which falls from 40 GeV on."""
+    parents = basket["GenPart"].pdgId
+    assert ak.all(ak.num(parents) == 1)
+    is_z = parents[:, 0] == 23
+    assert set(parents[:, 0].tolist()) == {22, 23}
+    assert ak.mean(is_z) == pytest.approx(generate.Z_FRACTION, abs=0.01)
+    assert ak.mean(abs(masses(basket["Muon"][is_z]) - 91) < 10) > 0.9
+    assert ak.mean(abs(masses(basket["Muon"][~is_z]) - 91) < 10) < 0.15
+
+
 def test_pairs_of_opposite_sign_peak_at_the_z(basket: dict[str, ak.Array]) -> None:
-    muons = basket["Muon"]
-    pairs = muons[(ak.num(muons) == 2) & (ak.sum(muons.charge, axis=1) == 0)]
-    one, two = pairs[:, 0], pairs[:, 1]
-    mass = np.sqrt(2 * one.pt * two.pt * (np.cosh(one.eta - two.eta) - np.cos(one.phi - two.phi)))
-    counts, edges = np.histogram(ak.to_numpy(mass), bins=60, range=(60, 120))
+    counts, edges = np.histogram(ak.to_numpy(masses(basket["Muon"])), bins=60, range=(60, 120))
     assert edges[counts.argmax()] in {90, 91}
     assert counts.max() > 10 * counts[0]
+
+
+def masses(muons: ak.Array) -> ak.Array:
+    """The invariant masses of events with two muons, of opposite charge."""
+    pairs = muons[(ak.num(muons) == 2) & (ak.sum(muons.charge, axis=1) == 0)]
+    one, two = pairs[:, 0], pairs[:, 1]
+    return np.sqrt(2 * one.pt * two.pt * (np.cosh(one.eta - two.eta) - np.cos(one.phi - two.phi)))
