@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from af_inference import log, settings
+from af_inference import log, settings, triton
 from af_inference.app import application
 from af_inference.server import Server
 from af_inference.settings import InvalidSettings
@@ -41,8 +41,10 @@ def main() -> None:
     server.start()
     found = server.settings
     log.info("serving", http=found.http, grpc=found.grpc, provider=server.registry.source.provider)
+    calls = triton.start(server)
     Http(_config(server)).run()
     server.stop()
+    calls.stop(_GRACE_SECONDS).wait()
 
 
 def _config(server: Server) -> uvicorn.Config:

@@ -10,6 +10,7 @@ from pathlib import Path
 from af_inference.errors import Unauthorized
 from af_inference.settings import InvalidSettings
 
+WORDS = "send the session's token: 'Authorization: Bearer <token>' (in a session: $AF_INFERENCE_TOKEN)"
 _BEARER, _BASIC = b"bearer ", b"basic "
 
 
@@ -36,9 +37,7 @@ class Token:
             There is none, or another one.
         """
         if authorization is None or not self._matches(authorization):
-            raise Unauthorized(
-                "send the session's token: 'Authorization: Bearer <token>' (in a session: $AF_INFERENCE_TOKEN)"
-            )
+            raise Unauthorized(WORDS)
 
     def _matches(self, authorization: bytes) -> bool:
         if hmac.compare_digest(authorization, self._usual):

@@ -23,6 +23,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype(object),
 }
 DATATYPES: Mapping[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
+_RANK = 16
 _LENGTH = struct.Struct("<I")
 
 
@@ -60,6 +61,19 @@ class Tensor:
             want not in (-1, got) for want, got in zip(self.shape, array.shape, strict=True)
         ):
             raise Invalid(f"input {self.name} has shape {list(self.shape)} (-1: any), not {list(array.shape)}")
+
+
+def check_shape(name: str, shape: Sequence[Any]) -> tuple[int, ...]:
+    """Return the shape of a tensor that was sent, if it is one.
+
+    Raises
+    ------
+    Invalid
+        It has too many axes, or they are no whole numbers.
+    """
+    if len(shape) > _RANK or any(type(length) is not int or length < 0 for length in shape):
+        raise Invalid(f"input {name} needs a shape of at most {_RANK} whole numbers")
+    return tuple(shape)
 
 
 def from_bytes(datatype: object, shape: Sequence[int], raw: bytes | memoryview) -> Array:

@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from af_inference import model_config
 from af_inference.asgi import read_body
-from af_inference.errors import Forbidden, Invalid, Unavailable
+from af_inference.changes import check_changes
+from af_inference.errors import Invalid, Unavailable
 from af_inference.responses import Json
 from af_inference.served import Served
 from af_inference.server import Server
@@ -81,7 +82,7 @@ def _repository(server: Server) -> list[Route]:
         return Json({})
 
     async def _allowed(request: Request) -> None:
-        check_changes(server, list((await _parameters(request)).get("parameters", {})))
+        check_changes(server.settings, (await _parameters(request)).get("parameters", {}))
 
     stem = "/v2/repository/models/{name}"
     return [
@@ -89,24 +90,6 @@ def _repository(server: Server) -> list[Route]:
         Route(f"{stem}/load", load, methods=["POST"]),
         Route(f"{stem}/unload", unload, methods=["POST"]),
     ]
-
-
-def check_changes(server: Server, parameters: list[str]) -> None:
-    """Refuse to load or unload where the profile allows no changes, and whatever would replace a model's files.
-
-    Raises
-    ------
-    Forbidden
-        The profile does not allow it.
-    Invalid
-        There are parameters that are not known here.
-    """
-    if not server.settings.upload:
-        raise Forbidden(
-            "models of this session are those of its spec: its profile allows no uploads, loads and unloads"
-        )
-    if unknown := sorted(set(parameters) - {"unload_dependents"}):
-        raise Invalid(f"parameter {unknown[0]} is not offered: a model's files come by POST /upload")
 
 
 async def _parameters(request: Request) -> dict[str, Any]:

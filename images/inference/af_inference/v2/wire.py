@@ -11,10 +11,9 @@ import orjson
 from af_inference.errors import Invalid, TooLarge
 from af_inference.served import Served
 from af_inference.settings import Limits
-from af_inference.tensors import Array, from_bytes, from_values, to_bytes, to_values
+from af_inference.tensors import Array, check_shape, from_bytes, from_values, to_bytes, to_values
 
 HEADER_LENGTH = b"inference-header-content-length"
-_RANK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +133,8 @@ def _id(value: Any, limits: Limits) -> str | None:
 def _input(value: Any, rest: memoryview, limits: Limits) -> tuple[str, Array, int]:
     """Return an input's name, its array, and how many bytes of the rest it took."""
     body = _object(value, "an input")
-    name, shape = _text(body.get("name"), "the name of an input", limits), body.get("shape")
-    if not isinstance(shape, list) or len(shape) > _RANK or any(type(n) is not int or n < 0 for n in shape):
-        raise Invalid(f"input {name} needs a shape of whole numbers")
+    name = _text(body.get("name"), "the name of an input", limits)
+    shape = check_shape(name, _list(body.get("shape"), f"the shape of {name}", limits))
     size = _object(body.get("parameters", {}), "parameters").get("binary_data_size")
     if size is None:
         if "data" not in body:
