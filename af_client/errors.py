@@ -79,6 +79,18 @@ class Unavailable(ApiError):
     """429 or 5xx: try again."""
 
 
+class ModelRefused(ClientError):
+    """The session's model service said no: no such model, or it does not take what was sent."""
+
+
+class ModelsUnavailable(ClientError):
+    """The session's model service does not answer, or is full."""
+
+
+class NotConvertible(BadInput):
+    """A model that cannot be converted, or that answers otherwise once it is."""
+
+
 class NotAccepted(ClientError):
     """The spec is stored, and does not fit the session's profile."""
 

@@ -125,16 +125,14 @@ class Session:
         complete = self.condition("RunComplete")
         return self.phase in ENDED or bool(complete and complete.status)
 
-    @property
-    def has_notebook(self) -> bool:
-        """Whether the session asks for a notebook server."""
-        return self.body.get("spec", {}).get("notebook") is not None
+    def has(self, component: str) -> bool:
+        """Return whether the session asks for a component, such as ``notebook``."""
+        return self.body.get("spec", {}).get(component) is not None
 
-    @property
-    def notebook_ready(self) -> bool:
-        """Whether the notebook server answers; other parts of the session may still be on their way."""
-        ready = self.condition("NotebookReady")
-        return bool(ready and ready.status and "notebook" in self.endpoints)
+    def serves(self, component: str) -> bool:
+        """Return whether a component answers; other parts of the session may still be on their way."""
+        ready = self.condition(f"{component.capitalize()}Ready")
+        return bool(ready and ready.status and component in self.endpoints)
 
     @property
     def arrived(self) -> bool:

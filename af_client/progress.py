@@ -88,7 +88,7 @@ def explain(session: Session) -> list[str]:
 
 
 def _notebook(session: Session) -> list[str]:
-    if not session.notebook_ready:
+    if not session.serves("notebook"):
         return []
     hub = session.condition(HUB)
     lines = [f"JupyterHub does not show it ({hub.reason}): {hub.message}"] if hub and not hub.status else []

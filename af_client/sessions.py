@@ -12,14 +12,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from af_client.errors import BadInput, Expired, Forbidden, NotFound, TimedOut, Unavailable, Unreachable, from_response
 from af_client.forward import Say
 from af_client.model import API_VERSION, KIND, PLURAL, Session
-from af_client.opening import OpenNotebook, openable
+from af_client.models import Models
+from af_client.opening import MODELS, OpenModels, OpenNotebook, openable
 from af_client.pools import find
 from af_client.results import RemoteResults
 from af_client.storage import StoredFile
@@ -234,6 +235,28 @@ class Sessions:
         """
         ready = next(session for session in self.watch(name, timeout) if openable(session))
         return OpenNotebook(self._api, ready, port, say)
+
+    @contextmanager
+    def models(self, name: str, timeout: float | None = None, say: Say = lambda _: None) -> Iterator[Models]:
+        """Yield the models of a session, through a port of this machine, once the service is ready; for ``with``.
+
+        >>> with sessions.models("lab") as models:
+        ...     models.predict("topjet", features)
+
+        Raises
+        ------
+        BadInput
+            The session has no model service.
+        NotReady
+            It is suspended, or has ended.
+        Forbidden
+            It is somebody else's.
+        TimedOut
+            The service is not ready after `timeout` seconds.
+        """
+        ready = next(session for session in self.watch(name, timeout) if openable(session, MODELS))
+        with OpenModels(self._api, ready, say=say) as opened:
+            yield opened.models
 
     def _path(self, name: str = "") -> str:
         base = f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"

@@ -15,7 +15,7 @@ from af_client.sessions import Sessions
 INTERRUPTED = 130
 """As a shell says it: 128 + SIGINT."""
 WHERE = "af.where"
-SUGGESTED = re.compile(r"\baf (delete|logs|open|results|resume|scale|status|suspend)\b(?! -n)")
+SUGGESTED = re.compile(r"\baf (delete|logs|models \w+|open|results|resume|scale|status|suspend)\b(?! -n)")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from af_client.cli.command_line import Commands, Workers, addressed, common, connect, print_json
+from af_client.cli.models import models
 from af_client.cli.resizing import Resize
 from af_client.cli.running import RunOptions, SessionRun, prepare
-from af_client.cli.screen import Screen
-from af_client.errors import BadInput, Forbidden, NotFound, ResultsError, TimedOut
+from af_client.cli.screen import Screen, watched
+from af_client.errors import BadInput, Forbidden, NotFound, ResultsError
 from af_client.follow import Follower, LogLine, Notice
 from af_client.model import Session
 from af_client.opening import openable
@@ -55,7 +56,11 @@ def cli(debug: bool) -> None:
       af status zmumu-x7k2p                         what is it waiting for?
       af results zmumu-x7k2p -o out                 fetch what it left in $AF_RESULTS
       af open lab                                   JupyterLab in your browser
+      af models predict lab topjet jets.csv         what a model that the session serves says of each row
     """
+
+
+cli.add_command(models)
 
 
 @cli.command()
@@ -247,28 +252,13 @@ def open_(ctx: click.Context, /, namespace: str | None, context: str | None, out
     screen = Screen()
     if not openable(sessions.get(name)):
         follower = Follower(sessions, name, options["timeout"], until=openable)
-        _await(sessions, follower, screen, f"the notebook of session {name} is not ready")
+        watched(sessions, follower, screen, f"the notebook of session {name} is not ready")
     with sessions.open(name, options["port"], say=screen.say) as notebook, suppress(KeyboardInterrupt):
         click.echo(json.dumps(notebook.report()) if output == "json" else notebook.lab)
         if options["browser"] and not webbrowser.open(notebook.lab):
             screen.say("there is no browser here: open the URL yourself")
         screen.say(f"connected; Ctrl-C ends the connection, `af suspend {name}` the notebook")
         notebook.wait()
-
-
-def _await(sessions: Sessions, follower: Follower, screen: Screen, late: str) -> Session:
-    """Show how it goes until what the follower waits for is there, and return the session; `late` is what is not."""
-    found = None
-    try:
-        for event in follower.events():
-            screen.show(event)
-            found = event if isinstance(event, Session) else found
-    except TimedOut as error:
-        why = "; ".join(explain(sessions.get(follower.name)))
-        raise TimedOut(f"{late} after {follower.timeout:g} s: {why}") from error
-    finally:
-        screen.append_only()
-    return found or sessions.get(follower.name)
 
 
 @cli.command()
@@ -298,7 +288,7 @@ def scale(ctx: click.Context, /, namespace: str | None, context: str | None, out
         _changed(session, output, f"{resize}; `af status {name}` says how far it is")
         return
     follower = Follower(sessions, name, options["timeout"], until=resize.over)
-    session = _await(sessions, follower, Screen(), f"pool {resize.pool} of session {name} has not got its workers")
+    session = watched(sessions, follower, Screen(), f"pool {resize.pool} of session {name} has not got its workers")
     _changed(session, output, resize.result(session))
 
 

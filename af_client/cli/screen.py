@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.live import Live
 
 from af_client.cli.picture import picture
-from af_client.follow import Event, LogLine, Notice
+from af_client.errors import TimedOut
+from af_client.follow import Event, Follower, LogLine, Notice
 from af_client.model import Session
-from af_client.progress import NOT_PICKED_UP, changes
+from af_client.progress import NOT_PICKED_UP, changes, explain
+from af_client.sessions import Sessions
 
 PATIENCE_SECONDS = 15.0
 """A running operator answers within a second or two."""
@@ -85,3 +87,18 @@ class Screen:
         if ignored and not self._complained and self.elapsed > PATIENCE_SECONDS:
             self._complained = True
             self.say(NOT_PICKED_UP)
+
+
+def watched(sessions: Sessions, follower: Follower, screen: Screen, late: str) -> Session:
+    """Show how it goes until what the follower waits for is there, and return the session; `late` is what is not."""
+    found = None
+    try:
+        for event in follower.events():
+            screen.show(event)
+            found = event if isinstance(event, Session) else found
+    except TimedOut as error:
+        why = "; ".join(explain(sessions.get(follower.name)))
+        raise TimedOut(f"{late} after {follower.timeout:g} s: {why}") from error
+    finally:
+        screen.append_only()
+    return found or sessions.get(follower.name)

@@ -204,7 +204,7 @@ def test_endpoints_are_found_where_the_operator_says_them() -> None:
 
 def test_a_notebook_of_its_component_is_ready() -> None:
     found = status("Ready", NOTEBOOK, components={"notebook": {"endpoints": LAB}})
-    assert session(found, mode="Interactive").notebook_ready
+    assert session(found, mode="Interactive").serves("notebook")
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")])
