@@ -83,7 +83,7 @@ class Models:
             )
             for each in index
         ]
-        return sorted(found, key=lambda model: (model.name, _number(model.version)))
+        return sorted(found, key=lambda model: (model.name, _order(model)))
 
     def signature(self, model: str, version: str | int | None = None) -> Signature:
         """Return what a model takes and gives.
@@ -190,7 +190,7 @@ class Models:
             body = Watched(tar, progress)
             headers = {"Content-Type": "application/x-tar", "Content-Length": str(body.size)}
             self._service.ask(Question("POST", f"/upload{query}", body, headers, False, PUSH_SECONDS))
-        return str(about.version or self.signature(name).versions[-1])
+        return str(about.version or max((each for each in self.list() if each.name == name), key=_order).version)
 
     def delete(self, model: str, version: str | int | None = None) -> None:
         """Delete a model that was pushed; all its versions, or one.
@@ -259,5 +259,5 @@ def _joined(parts: Sequence[Any]) -> Any:
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
-def _number(version: str) -> tuple[int, str]:
-    return (int(version), "") if version.isdigit() else (0, version)
+def _order(model: ServedModel) -> tuple[int, str]:
+    return (int(model.version), "") if model.version.isdigit() else (0, model.version)

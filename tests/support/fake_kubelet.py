@@ -17,11 +17,13 @@ class FakeKubelet:
     """Serves websockets in a thread; what a connection sends is answered by ``answer`` and then closed.
 
     `codes`: HTTP codes with which the next connections are refused. `trouble`: what the kubelet says of the pod.
+    `leads_to`: port of this machine that is the pod's, where one stands for it.
     """
 
     def __init__(self) -> None:
         self.codes: list[int] = []
         self.trouble = ""
+        self.leads_to = 0
         self.open = 0
         self.requests: list[web.Request] = []
         self.url = ""
@@ -34,14 +36,33 @@ class FakeKubelet:
         await socket.prepare(request)
         self.open += 1
         try:
-            await self._talk(socket)
+            await (self._lead(socket) if self.leads_to else self._talk(socket))
         finally:
             self.open -= 1
         return socket
 
-    async def _talk(self, socket: web.WebSocketResponse) -> None:
+    async def _lead(self, socket: web.WebSocketResponse) -> None:
+        await self._begin(socket)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.leads_to)
+
+        async def back() -> None:
+            while data := await reader.read(50_000):
+                await socket.send_bytes(b"\x00" + data)
+            await socket.close()
+
+        task = asyncio.create_task(back())
+        async for message in socket:
+            writer.write(message.data[1:])
+        writer.close()
+        await task
+
+    @staticmethod
+    async def _begin(socket: web.WebSocketResponse) -> None:
         await socket.send_bytes(b"\x00" + PORT_FRAME)
         await socket.send_bytes(b"\x01" + PORT_FRAME)
+
+    async def _talk(self, socket: web.WebSocketResponse) -> None:
+        await self._begin(socket)
         async for message in socket:
             assert message.type is WSMsgType.BINARY
             assert message.data[0] == 0
