@@ -75,17 +75,20 @@ def notebook_url(session: str, namespace: str) -> str:
 
 
 def inference(session: str) -> str:
-    """Return the name of the model service's StatefulSet, Service, Secret, Role and RoleBinding; its pods: <name>-0 …
+    """Return the name of the model service's Service, Secret, ConfigMap, Role and RoleBinding; its pods: <name>-r0 …
 
-    Its pods have names of their own, as the notebook's, for a right to forward ports is given by name: to
+    Its pods have names that are known before, as the notebook's, for a right to forward ports is given by name: to
     ``spec.user``, by a Role of the session, for ``secrets`` (the token) and ``pods/portforward`` (`af models`).
     """
-    return child(session, "inference", 52)  # as a notebook
+    return child(session, "inference", 52)
 
 
 def inference_pod(session: str, replica: int = 0) -> str:
-    """Return the name of a pod of the model service; the first is always there."""
-    return f"{inference(session)}-{replica}"
+    """Return the name of a pod of the model service; the first is always there.
+
+    No StatefulSet has a pod of such a name: nobody gets rights on one of somebody else's.
+    """
+    return f"{inference(session)}-r{replica}"
 
 
 def hub_secret(session: str) -> str:

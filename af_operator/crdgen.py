@@ -20,7 +20,7 @@ import yaml
 
 from af_operator.api import GROUP, VERSION, ApiModel, ProfileSpec, ProfileStatus, SessionSpec, SessionStatus
 from af_operator.api.common import NAME, VALIDATIONS, rule
-from af_operator.components import shipped
+from af_operator.components import lasting_kinds, shipped
 from af_operator.model import Kind
 
 Schema = dict[str, Any]
@@ -228,8 +228,8 @@ def custom_resource_definition(kind: CustomKind) -> Schema:
 WATCHED = ("list", "watch")
 CHILD = (*WATCHED, "get", "create", "patch", "delete")
 """get: where a name is taken, by whom. No update: all changes are patches."""
-SHARED = (*WATCHED, "get", "create")
-"""Of what outlives sessions, users' files above all: what cannot be deleted or changed cannot be lost through us."""
+LASTING = (*WATCHED, "get", "create")
+"""Of what is made once, users' files above all: what cannot be deleted or changed cannot be lost through us."""
 
 OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, PROFILE.plural): WATCHED,
@@ -251,10 +251,10 @@ OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
 CLUSTER_SCOPED = {"nodes", PROFILE.plural, f"{PROFILE.plural}/status"}
 
 
-def operator_rules(kinds: Iterable[Kind], shared: Iterable[Kind] = ()) -> list[Schema]:
+def operator_rules(kinds: Iterable[Kind], lasting: Iterable[Kind] = ()) -> list[Schema]:
     """Return the PolicyRules that the operator needs when its components make objects of these kinds."""
     granted = {where: set(verbs) for where, verbs in OWN_RULES.items()}
-    for kind, allowed in [*((k, CHILD) for k in kinds), *((k, SHARED) for k in shared)]:
+    for kind, allowed in [*((k, CHILD) for k in kinds), *((k, LASTING) for k in lasting)]:
         granted.setdefault((kind.api_version.rpartition("/")[0], kind.plural), set()).update(allowed)
     by_verbs: dict[tuple[str, tuple[str, ...], bool], list[str]] = {}
     for (group, resource), verbs in sorted(granted.items()):
@@ -283,12 +283,11 @@ def generated() -> dict[Path, str]:
     own_crds = {f"{GROUP}_{kind.plural}.yaml": _yaml(custom_resource_definition(kind)) for kind in KINDS}
     foreign_crds = vendor_crds()
     kinds = (kind for component in shipped() for kind in component.KINDS)
-    shared = (kind for component in shipped() for kind in component.SHARED)
     return {
         **{CRDS / name: text for name, text in own_crds.items()},
         **{CRDS / "vendor" / name: text for name, text in foreign_crds.items()},
         **{CHART / "crds" / name: text for name, text in (own_crds | foreign_crds).items()},
-        CHART / "generated" / "operator-rules.yaml": _yaml(operator_rules(kinds, shared)),
+        CHART / "generated" / "operator-rules.yaml": _yaml(operator_rules(kinds, lasting_kinds(shipped()))),
     }
 
 

@@ -52,6 +52,9 @@ CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 SECRET = Kind("v1", "Secret", "secrets")
 SERVICE = Kind("v1", "Service", "services")
+VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
+ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 
 
 def ref_of(body: Body) -> ObjectRef:
@@ -120,12 +123,14 @@ class Manifest:
     """One object that should exist, without the stamps that ``plan`` adds (namespace, labels, owner, hash).
 
     A `shared` one is the user's, not the session's: made once, owned by nobody, never changed and never deleted.
+    One that is `kept` is made once, too, but owned by the session: it goes with it and not before.
     One that is `from_source` has the text of the session's files in it. Those of one `batch` are alike: a few are made
     at a time, and none any more once the API server has refused one of them.
     """
 
     body: Body
     shared: bool = False
+    kept: bool = False
     from_source: bool = False
     batch: str = ""
 

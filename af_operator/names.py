@@ -35,6 +35,11 @@ APPLIED_HASH = f"{GROUP}/applied-hash"
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 """Annotation on the run's Job: hash of its template, which cannot be edited."""
 
+CONFIG_HASH = f"{GROUP}/config-hash"
+"""Annotation on pods that read their configuration once: hash of what they were made by."""
+MODELS = f"{GROUP}/models"
+"""Annotation on pods of the model service: the versions that they were begun with."""
+
 MAX_GROUP = 45
 """A worker is <group>-worker-<10 hex>, by dask-kubernetes as by us: 45 + 8 + 10 = 63."""
 MAX_SESSION = 40
@@ -175,20 +180,35 @@ def xcache_host(session: Session, placement: str) -> str:
     return f"{xcache(session)}.{session.namespace}.svc.cluster.local:{XCACHE_PORT}"
 
 
-# Inference.
+# Model service.
 INFERENCE_PORT = af_names.INFERENCE_PORT
 INFERENCE_GRPC_PORT = af_names.INFERENCE_GRPC_PORT
 INFERENCE_TOKEN = af_names.INFERENCE_TOKEN
 
 
 def inference(session: Session) -> str:
-    """Return the name of the model service's objects: its pods', its address, and the Secret beside them."""
+    """Return the name of the model service's Service, Secret, ConfigMap, Role and RoleBinding."""
     return af_names.inference(session.name)
 
 
+def inference_pod(session: Session, replica: int) -> str:
+    """Return the name of one of the model service's pods."""
+    return af_names.inference_pod(session.name, replica)
+
+
+def inference_store(session: Session) -> str:
+    """Return the name of the claim of the volume with the models that the session has uploaded."""
+    return child(session, "inference-store")
+
+
 def inference_url(session: Session) -> str:
-    """Return the URL inside the cluster at which the session's models are asked over HTTP."""
+    """Return the URL of the model service inside the cluster."""
     return f"http://{inference(session)}.{session.namespace}.svc.cluster.local:{INFERENCE_PORT}"
+
+
+def inference_grpc(session: Session) -> str:
+    """Return host:port of the model service's gRPC inside the cluster."""
+    return f"{inference(session)}.{session.namespace}.svc.cluster.local:{INFERENCE_GRPC_PORT}"
 
 
 # Run.

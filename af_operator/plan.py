@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ from af_operator.model import (
     Discard,
     Finish,
     Keep,
+    Kind,
     Manifest,
     ObjectRef,
     Plan,
@@ -75,7 +76,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
         desired=desired,
         apply=tuple(m for m in desired if _to_apply(m, settled)),
         discard=tuple(d.body for _, d in items if isinstance(d, Discard)),
-        delete=tuple(_unplanned(session, settled, planned_refs)),
+        delete=tuple(_unplanned(session, settled, planned_refs, {k for c in enabled for k in c.KEPT})),
         active=frozenset(c.NAME for c in active),
         finished=end,
         source_wanted=any(m.from_source for m in desired),
@@ -210,12 +211,18 @@ def stamp(session: Session, component: str, manifest: Manifest, observed: Observ
 def _to_apply(desired: Manifest, observed: Observed) -> bool:
     if desired.shared:  # made once: a volume cannot be changed, and is not lost for an edit of the catalogue
         return not any(ref_of(body) == desired.ref for body in observed.shared)
+    if desired.kept:
+        return observed.get(desired.ref) is None
     return drift.needs_apply(desired.body, observed.get(desired.ref))
 
 
-def _unplanned(session: Session, observed: Observed, planned_refs: set[ObjectRef]) -> Iterable[Body]:
+def _unplanned(
+    session: Session, observed: Observed, planned_refs: set[ObjectRef], kept: Collection[Kind]
+) -> Iterable[Body]:
+    kept_kinds = {kind[:2] for kind in kept}
     for child in observed.children:
-        if ref_of(child) in planned_refs or "deletionTimestamp" in child["metadata"]:
+        ref = ref_of(child)
+        if ref in planned_refs or ref[:2] in kept_kinds or "deletionTimestamp" in child["metadata"]:
             continue
         if ownership.of_session(session, child, observed):
             yield child

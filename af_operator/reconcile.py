@@ -306,7 +306,7 @@ class Reconciler:
     async def _put(self, session: Session, manifest: Manifest, live: Body | None, observed: Observed) -> Body:
         if live is None:
             live = await self._cluster.create(manifest.body)
-            if manifest.shared or not drift.needs_apply(manifest.body, live):
+            if manifest.shared or manifest.kept or not drift.needs_apply(manifest.body, live):
                 return live
         elif not ownership.of_session(session, live, observed):
             raise NameConflict(f"{manifest.ref.kind} {manifest.ref.name!r} was not made by this operator: delete it")

@@ -109,14 +109,10 @@ class World:
         self._terminating: set[str] = set()
         self._texts: dict[str, bytes] = {}
         self._text_bytes = 0
-        stores: dict[Kind, Store[Any]] = {
-            SESSION: self.sessions,
-            PROFILE: self.profiles,
-            **self.shared,
-            **self.children,
-        }
-        self._by_kind = {(kind.api_version, kind.kind): store for kind, store in stores.items()}
-        for store in stores.values():
+        own: dict[Kind, Store[Any]] = {SESSION: self.sessions, PROFILE: self.profiles}
+        self._by_kind = {kind[:2]: store for kind, store in (own | self.children).items()}
+        self._shared_by_kind = {kind[:2]: store for kind, store in self.shared.items()}
+        for store in [*self._by_kind.values(), *self._shared_by_kind.values()]:
             store.listen(self._changed)
 
     @property
@@ -242,7 +238,10 @@ class World:
 
     def store_of(self, body: Body) -> Store[Any]:
         """Return the store that an object of this kind is in; raises KeyError for a kind that nobody watches."""
-        return self._by_kind[body["apiVersion"], body["kind"]]
+        kind = (body["apiVersion"], body["kind"])
+        # Of one kind some are a user's and others a session's: volume claims.
+        is_shared = kind in self._shared_by_kind and _user_of(body) is not None
+        return self._shared_by_kind[kind] if is_shared else self._by_kind[kind]
 
     def _changed(self, change: Change) -> None:
         if change.gone:

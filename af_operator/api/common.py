@@ -46,6 +46,17 @@ def rules(*each: dict[str, str]) -> dict[str, Any]:
     return {VALIDATIONS: list(each)}
 
 
+def forbidden(expression: str, field: str, message: str) -> dict[str, str]:
+    """Return a rule on the spec that is reported at one field, without echoing a value."""
+    return rule(expression, message, fieldPath=f".{field}", reason="FieldValueForbidden")
+
+
+def unchangeable(field: str, *, only: str = "pools") -> dict[str, str]:
+    """Return the rule of a part that cannot be added or removed itself: a field of it stays as it was created."""
+    unchanged = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    return forbidden(unchanged, field, f"{field} cannot be changed, only {only}: create a new session")
+
+
 @dataclass(frozen=True)
 class Rule:
     """A CEL rule on a field, as an annotation: unlike ``json_schema_extra`` it adds up with those of the type."""
@@ -101,3 +112,15 @@ Cpu = Annotated[
 ]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 """At most one year: a bound for the schema, not advice."""
+ImageReference = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=500, pattern=r"^[a-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9._:-]+)*(@sha256:[0-9a-f]{64})?$"
+    ),
+    Format("write an image reference, such as registry.example.org/analysis@sha256:<64 hex digits>"),
+]
+StorageClassName = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
+    Format("write the name of a StorageClass (`kubectl get storageclasses`)"),
+]

@@ -13,20 +13,16 @@ from af_operator.api.common import (
     Bytes,
     Cpu,
     Format,
+    ImageReference,
     Name,
     Rule,
     Seconds,
+    StorageClassName,
     rule,
     rules,
 )
+from af_operator.api.inference import ProfileInference
 
-ImageReference = Annotated[
-    str,
-    Field(
-        min_length=1, max_length=500, pattern=r"^[a-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9._:-]+)*(@sha256:[0-9a-f]{64})?$"
-    ),
-    Format("write an image reference, such as registry.example.org/analysis@sha256:<64 hex digits>"),
-]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 
 
@@ -155,14 +151,9 @@ class Results(ApiModel):
 class Home(ApiModel):
     """The volume of a user's files: one per user and namespace, made once, and never deleted by the operator."""
 
-    storage_class_name: (
-        Annotated[
-            str,
-            Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
-            Format("write the name of a StorageClass (`kubectl get storageclasses`)"),
-        ]
-        | None
-    ) = Field(default=None, description="StorageClass of the volume; the cluster's default if left out.")
+    storage_class_name: StorageClassName | None = Field(
+        default=None, description="StorageClass of the volume; the cluster's default if left out."
+    )
     size: Bytes = Field(default="10Gi", description="Size of the volume, at least.")
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
         default="ReadWriteOnce",
@@ -258,6 +249,7 @@ class ProfileSpec(ApiModel):
     )
     dask: ProfileDask = Field(default_factory=ProfileDask)
     xcache: ProfileXCache | None = Field(default=None, description="Sessions have no cache if left out.")
+    inference: ProfileInference | None = Field(default=None, description="Sessions have no models if left out.")
     storage: Storage = Field(default_factory=Storage)
     results: Results | None = Field(default=None, description="Nothing is kept of a run's files if left out.")
     limits: Limits = Field(default_factory=Limits)

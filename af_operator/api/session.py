@@ -11,7 +11,20 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from af_names import FILE_NAME, MAX_FILE_NAME, MAX_SOURCE_BYTES
-from af_operator.api.common import BY_NAME, ApiModel, Bytes, Format, Name, Rule, Seconds, rule, rules
+from af_operator.api.common import (
+    BY_NAME,
+    ApiModel,
+    Bytes,
+    Format,
+    Name,
+    Rule,
+    Seconds,
+    forbidden,
+    rule,
+    rules,
+    unchangeable,
+)
+from af_operator.api.inference import Inference
 
 FileName = Annotated[str, Field(min_length=1, max_length=MAX_FILE_NAME, pattern=FILE_NAME)]
 ConfigMapName = Annotated[
@@ -29,11 +42,6 @@ SERVER_NAME = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
 # The container runtime refuses a NUL byte long after the API server has accepted the object.
 NO_NUL = Rule(r"!self.contains('\u0000')", "remove the NUL characters: a process cannot be given them")
-
-
-def forbidden(expression: str, field: str, message: str) -> dict[str, str]:
-    """Return a rule on the spec that is reported at one field, without echoing a value."""
-    return rule(expression, message, fieldPath=f".{field}", reason="FieldValueForbidden")
 
 
 def immutable(field: str, *, optional: bool = False) -> dict[str, str]:
@@ -151,12 +159,6 @@ class Dask(ApiModel):
     )
 
 
-def _unchangeable(field: str) -> dict[str, str]:
-    """Return the rule of a part that cannot be added or removed itself: a field of it stays as it was created."""
-    unchanged = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-    return forbidden(unchanged, field, f"{field} cannot be changed, only pools: create a new session")
-
-
 SPARK_OPTIONS = (
     "spark.default.parallelism",
     "spark.driver.maxResultSize",
@@ -205,7 +207,7 @@ class Spark(ApiModel):
 
     # The server that runs was started with them.
     model_config = ConfigDict(
-        json_schema_extra=rules(_unchangeable("conf"), _unchangeable("size")),
+        json_schema_extra=rules(unchangeable("conf"), unchangeable("size")),
     )
     pools: list[Pool] = Field(
         min_length=1,
@@ -295,9 +297,9 @@ class EnvVar(ApiModel):
         Format("write the name of an environment variable: letters, digits and '_', not first a digit"),
         # What these say is how the session's parts find each other; LD_PRELOAD would reach into the runner.
         Rule(
-            "!self.matches(r'^(AF_|DASK_|_?SPARK_|PYSPARK_|JUPYTER|XRD_|XROOT_|KUBERNETES_|LD_|HOME$|PATH$)')",
-            "HOME, PATH and names that begin with AF_, DASK_, SPARK_, PYSPARK_, JUPYTER, XRD_, XROOT_, KUBERNETES_ or "
-            "LD_ are set by the session itself: choose another name",
+            "!self.matches(r'^(AF_|DASK_|_?SPARK_|PYSPARK_|TFAAS_|JUPYTER|XRD_|XROOT_|KUBERNETES_|LD_|HOME$|PATH$)')",
+            "HOME, PATH and names that begin with AF_, DASK_, SPARK_, PYSPARK_, TFAAS_, JUPYTER, XRD_, XROOT_, "
+            "KUBERNETES_ or LD_ are set by the session itself: choose another name",
         ),
     ] = Field(min_length=1, description="Name of the variable.")
     value: Annotated[str, NO_NUL] = Field(max_length=4096, description="Literal value; `$(VAR)` is not expanded.")
@@ -341,6 +343,11 @@ class SessionSpec(ApiModel):
                 "spark",
                 "spark cannot be added or removed, only its pools changed: create a new session",
             ),
+            forbidden(
+                "has(self.inference) == has(oldSelf.inference)",
+                "inference",
+                "inference cannot be added or removed, only its replicas changed: create a new session",
+            ),
         )
     )
     profile: Name = Field(default="default", description="Name of the AnalysisProfile to choose from. Immutable.")
@@ -370,6 +377,7 @@ class SessionSpec(ApiModel):
     notebook: Notebook | None = Field(default=None, description="Only with mode Interactive. Immutable.")
     dask: Dask | None = None
     spark: Spark | None = None
+    inference: Inference | None = None
     xcache: XCache | None = Field(default=None, description="Immutable.")
     env: list[EnvVar] | None = Field(
         default=None,

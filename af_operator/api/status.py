@@ -25,7 +25,8 @@ class Condition(ApiModel):
     type: str = Field(
         max_length=63,
         description="Ready (the summary), Accepted (the spec fits the profile), <Component>Ready, RunComplete, "
-        "Suspended, HubRegistered, SchedulerLost or InternalError (the operator fails at the session).",
+        "Suspended, HubRegistered, SchedulerLost, SparkLost, InferenceLost, or InternalError (the operator fails at "
+        "the session).",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     reason: str = Field(max_length=100, description="CamelCase constant for programs.")
@@ -45,6 +46,9 @@ class ComponentStatus(ApiModel):
     """One component: how many there are of what it has, and where it is found."""
 
     pools: dict[str, PoolStatus] | None = Field(default=None, max_length=8, description="Pool by name.")
+    models: dict[str, Annotated[str, Field(max_length=9)]] | None = Field(
+        default=None, max_length=32, description="The version of each model of the catalogue that is served."
+    )
     endpoints: dict[str, Annotated[str, Field(max_length=4096)]] | None = Field(
         default=None, max_length=8, description="Addresses inside the cluster, by what is found there."
     )

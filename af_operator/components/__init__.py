@@ -54,6 +54,8 @@ class Component(Protocol):
     """Kinds that others make for it and that it judges by: watched, never written."""
     SHARED: tuple[Kind, ...]
     """Kinds of what it makes for a user and not for a session (``Manifest.shared``): watched, never deleted."""
+    KEPT: tuple[Kind, ...]
+    """Kinds of what it makes once for a session (``Manifest.kept``): watched, never changed, and gone with it alone."""
     LIFETIME: Lifetime
 
     # Of the spec alone.
@@ -134,10 +136,15 @@ def _checked(module: ModuleType) -> Component:
 
 
 def child_kinds(components: Components) -> list[Kind]:
-    """Return every kind that components create or look at."""
-    return sorted({kind for c in components for kind in (*c.KINDS, *c.WATCHED)})
+    """Return every kind that components create for sessions or look at."""
+    return sorted({kind for c in components for kind in (*c.KINDS, *c.WATCHED, *c.KEPT)})
 
 
 def shared_kinds(components: Components) -> list[Kind]:
     """Return every kind of what components make for users, and not for one session."""
     return sorted({kind for c in components for kind in c.SHARED})
+
+
+def lasting_kinds(components: Components) -> list[Kind]:
+    """Return every kind of what is made once: of users and of sessions. The operator has no right to change these."""
+    return sorted({kind for c in components for kind in (*c.SHARED, *c.KEPT)})

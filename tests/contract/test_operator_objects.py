@@ -25,7 +25,7 @@ OWNED = "makes nothing but what an AnalysisSession owns"
 KEPT = "puts no finalizer on anything"
 CHANGED = "changes nothing but what an AnalysisSession owns already"
 DELETED = "deletes nothing but what has the label"
-CLAIMS = "claims no volume but new ones for homes"
+CLAIMS = "claims no volume but new ones, of no volume that is there already"
 SECRETS = "no Secret but those of type Opaque"
 SERVICES = "no Service but those of type ClusterIP"
 SELECTED = "selects no pods but those of the session"
@@ -264,6 +264,15 @@ def test_it_may_not(plane: Bounded, row: Row) -> None:
     said = plane.operator.create(wrong)
     assert POLICY in said
     assert row.words in said
+
+
+def test_a_claim_that_a_session_owns_is_for_its_models_and_new(plane: Bounded) -> None:
+    found = owned(changed(simple("PersistentVolumeClaim"), ("metadata/name", "x-inference-store")))
+    assert plane.operator.create(found) == ""
+    for path, value in (("metadata/name", "x-store"), ("spec/volumeName", "of-another")):
+        wrong = changed(found, (path, value))
+        assert plane.admin.create(wrong) == ""
+        assert CLAIMS in plane.operator.create(wrong)
 
 
 def test_a_job_selects_no_pods_by_hand(plane: Bounded) -> None:

@@ -46,6 +46,10 @@ def volume(**source: Any) -> Body:
     return {"name": "more", **source}
 
 
+def claim(name: str, **more: bool) -> Body:
+    return volume(persistentVolumeClaim={"claimName": name, **more})
+
+
 TOKEN_SOURCE = {"serviceAccountToken": {"path": "token"}}
 CLAIM = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
 OF_PODS = [
@@ -58,12 +62,10 @@ OF_PODS = [
     Row("volumes.0", volume(nfs={"server": "s", "path": "/"}), volume(configMap={"name": "c"}), VOLUMES),
     Row("volumes.0", volume(csi={"driver": "d"}), volume(emptyDir={"medium": "Memory"}), VOLUMES),
     Row("volumes.0", volume(ephemeral={"volumeClaimTemplate": CLAIM}), volume(emptyDir={}), VOLUMES),
-    Row(
-        "volumes.0",
-        volume(persistentVolumeClaim={"claimName": "database"}),
-        volume(persistentVolumeClaim={"claimName": "home-alice"}),
-        VOLUMES,
-    ),
+    Row("volumes.0", claim("database"), claim("home-alice"), VOLUMES),
+    Row("volumes.0", claim("database", readOnly=True), claim("models-cms", readOnly=True), VOLUMES),
+    Row("volumes.0", claim("models-cms"), claim("cvmfs", readOnly=True), VOLUMES),
+    Row("volumes.0", claim("cvmfs", readOnly=False), claim("x-inference-store"), VOLUMES),
     Row("hostNetwork", True, False, NODE),
     Row("hostPID", True, False, NODE),
     Row("hostIPC", True, False, NODE),

@@ -20,11 +20,18 @@ NOTEBOOK = STOPPED | {("StatefulSet", "Secret")}
 DASK = {("DaskCluster", "ConfigMap"), ("DaskWorkerGroup", "DaskCluster")}
 NATIVE = {("Deployment", "ConfigMap"), ("Pod", "Service"), ("Job", "Service")}
 CACHE = {("Deployment", "ConfigMap"), ("Job", "Service")}
+REPLICAS = {("Pod", "ConfigMap"), ("Pod", "Secret")}
 CONFIGURED = {("StatefulSet", "ConfigMap"), ("DaskWorkerGroup", "ConfigMap")}
 EXPECTED: dict[str, set[Pair]] = {
     "config-map-source": set(),
     "finished": set(),
     "gpu-pool": DASK,
+    "inference": (NATIVE - {("Job", "Service")})
+    | NOTEBOOK
+    | REPLICAS
+    | {("Deployment", "Secret"), ("Deployment", "Service"), ("Pod", "PersistentVolumeClaim")},
+    "inference-gpu": REPLICAS | {("Job", "Secret"), ("Job", "Service")},
+    "inference-url": REPLICAS,
     "minimal": set(),
     "native-gpu-pool": NATIVE,
     "native-zmumu": NATIVE | {("Pod", "ConfigMap"), ("Job", "ConfigMap")},

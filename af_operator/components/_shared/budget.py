@@ -21,7 +21,7 @@ class Demand:
     pool
         Its pool, by the name that this has in its component.
     node_pool
-        Where its workers run; empty where nobody knows any more.
+        Where its workers run; empty where that is no node pool, or nobody knows any more.
     desired
         How many there should be.
     current
@@ -94,7 +94,7 @@ class _Remaining:
 
 def _by_node_pool(pools: Iterable[Pool]) -> Counter[str]:
     workers: Counter[str] = Counter()
-    for pool in pools:
+    for pool in (pool for pool in pools if pool.node_pool):
         workers[pool.node_pool] += pool.workers.max
     return workers
 

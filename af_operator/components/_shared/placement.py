@@ -15,20 +15,20 @@ MAX_TERMS = 64
 """Far more than labels of real nodes come to. Terms multiply, and the operator serves everyone."""
 
 
-def check_without_gpus(where: str, nodes: NodePool, profile: Profile) -> None:
+def check_without_gpus(where: str, nodes: NodePool, profile: Profile, gpus: str = "gpusPerWorker") -> None:
     """Raise ``InvalidSession`` when workers without GPUs may not run on this node pool.
 
     Parameters
     ----------
-    where
-        What asks for them, for the message.
+    where, gpus
+        What asks for them, and its field for GPUs: for the message.
     """
     closed_pool = _closed_by(nodes, profile)
     if closed_pool is not None:
         within = "" if closed_pool.name == nodes.name else f", whose nodes are all of node pool {closed_pool.name!r},"
         others = ", ".join(sorted(n.name for n in profile.spec.node_pools if not _closed_by(n, profile)))
         remedies = [
-            *(["set gpusPerWorker: 1"] if nodes.gpu_resource else []),
+            *([f"set {gpus}: 1"] if nodes.gpu_resource else []),
             *([f"choose another nodePool ({others})"] if others else []),
             f"ask the facility's admin for cpuWorkers: true on node pool {closed_pool.name!r}",
         ]

@@ -83,16 +83,22 @@ class Resized:
         return len(self.group.workers) - self.target
 
 
-def check(where: str, pool: Pool, profile: Profile) -> None:
-    """Raise ``InvalidSession`` when the workers of a pool do not fit the profile; `where` names it in the message."""
+def check(where: str, pool: Pool, profile: Profile, gpus: str = "gpusPerWorker") -> None:
+    """Raise ``InvalidSession`` when the workers of a pool do not fit the profile.
+
+    Parameters
+    ----------
+    where, gpus
+        What asks for them, and its field for GPUs: for the message.
+    """
     nodes = choices.node_pool(profile, pool.node_pool)
     choices.size(profile, pool.size)
     if pool.gpus_per_worker and not nodes.gpu_resource:
         raise InvalidSession(
-            "NoGPUs", f"{where}: node pool {nodes.name!r} has no GPUs: set gpusPerWorker: 0 or choose another nodePool"
+            "NoGPUs", f"{where}: node pool {nodes.name!r} has no GPUs: set {gpus}: 0 or choose another nodePool"
         )
     if not pool.gpus_per_worker:
-        placement.check_without_gpus(where, nodes, profile)
+        placement.check_without_gpus(where, nodes, profile, gpus)
 
 
 def resources(pool: Pool, profile: Profile) -> dict[str, Any]:

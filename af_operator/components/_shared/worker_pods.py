@@ -31,7 +31,7 @@ def groups(session: Session, component: str, observed: Settled) -> dict[str, Wor
     """Return the groups of workers of a component that there are, by name."""
     by_name: dict[str, list[Body]] = {}
     for pod in sorted(observed.pods(component), key=age_of):
-        if is_worker(pod) and _has_a_place(pod, observed) and ownership.of_session(session, pod, observed):
+        if is_worker(pod) and has_a_place(pod, observed) and ownership.of_session(session, pod, observed):
             by_name.setdefault(label_of(pod, names.WORKER_GROUP) or "", []).append(pod)
     return {name: _group(name, pods) for name, pods in by_name.items()}
 
@@ -75,7 +75,7 @@ def _group(name: str, pods: Sequence[Body]) -> WorkerGroup:
     )
 
 
-def _has_a_place(pod: Body, observed: Settled) -> bool:
+def has_a_place(pod: Body, observed: Settled) -> bool:
     """Return whether a pod has a worker's place: those that go, and those that are over, are replaced."""
     if "deletionTimestamp" in pod["metadata"]:
         return False

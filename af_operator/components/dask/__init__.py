@@ -37,6 +37,7 @@ from af_operator.observed import Settled, Terms
 from af_operator.views import Question
 
 __all__ = [
+    "KEPT",
     "KINDS",
     "LIFETIME",
     "NAME",
@@ -65,6 +66,7 @@ KINDS: tuple[Kind, ...] = tuple(sorted({CONFIG_MAP, *native.KINDS, *dask_kuberne
 # Beside our own those that dask-kubernetes makes: under that engine they say whether a scheduler was lost.
 WATCHED: tuple[Kind, ...] = (POD, SERVICE)
 SHARED: tuple[Kind, ...] = ()
+KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "compute"
 
 

@@ -9,13 +9,14 @@ which ``templates/`` has the shape; ``secret`` has what a server is started with
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from af_operator import names
 from af_operator.api.profile import Home
 from af_operator.api.session import Notebook
-from af_operator.components._shared import choices, pod_spec
+from af_operator.components._shared import access, choices, pod_spec, volumes
 from af_operator.components._shared.defaults import (
     deadline,
     demands,
@@ -30,8 +31,11 @@ from af_operator.components.notebook import secret
 from af_operator.components.notebook.health import NAME, STATEFUL_SET, health
 from af_operator.model import (
     POD,
+    ROLE,
+    ROLE_BINDING,
     SECRET,
     SERVICE,
+    VOLUME_CLAIM,
     Body,
     Keep,
     Kind,
@@ -47,6 +51,7 @@ from af_operator.render import render
 from af_operator.views import HubServer
 
 __all__ = [
+    "KEPT",
     "KINDS",
     "LIFETIME",
     "NAME",
@@ -70,12 +75,10 @@ __all__ = [
 ]
 
 TITLE = "Notebook"
-ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
-ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
-VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 KINDS: tuple[Kind, ...] = (STATEFUL_SET, SERVICE, SECRET, ROLE, ROLE_BINDING)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = (VOLUME_CLAIM,)
+KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "record"
 
 HOME = "/home/analysis"
@@ -100,8 +103,7 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     items: list[Manifest | Keep] = [
         render(__name__, "secret", name=name, data=secret.data(session, observed)),
         render(__name__, "service", name=name, selector=names.selector(session, NAME), port=names.NOTEBOOK_PORT),
-        render(__name__, "role", name=name, pod=names.notebook_pod(session)),
-        render(__name__, "rolebinding", name=name, user=session.spec.user),
+        *access.of_user(session, name, names.notebook_pod(session)),
     ]
     stopped = session.spec.suspend or observed.finished is not None
     return items + list(
@@ -156,16 +158,7 @@ def _stateful_set(session: Session, pod: Body, *, replicas: int) -> Manifest:
 
 
 def _home(session: Session, home: Home) -> Manifest:
-    manifest = render(
-        __name__,
-        "home",
-        name=names.home(session.spec.user),
-        access_mode=home.access_mode,
-        size=pod_spec.quantity(home.size),
-        classed=home.storage_class_name is not None,
-        storage_class=home.storage_class_name,
-    )
-    return Manifest(manifest.body, shared=True)
+    return replace(volumes.claim(names.home(session.spec.user), home), shared=True)
 
 
 def _is_home(session: Session, body: Body) -> bool:

@@ -46,6 +46,7 @@ from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
 __all__ = [
+    "KEPT",
     "KINDS",
     "LIFETIME",
     "NAME",
@@ -72,6 +73,7 @@ TITLE = "Run"
 KINDS: tuple[Kind, ...] = (JOB, CONFIG_MAP)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = ()
+KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "record"
 
 SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"

@@ -26,6 +26,7 @@ from af_operator.observed import Settled, Terms
 from af_operator.views import Question
 
 __all__ = [
+    "KEPT",
     "KINDS",
     "LIFETIME",
     "NAME",
@@ -51,6 +52,7 @@ __all__ = [
 KINDS: tuple[Kind, ...] = (*programs.KINDS, POD)
 WATCHED: tuple[Kind, ...] = ()
 SHARED: tuple[Kind, ...] = ()
+KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "compute"
 
 

@@ -48,6 +48,7 @@ from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
 __all__ = [
+    "KEPT",
     "KINDS",
     "LIFETIME",
     "NAME",
@@ -75,6 +76,7 @@ TITLE = "XCache"
 KINDS: tuple[Kind, ...] = (CONFIG_MAP, DEPLOYMENT, SERVICE)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = ()
+KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "cache"
 
 CONTAINER = "xcache"

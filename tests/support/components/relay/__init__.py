@@ -36,6 +36,7 @@ from tests.support.components.relay.health import health
 from tests.support.components.relay.spec import RelayAnswer, desired_groups
 
 __all__ = [
+    "KEPT",
     "KINDS",
     "LIFETIME",
     "NAME",
@@ -63,6 +64,7 @@ TITLE = "Relay"
 KINDS: tuple[Kind, ...] = (*broker.KINDS, POD)
 WATCHED: tuple[Kind, ...] = ()
 SHARED: tuple[Kind, ...] = ()
+KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "compute"
 
 
