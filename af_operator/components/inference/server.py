@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ PORTS = {"http": names.INFERENCE_PORT, "grpc": names.INFERENCE_GRPC_PORT}
 
 def config(session: Session, profile: Profile) -> str:
     """Return what the server reads."""
-    facility, size = specs.facility(profile), choices.size(profile, specs.spec(session).size)
+    facility = specs.facility(profile)
     settings = {
         "http": names.INFERENCE_PORT,
         "grpc": names.INFERENCE_GRPC_PORT,
@@ -31,7 +30,6 @@ def config(session: Session, profile: Profile) -> str:
         "models": [dict(_model(model)) for model in specs.models(session, profile)],
         "store": STORE if specs.spec(session).upload else None,
         "upload": specs.spec(session).upload,
-        "threads": math.ceil(pod_spec.parse_quantity(size.cpu)),
         "device": "cuda" if specs.gpus(session, profile) else "cpu",
         "backend": {"grpc": facility.url.grpc} if facility.url else None,
     }
