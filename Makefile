@@ -18,7 +18,7 @@ define CLUSTER_TESTS
 	case $$shared$$alone in 00|05|50) ;; *) exit 1 ;; esac
 endef
 
-.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-dimuon bench-popularity bench-scale clean
+.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-dimuon bench-popularity bench-smart-cache bench-scale clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ bench-dimuon: cluster ## One analysis in four dialects (5 minutes); numbers into
 
 bench-popularity: cluster ## Accesses counted by Dask, by Spark and by one core (5 minutes); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.popularity $(ARGS)
+
+bench-smart-cache: venv ## A year of opens through caches that ask a model, keep all, or know the future (a minute; no cluster); numbers into benchmarks/
+	@$(BIN)/python -m benchmarks.smart_cache $(ARGS)
 
 bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (17 minutes; no cluster); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scale $(ARGS)

@@ -259,8 +259,9 @@ class XCacheDecision(ApiModel):
     model: Name = Field(
         description="A model of the session's `inference`, which says how probable it is that a file is read again."
     )
+    # Too high a threshold costs more than too low a one, the more the larger the cache is: benchmarks/README.md.
     threshold_percent: int = Field(
-        default=50, ge=0, le=100, description="What is less probable is read past the cache, and not kept."
+        default=20, ge=0, le=100, description="What is less probable is read past the cache, and not kept."
     )
 
 
