@@ -78,6 +78,23 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Model:
+    """A model of the catalogue; `version` is the one that a session gets."""
+
+    name: str
+    version: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What sessions can serve: models of the catalogue, and where `upload` their own."""
+
+    models: tuple[Model, ...]
+    upload: bool
+
+
+@dataclass(frozen=True)
 class Offer:
     """A profile. The first image and the first size are the ones that it gives to who does not choose."""
 
@@ -87,6 +104,7 @@ class Offer:
     engines: tuple[Engine, ...]
     workers: int
     gpus: int
+    serving: Serving | None
     xcache: bool
     cache_size: str | None
     """Disk of a cache, where the profile's limit is below the usual size."""
@@ -115,6 +133,7 @@ class Offer:
             engines=tuple(engine for engine in _engines(images, sizes, pools) if engine.pools),
             workers=workers,
             gpus=gpus,
+            serving=_serving(spec.get("inference")),
             xcache=cache is not None,
             cache_size=_below(cache.get("maxSize"), DEFAULT_CACHE) if cache else None,
             home=bool((spec.get("storage") or {}).get("home")),
@@ -141,6 +160,16 @@ def _engines(images: Sequence[Body], sizes: Sequence[Size], pools: Sequence[Pool
         without_gpus = tuple(pool for pool in pools if not pool.gpu)
         server_size = None if _bytes(sizes[0].memory) >= _bytes(CONNECT_MEMORY) else large[0].name
         yield Engine("spark", "Spark", having, large, without_gpus, server_size)
+
+
+def _serving(section: Body | None) -> Serving | None:
+    highest: dict[str, Model] = {}
+    for entry in (section or {}).get("models") or []:
+        model = Model(entry["name"], entry["version"], entry.get("description") or "")
+        if model.name not in highest or int(highest[model.name].version) < int(model.version):
+            highest[model.name] = model
+    found = Serving(tuple(highest.values()), bool((section or {}).get("upload")))
+    return found if found.models or found.upload else None
 
 
 def _pool(entry: Body, closed: Sequence[Body], counts: Body, workers: int, gpus: int) -> Pool:

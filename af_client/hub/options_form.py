@@ -4,13 +4,14 @@ Options are a plain dict, the same from the form, from a link and from the REST 
 
     {"profile": "default", "image": "analysis", "size": "small", "xcache": "Session",
      "pools": {"cpu": {"workers": 4, "minWorkers": 2, "size": "medium"}, "gpu": {"workers": 1, "gpusPerWorker": 1},
-               "spark/cpu": {"workers": 2}}}
+               "spark/cpu": {"workers": 2}},
+     "inference": {"models": ["topjet"], "upload": True, "size": "small", "replicas": 1}}
 
 A pool begins with `minWorkers`, 1 if left out, and has up to `workers` as its tasks ask for them. It is Dask's, or of
 the engine before the ``/``.
 
 Everything may be left out. Fields of the form and of links: ``profile``, ``image``, ``size``, ``xcache``,
-``workers.<pool>``, ``min-workers.<pool>`` and ``worker-size.<pool>``.
+``workers.<pool>``, ``min-workers.<pool>`` and ``worker-size.<pool>``; those of models are in `models_form`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any
 
 import jinja2
 
-from af_client.errors import BadInput
+from af_client.hub import models_form
+from af_client.hub.choices import BadOption, at_most, count, known, listed, one_of, shown
 from af_client.hub.offers import Engine, Offer, Pool
 from af_client.model import Session
 from af_client.pools import sections
@@ -29,19 +31,16 @@ from af_client.pools import sections
 Options = Mapping[str, Any]
 Fields = Mapping[str, Sequence[str]]
 PLACEMENTS = ("Session", "Sidecar")
-KEYS = frozenset({"profile", "image", "size", "xcache", "pools"})
+KEYS = frozenset({"profile", "image", "size", "xcache", "pools", "inference"})
+PLAIN = KEYS - {"pools", "inference"}
+"""Those that are a field each."""
 POOL_KEYS = frozenset({"workers", "minWorkers", "size", "gpusPerWorker"})
 POOL_FIELDS = {"workers": "workers", "min-workers": "minWorkers", "worker-size": "size"}
 NUMBERS = frozenset({"workers", "minWorkers"})
 PREFIX = ":"
 """Between a profile's name and a field that is of this profile only."""
-MAX_SHOWN = 60
 MAX_POOLS = 8
 """Of one engine."""
-
-
-class BadOption(BadInput):
-    """A choice that is not offered; the message names the field and what is allowed."""
 
 
 def from_fields(fields: Fields, default: str) -> dict[str, Any]:
@@ -65,21 +64,24 @@ def from_fields(fields: Fields, default: str) -> dict[str, Any]:
 
 
 def _put(options: dict[str, Any], name: str, value: str) -> None:
+    if models_form.put(options, name, value):
+        return
     kind, _, pool = name.partition(".")
     if pool and kind in POOL_FIELDS:
         key = POOL_FIELDS[kind]
         found = _number(name, value) if key in NUMBERS else value
         options.setdefault("pools", {}).setdefault(pool, {})[key] = found
-    elif name in KEYS - {"pools"}:
+    elif name in PLAIN:
         options[name] = value
     else:
-        known = sorted(KEYS - {"pools"}) + [f"{field}.<pool>" for field in POOL_FIELDS]
-        raise BadOption(f"unknown field {_shown(name)}: there are {', '.join(known)}")
+        pools = [f"{field}.<pool>" for field in POOL_FIELDS]
+        there = [*sorted(PLAIN), *pools, f"{models_form.MODEL}.<name>", *models_form.FIELDS]
+        raise BadOption(f"unknown field {shown(name)}: there are {', '.join(there)}")
 
 
 def _number(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 7):
-        raise BadOption(f"{_shown(name)}: {_shown(value)} is not a number: write 0, 1, 2, ...")
+        raise BadOption(f"{shown(name)}: {shown(value)} is not a number: write 0, 1, 2, ...")
     return int(value)
 
 
@@ -91,44 +93,48 @@ def spec(options: Any, offers: Sequence[Offer], default: str) -> dict[str, Any]:
     BadOption
         Something is not offered, or over a limit.
     """
-    _known("options", options, KEYS)
+    known("options", options, KEYS)
     offer = _offer(options.get("profile", default), offers)
     chosen: dict[str, Any] = {"profile": offer.profile, "mode": "Interactive", "notebook": {}}
     if (image := options.get("image")) is not None:
-        chosen["image"] = _one_of("image", image, offer.images)
+        chosen["image"] = one_of("image", image, offer.images)
     if (size := options.get("size")) is not None:
-        chosen["notebook"]["size"] = _one_of("size", size, [s.name for s in offer.sizes])
+        chosen["notebook"]["size"] = one_of("size", size, [s.name for s in offer.sizes])
     for engine, pools in _pools(options.get("pools") or {}, offer):
         chosen[engine.component] = {"pools": pools} | ({"size": engine.server_size} if engine.server_size else {})
         if image is not None and image not in engine.images:
             raise BadOption(
-                f"image: {image!r} has no {engine.title}: allowed: {_listed(engine.images)}, or no pools of it"
+                f"image: {image!r} has no {engine.title}: allowed: {listed(engine.images)}, or no pools of it"
             )
     if cache := _xcache(options.get("xcache"), offer):
         chosen["xcache"] = cache
+    if models := models_form.section(options.get("inference"), offer):
+        chosen["inference"] = models
+        workers = sum(_workers(pools) for pools in sections(chosen).values())
+        at_most("inference: replicas and workers together", workers + models["replicas"], offer.workers)
     return chosen
 
 
 def _offer(profile: Any, offers: Sequence[Offer]) -> Offer:
     if not offers:
         raise BadOption("the facility offers no profile yet: ask its admin to apply an AnalysisProfile")
-    name = _one_of("profile", profile, [offer.profile for offer in offers])
+    name = one_of("profile", profile, [offer.profile for offer in offers])
     return next(offer for offer in offers if offer.profile == name)
 
 
 def _pools(chosen: Any, offer: Offer) -> list[tuple[Engine, list[dict[str, Any]]]]:
-    _known("pools", chosen, frozenset(e.choice(pool) for e in offer.engines for pool in e.pools))
+    known("pools", chosen, frozenset(e.choice(pool) for e in offer.engines for pool in e.pools))
     found = [(engine, _pools_of(engine, chosen, offer)) for engine in offer.engines]
     everything = [pool for _, pools in found for pool in pools]
     # The same nodes, whoever computes on them.
     for node_pool, most in {pool.name: pool.most for e in offer.engines for pool in e.pools}.items():
         there = [pool for pool in everything if pool["nodePool"] == node_pool]
-        _at_most(f"pools: workers on {node_pool}", _workers(there), most)
+        at_most(f"pools: workers on {node_pool}", _workers(there), most)
     gpus = sum(pool["workers"]["max"] * pool.get("gpusPerWorker", 0) for pool in everything)
-    _at_most("pools: workers over all pools", _workers(everything), offer.workers)
-    _at_most("pools: GPUs over all pools", gpus, offer.gpus)
+    at_most("pools: workers over all pools", _workers(everything), offer.workers)
+    at_most("pools: GPUs over all pools", gpus, offer.gpus)
     for _, pools in found:
-        _at_most("pools: number of pools with workers", len(pools), MAX_POOLS)
+        at_most("pools: number of pools with workers", len(pools), MAX_POOLS)
     return [(engine, pools) for engine, pools in found if pools]
 
 
@@ -145,10 +151,10 @@ def _pools_of(engine: Engine, chosen: Mapping[str, Any], offer: Offer) -> list[d
 
 def _pool(engine: Engine, pool: Pool, chosen: Any, offer: Offer) -> dict[str, Any]:
     where = f"pools.{engine.choice(pool)}"
-    _known(where, chosen, POOL_KEYS)
-    workers = _count(f"{where}.workers", chosen.get("workers", 0), pool.most)
+    known(where, chosen, POOL_KEYS)
+    workers = count(f"{where}.workers", chosen.get("workers", 0), pool.most)
     # One is enough to begin with. Of a pool without workers the form says a minimum, too.
-    least = _count(f"{where}.minWorkers", chosen.get("minWorkers", min(workers, 1)), workers or pool.most)
+    least = count(f"{where}.minWorkers", chosen.get("minWorkers", min(workers, 1)), workers or pool.most)
     found: dict[str, Any] = {
         "name": pool.name,
         "nodePool": pool.name,
@@ -156,7 +162,7 @@ def _pool(engine: Engine, pool: Pool, chosen: Any, offer: Offer) -> dict[str, An
     }
     if size := _worker_size(f"{where}.size", chosen.get("size"), engine, offer):
         found["size"] = size
-    gpus = _count(f"{where}.gpusPerWorker", chosen.get("gpusPerWorker", int(pool.gpu)), 16 if pool.gpu else 0)
+    gpus = count(f"{where}.gpusPerWorker", chosen.get("gpusPerWorker", int(pool.gpu)), 16 if pool.gpu else 0)
     if not gpus and not pool.cpu_workers:
         raise BadOption(f"{where}.gpusPerWorker: 0: this pool is for workers with GPUs only: allowed: 1 to 16")
     return found | ({"gpusPerWorker": gpus} if gpus else {})
@@ -168,8 +174,8 @@ def _worker_size(field: str, chosen: Any, engine: Engine, offer: Offer) -> str |
         # The operator takes the profile's own, if this engine can.
         return None if offer.sizes[0].name in allowed else allowed[0]
     if chosen in [size.name for size in offer.sizes] and chosen not in allowed:
-        raise BadOption(f"{field}: {chosen!r} is too small for {engine.title}: allowed: {_listed(allowed)}")
-    return _one_of(field, chosen, allowed)
+        raise BadOption(f"{field}: {chosen!r} is too small for {engine.title}: allowed: {listed(allowed)}")
+    return one_of(field, chosen, allowed)
 
 
 def _xcache(chosen: Any, offer: Offer) -> dict[str, str] | None:
@@ -177,43 +183,8 @@ def _xcache(chosen: Any, offer: Offer) -> dict[str, str] | None:
         return None
     if not offer.xcache:
         raise BadOption(f"xcache: profile {offer.profile!r} has no cache: leave it out")
-    placement = PLACEMENTS[0] if chosen is True else _one_of("xcache", chosen, [*PLACEMENTS, "none"])
+    placement = PLACEMENTS[0] if chosen is True else one_of("xcache", chosen, [*PLACEMENTS, "none"])
     return {"placement": placement} | ({"size": offer.cache_size} if offer.cache_size else {})
-
-
-def _known(where: str, given: Any, keys: Iterable[str]) -> None:
-    if not isinstance(given, Mapping):
-        raise BadOption(f"{where}: {_shown(given)} is not an object with any of {_listed(keys)}")
-    for key in given:
-        if key not in keys:
-            raise BadOption(f"{where}: {_shown(key)} is unknown: allowed: {_listed(keys)}")
-
-
-def _one_of(field: str, value: Any, allowed: Iterable[str]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise BadOption(f"{field}: {_shown(value)} is not offered: allowed: {_listed(allowed)}")
-    return value
-
-
-def _count(field: str, value: Any, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise BadOption(f"{field}: {_shown(value)} is not a number of them: allowed: 0 to {most}")
-    _at_most(field, value, most)
-    return value
-
-
-def _at_most(field: str, value: int, most: int) -> None:
-    if value > most:
-        raise BadOption(f"{field}: {value} is over the limit: allowed: at most {most}")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "nothing"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def render(offers: Sequence[Offer], default: str, chosen: Options) -> str:
@@ -238,6 +209,7 @@ def render_existing(session: Session) -> str:
             (f"{component.capitalize()} workers on {p['nodePool']}", f"at most {p['workers']['max']}")
             for component, p in pools
         ),
+        ("Models", models_form.line(body.get("inference"))),
         ("Data cache", (body.get("xcache") or {}).get("placement", "")),
     ]
     shown = [(term, value or "default") for term, value in lines if value or term in ("Image", "Notebook")]
@@ -250,6 +222,7 @@ def _template(name: str) -> jinja2.Template:
         loader=jinja2.PackageLoader(__package__), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.globals["pool_choice"] = _pool_choice
+    environment.globals["models_choice"] = models_form.choice
     return environment.get_template(name)
 
 

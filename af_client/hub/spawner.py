@@ -16,9 +16,9 @@ from traitlets import Callable, List, TraitError, Unicode, Union, default, valid
 
 from af_client.errors import ClientError, NotFound
 from af_client.hub import names, options_form
+from af_client.hub.choices import BadOption
 from af_client.hub.errors import NotStarted, bad_option, from_client
 from af_client.hub.offers import Offer
-from af_client.hub.options_form import BadOption
 from af_client.hub.progress import CLUSTER_UNSEEN, OPERATOR_AWAY, percent, sentences
 from af_client.hub.sessions import HubSessions, Ref
 from af_client.hub.start import Order, Start

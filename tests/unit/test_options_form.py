@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from af_client.hub import options_form
+from af_client.hub.choices import BadOption
 from af_client.hub.offers import Offer
-from af_client.hub.options_form import BadOption
 from af_client.model import Session
 from af_operator.api.profile import ProfileSpec
 from af_operator.api.session import Pool, SessionSpec
@@ -58,7 +58,9 @@ class Form(HTMLParser):
             self.selected[self._select] = found["value"]
 
     def sent(self) -> dict[str, list[str]]:
+        boxes = {name for name, each in self.inputs.items() if each.get("type") == "checkbox" and "checked" not in each}
         values = {name: each["value"] for name, each in self.inputs.items() if "value" in each} | self.selected
+        values = {name: value for name, value in values.items() if name not in boxes}
         return {name: [value or ""] for name, value in values.items()}
 
 
@@ -192,8 +194,107 @@ def test_engines_share_the_nodes_and_the_limit_of_workers() -> None:
         spec({"pools": {"cpu": {"workers": 5}, "spark/more": {"workers": 4}}}, [wide])
 
 
+def model(name: str, version: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "version": version, "source": {"volumeClaim": {"claimName": "models"}}} | more
+
+
+CATALOGUE = [model("topjet", "2"), model("topjet", "10", description="hadronic <tops>"), model("b.tag", "1")]
+SERVING = [offer(inference={"image": "r/inference", "models": CATALOGUE, "upload": True})]
+SERVED = {
+    "profile": "default",
+    "image": "ml",
+    "size": "small",
+    "xcache": "none",
+    "pools": {
+        name: {"workers": 0, "minWorkers": 1 if name == "cpu" else 0, "size": "small"} for name in ("cpu", "gpu")
+    },
+    "inference": {"models": ["topjet", "b.tag"], "upload": True, "size": "large", "replicas": 2},
+}
+
+
+def test_models_of_the_catalogue_and_ones_own_are_chosen() -> None:
+    form = Form(options_form.render(SERVING, "default", SERVED))
+    assert options_form.from_fields(form.sent(), "default") == SERVED
+    found = spec(SERVED, SERVING)
+    assert found["inference"] == {
+        "models": [{"name": "topjet"}, {"name": "b.tag"}],
+        "upload": True,
+        "size": "large",
+        "replicas": 2,
+    }
+    chosen = SessionSpec.model_validate({**found, "user": "alice"}).inference
+    assert chosen is not None
+    assert [each.name for each in chosen.models] == ["topjet", "b.tag"]
+
+
+def test_a_form_with_models_that_nobody_touched_asks_for_none() -> None:
+    form = Form(options_form.render(SERVING, "default", {}))
+    options = options_form.from_fields(form.sent(), "default")
+    assert options["inference"] == {"size": "small", "replicas": 1}
+    assert "inference" not in spec(options, SERVING)
+
+
+def test_models_are_shown_once_with_the_version_that_a_session_gets() -> None:
+    html = options_form.render(SERVING, "default", {})
+    assert re.findall(r"(topjet, version \d+[^<]*|b\.tag, version \d+)", html) == [
+        "topjet, version 10: hadronic &lt;tops&gt;",
+        "b.tag, version 1",
+    ]
+    assert "which I push" in html
+
+
+def test_a_profile_without_models_shows_nothing_of_them() -> None:
+    for offers in (OFFERS, [offer(inference={"image": "r/inference", "models": [], "upload": False})]):
+        assert "odel" not in options_form.render(offers, "default", {})
+        with pytest.raises(BadOption, match="'topjet' is not offered: allowed: nothing"):
+            spec({"inference": {"models": ["topjet"]}}, offers)
+    only_catalogue = [offer(inference={"image": "r/inference", "models": CATALOGUE})]
+    assert "which I push" not in options_form.render(only_catalogue, "default", {})
+    with pytest.raises(BadOption, match="profile 'default' takes no models of one's own"):
+        spec({"inference": {"upload": True}}, only_catalogue)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (["topjet"], "inference: ['topjet'] is not an object"),
+        ({"gpu": 1}, "inference: 'gpu' is unknown: allowed: models, replicas, size, upload"),
+        ({"models": "topjet"}, "inference.models: 'topjet' is not a list"),
+        ({"models": ["nobody"]}, "inference.models: 'nobody' is not offered: allowed: b.tag, topjet"),
+        ({"models": [{}]}, "inference.models: {} is not offered"),
+        ({"models": ["topjet"] * 33}, "inference.models: 33 is over the limit: allowed: at most 32"),
+        ({"upload": "yes"}, "inference.upload: 'yes' is neither true nor false"),
+        ({"upload": True, "size": "huge"}, "inference.size: 'huge' is not offered: allowed: large, small"),
+        ({"upload": True, "replicas": 0}, "inference.replicas: 0: allowed: 1 to 10"),
+        ({"upload": True, "replicas": 11}, "inference.replicas: 11 is over the limit: allowed: at most 10"),
+    ],
+)
+def test_models_that_are_not_offered_are_refused(chosen: Any, message: str) -> None:
+    with pytest.raises(BadOption, match=re.escape(message)):
+        spec({"inference": chosen}, SERVING)
+
+
+def test_servers_of_models_count_as_workers_do() -> None:
+    with pytest.raises(BadOption, match="replicas and workers together: 11 is over the limit: allowed: at most 10"):
+        spec({"pools": {"cpu": {"workers": 8}}, "inference": {"upload": True, "replicas": 3}}, SERVING)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"model-replicas": "many"}, "model-replicas: 'many' is not a number"),
+        ({"model.topjet": "maybe"}, "'model.topjet': 'maybe' means nothing: write yes, or leave it out"),
+        ({"model-upload": "on"}, "'model-upload': 'on' means nothing"),
+        ({"model.": "yes"}, "unknown field 'model.'"),
+    ],
+)
+def test_fields_of_models_that_mean_nothing_are_refused(sent: dict[str, str], message: str) -> None:
+    with pytest.raises(BadOption, match=re.escape(message)):
+        options_form.from_fields(fields(**sent), "default")
+
+
 def test_every_field_has_a_label_and_numbers_have_their_bounds() -> None:
-    for offers in (OFFERS, TWO, WITH_SPARK):
+    for offers in (OFFERS, TWO, WITH_SPARK, SERVING):
         form = Form(options_form.render(offers, "default", {}))
         ids = {each["id"] for each in form.inputs.values()}
         assert ids == form.labelled
@@ -253,7 +354,7 @@ def test_no_cache(off: Any) -> None:
 REFUSED: list[tuple[Any, str]] = [
     ([], "options"),
     ("alice", "options"),
-    ({"podSpec": {}}, "'podSpec' is unknown: allowed: image, pools, profile, size, xcache"),
+    ({"podSpec": {}}, "'podSpec' is unknown: allowed: image, inference, pools, profile, size, xcache"),
     ({"profile": "secret"}, "profile: 'secret' is not offered: allowed: default"),
     ({"profile": None}, "profile: None"),
     ({"image": "evil/image"}, "image: 'evil/image' is not offered: allowed: analysis, ml"),
@@ -321,6 +422,7 @@ def test_what_jupyterhub_adds_to_the_fields_is_left_out() -> None:
 
 
 KNOWN = ["profile", "image", "pools", "cpu", "spark/cpu", "workers", "size", "xcache"]
+KNOWN += ["inference", "models", "upload", "replicas"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN), inner, max_size=4),
@@ -328,7 +430,7 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, st.sampled_from([OFFERS, WITH_SPARK]))
+@given(JSON, st.sampled_from([OFFERS, WITH_SPARK, SERVING]))
 def test_whatever_a_rest_body_holds_gives_a_spec_or_a_clear_refusal(options: Any, offers: list[Offer]) -> None:
     try:
         found = spec(options, offers)
@@ -342,7 +444,7 @@ def test_whatever_a_rest_body_holds_gives_a_spec_or_a_clear_refusal(options: Any
 @given(JSON)
 def test_whatever_is_stored_the_form_can_be_shown(options: Any) -> None:
     if isinstance(options, dict):
-        assert "<fieldset>" in options_form.render(OFFERS, "default", options)
+        assert "<fieldset>" in options_form.render(SERVING, "default", options)
 
 
 def test_names_and_choices_are_escaped() -> None:
@@ -362,14 +464,17 @@ def test_a_server_that_exists_says_what_it_is() -> None:
             "notebook": {"size": "<b>"},
             "dask": {"pools": [{"name": "cpu", "nodePool": "cpu", "workers": {"max": 3}}]},
             "quark": {"pools": [{"name": "mem", "nodePool": "large", "workers": {"max": 5}}]},
+            "inference": {"models": [{"name": "topjet", "version": "3"}], "upload": True},
         },
     }
     html = options_form.render_existing(Session.parse(body))
     assert re.search(r"Dask workers on cpu.*at most 3.*Quark workers on large.*at most 5", html, re.DOTALL)
+    assert re.search(r"Models</dt><dd>topjet, your own<", html)
     assert "comes back as it was" in html
     assert "<b>" not in html
     assert "<input" not in html
 
 
 def test_the_profile_of_these_tests_is_one() -> None:
-    ProfileSpec.model_validate(json.loads(json.dumps(PROFILE["spec"])))
+    for more in ({}, {"inference": {"image": "r/inference", "models": CATALOGUE, "upload": True}}):
+        ProfileSpec.model_validate(json.loads(json.dumps(PROFILE["spec"] | more)))
