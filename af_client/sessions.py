@@ -99,19 +99,15 @@ class Sessions:
         Parameters
         ----------
         pool
-            ``cpu``, or ``dask/cpu`` where several components have one of that name.
+            ``cpu``, or ``dask/cpu`` where several components have one of that name; ``inference`` for the replicas of
+            the model service.
 
         Raises
         ------
         BadInput
-            It has no such pool, or several.
+            It has no such pool, or several; or replicas are asked to be elastic.
         """
-        found = find(self.get(name), pool)
-        workers = {"min": least, "max": least if most is None else most}
-        patch = [
-            {"op": "test", "path": f"{found.path}/name", "value": found.name},  # others may have changed the list since
-            {"op": "replace", "path": f"{found.path}/workers", "value": workers},
-        ]
+        patch = find(self.get(name), pool).patch(least, most)
         return self._patch(name, patch, "application/json-patch+json")
 
     def delete(self, name: str) -> None:

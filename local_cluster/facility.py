@@ -32,6 +32,8 @@ ROLLOUT_SECONDS = 180
 LOCK = Path(tempfile.gettempdir()) / f"af-facility-{os.getuid()}.lock"
 DASK_OPERATOR = "daskOperator.enabled=true"
 TOKEN_LIFETIME = "24h"  # noqa: S105 (a duration)
+IMAGE_FIELDS = {"image", "reference"}
+"""By which documents name images: ``reference`` where a model lies in one."""
 
 Document = dict[str, Any]
 
@@ -144,7 +146,8 @@ def facility_documents(images: Mapping[str, str], address: str) -> list[Document
         documents += yaml.safe_load_all((MANIFESTS / f"{name}.yaml").read_text())
     for document in documents:
         for holder in image_holders(document):
-            holder["image"] = images.get(holder["image"], holder["image"])
+            for key in holder.keys() & IMAGE_FIELDS:
+                holder[key] = images.get(holder[key], holder[key])
         if document["kind"] == "AnalysisProfile":
             document["spec"]["results"]["url"] = f"root://{address}:{ORIGIN_NODE_PORT}//results"
     return documents
@@ -153,7 +156,9 @@ def facility_documents(images: Mapping[str, str], address: str) -> list[Document
 def image_holders(document: Document) -> list[Document]:
     """Return the mappings in which this document names images."""
     if document["kind"] == "AnalysisProfile":
-        return [*document["spec"]["images"], document["spec"]["xcache"]]
+        inference = document["spec"]["inference"]
+        sources = [model["source"]["image"] for model in inference["models"]]
+        return [*document["spec"]["images"], document["spec"]["xcache"], inference, *sources]
     if document["kind"] == "Deployment":
         return list(document["spec"]["template"]["spec"]["containers"])
     return []

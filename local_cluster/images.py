@@ -32,6 +32,7 @@ PUBLISHED = (
     "origin",
     "inference",
     "inference_convert",
+    "models",
 )
 REFERENCES = LOCAL / "images.json"
 # Pods name the registry so on every kind of cluster: containerd takes plain http from localhost.

@@ -280,6 +280,7 @@ def scale(ctx: click.Context, /, namespace: str | None, context: str | None, out
       af scale zmumu-x7k2p cpu 8
       af scale zmumu-x7k2p spark/cpu 8
       af scale zmumu-x7k2p gpu 0..2
+      af scale zmumu-x7k2p inference 3
     """
     sessions, name = connect(ctx, namespace, context), options["name"]
     session = sessions.scale(name, options["pool"], *options["workers"])

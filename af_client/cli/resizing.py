@@ -18,6 +18,8 @@ class Resize:
     most: int
 
     def __str__(self) -> str:
+        if self.pool.replicas:
+            return f"{self.pool}: {self.least} replicas"
         if self.least == self.most:
             return f"pool {self.pool}: {self.least} workers"
         return f"pool {self.pool}: {self.least} to {self.most} workers, as its tasks ask"

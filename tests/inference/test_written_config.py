@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from af_inference.settings import CatalogueModel, Settings
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -114,6 +114,43 @@ def test_the_pool_of_the_other_component_is_not_waited_for(two: FakeTransport) -
     assert done.stdout == "session z pool quark/cpu: 2 workers\n"
 
 
+@pytest.fixture
+def served(two: FakeTransport) -> FakeTransport:
+    """Return the same session with servers that are all alike, and a pool of that component's name."""
+    two.objects["z"]["spec"]["inference"] = {"upload": True, "replicas": 1}
+    two.objects["z"]["spec"]["dask"]["pools"].append({"name": "inference", "workers": {"max": 1}})
+    return two
+
+
+def test_replicas_are_a_number(served: FakeTransport) -> None:
+    before = deepcopy(served.objects["z"]["spec"])
+    done = af(served, "z", "inference", "3", "--no-wait")
+    assert done.exit_code == 0, done.stderr
+    assert "session z inference: 3 replicas" in done.stdout
+    before["inference"]["replicas"] = 3
+    assert served.objects["z"]["spec"] == before
+    assert af(served, "z", "dask/inference", "2", "--no-wait").exit_code == 0
+
+
+def test_replicas_are_not_elastic(served: FakeTransport) -> None:
+    done = af(served, "z", "inference", "1..3")
+    assert (done.exit_code, "inference has a fixed number of replicas: write one number, not 1..3" in done.stderr) == (
+        2,
+        True,
+    )
+    assert {r.verb for r in served.requests} == {"GET"}
+
+
+def test_replicas_are_waited_for(served: FakeTransport) -> None:
+    def sizes(ready: int) -> dict[str, Any]:
+        return status("Ready", components={"inference": {"pools": {"replicas": {"ready": ready, "desired": 2}}}})
+
+    served.script = [[sizes(1), sizes(2)]]
+    done = af(served, "z", "inference", "2")
+    assert "inference pool replicas: 1 of 2 workers" in done.stderr
+    assert done.stdout == "session z inference: 2 replicas\n"
+
+
 def test_it_is_shown_until_the_pool_has_its_size(fake: FakeTransport) -> None:
     fake.script = [[of_gpu(1, 1), of_gpu(1, 2), of_gpu(2, 2)]]
     done = af(fake, "z", "gpu", "2")
