@@ -24,7 +24,7 @@ from af_operator.api.common import (
     rules,
     unchangeable,
 )
-from af_operator.api.inference import Inference
+from af_operator.api.inference import Inference, ModelName
 
 FileName = Annotated[str, Field(min_length=1, max_length=MAX_FILE_NAME, pattern=FILE_NAME)]
 ConfigMapName = Annotated[
@@ -256,7 +256,7 @@ class Notebook(ApiModel):
 class XCacheDecision(ApiModel):
     """Which files are worth keeping: a model of the session is asked at each open of a file that is not cached."""
 
-    model: Name = Field(
+    model: ModelName = Field(
         description="A model of the session's `inference`, which says how probable it is that a file is read again."
     )
     # Too high a threshold costs more than too low a one, the more the larger the cache is: benchmarks/README.md.
@@ -333,6 +333,17 @@ class SessionSpec(ApiModel):
             immutable("notebook", optional=True),
             immutable("xcache", optional=True),
             immutable("env", optional=True),
+            forbidden(
+                "!has(self.xcache) || !has(self.xcache.decision) || has(self.inference)",
+                "xcache.decision",
+                "decision needs inference: it is a model of the session's own service that decides",
+            ),
+            forbidden(
+                "!has(self.xcache) || !has(self.xcache.decision) || !has(self.inference) || self.inference.upload || "
+                "(has(self.inference.models) && self.inference.models.exists(m, m.name == self.xcache.decision.model))",
+                "xcache.decision.model",
+                "no model of this name can be served: name it in inference.models too, or write inference.upload: true",
+            ),
             # Its pools may be edited. Whether there is a scheduler is in the environment of running pods.
             forbidden(
                 "has(self.dask) == has(oldSelf.dask)",

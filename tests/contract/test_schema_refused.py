@@ -226,6 +226,17 @@ SESSIONS: dict[str, tuple[Body, str]] = {
         spec(xcache={"placement": "Session", "decision": {}}),
         "spec.xcache.decision.model: Required value",
     ),
+    "decision without a model service": (
+        spec(xcache={"placement": "Session", "decision": {"model": "popularity"}}),
+        "decision needs inference: it is a model of the session's own service that decides",
+    ),
+    "decision by a model that is not served": (
+        spec(
+            xcache={"placement": "Session", "decision": {"model": "popularity"}},
+            inference={"models": [{"name": "topjet"}]},
+        ),
+        "no model of this name can be served: name it in inference.models too, or write inference.upload: true",
+    ),
     "decision over a hundred percent": (
         spec(xcache={"placement": "Session", "decision": {"model": "popularity", "thresholdPercent": 101}}),
         "spec.xcache.decision.thresholdPercent in body should be less than or equal to 100",

@@ -39,7 +39,9 @@ EXPECTED: dict[str, set[Pair]] = {
     "notebook-hub": NOTEBOOK,
     "notebook-suspended": STOPPED,
     "session-cache": CACHE,
-    "session-cache-decision": CACHE,
+    "session-cache-decision": REPLICAS
+    | CACHE
+    | {("Deployment", "Secret"), ("Deployment", "Service"), ("Job", "Secret")},
     "spark": NATIVE
     | CACHE
     | {("Deployment", "Secret"), ("Deployment", "Service"), ("Pod", "Secret"), ("Pod", "ConfigMap"), ("Job", "Secret")},
