@@ -91,7 +91,7 @@ class Batcher:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ask = Ask(feeds, outputs, waiting)
         if self._enqueue(ask):
-            self._runs.submit(self._empty)
+            self._runs.submit(self._go_on)
         await waiting
         return ask.result()
 
@@ -102,7 +102,8 @@ class Batcher:
         ask = Ask(feeds, outputs, lock)
         if self._enqueue(ask):
             self._run(self._take())
-            self._runs.submit(self._empty) if self._more() else None
+            if self._more():
+                self._runs.submit(self._go_on)
         lock.acquire()
         return ask.result()
 
@@ -141,7 +142,9 @@ class Batcher:
                 self._running -= 1
             return bool(self._queues)
 
-    def _empty(self) -> None:
+    def _go_on(self) -> None:
+        """Run until the queue is empty."""
+        self._run(self._take())
         while self._more():
             self._run(self._take())
 

@@ -15,7 +15,8 @@ from af_inference.runtime import Runtime
 from af_inference.settings import CatalogueModel, Settings
 from af_inference.sources import Files
 
-_RETRY_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 
 
@@ -70,9 +71,9 @@ class Server:
         self._stop.set()
 
     def _follow(self) -> None:
-        while self.missing and not self._stop.is_set():
-            if not self._load_models():
-                self._stop.wait(_RETRY_SECONDS)
+        pause = _RETRY_SECONDS
+        while not self._load_models() and not self._stop.wait(pause):
+            pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
         while not self._stop.wait(_LOOK_SECONDS):
             try:
                 self.registry.refresh()

@@ -103,8 +103,10 @@ def from_values(datatype: object, shape: Sequence[int], values: Any) -> Array:
         Values of another type, out of range, or not as many as the shape asks for.
     """
     dtype = _dtype(datatype)
+    if not isinstance(values, list):
+        raise Invalid(f"data are no {datatype}, but must be a list of them")
     try:
-        array = np.asarray(values, dtype=None if values else dtype)
+        array = np.asarray(values)
     except (ValueError, OverflowError):
         raise Invalid(f"data are no {datatype} of shape {list(shape)}: rows of different length?") from None
     return _shaped(_cast(array, dtype), shape)

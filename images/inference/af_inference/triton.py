@@ -24,7 +24,7 @@ from af_inference.v2 import metadata
 
 _SERVICE = "inference.GRPCInferenceService"
 _OPEN = frozenset(f"/{_SERVICE}/{name}" for name in ("ServerLive", "ServerReady"))  # as health is over HTTP
-_THREADS = 8
+_THREADS = 32  # so many may wait for slow models before quick ones wait too
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,

@@ -45,6 +45,10 @@ class Running:
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
 
+    def until_ready(self) -> None:
+        """Wait until all models have answered."""
+        _wait(self, "/v2/health/ready")
+
     def post(self, path: str, body: Any) -> Answer:
         """Send JSON."""
         return self.ask("POST", path, json.dumps(body).encode())
@@ -77,7 +81,7 @@ def config(folder: Path, **settings: Any) -> Path:
 @contextlib.contextmanager
 def serving(file: Path, wait: bool = True) -> Iterator[Running]:
     """Run the server of a configuration, ready if that is waited for; at the end it must go by itself on SIGTERM."""
-    said = json.loads(file.read_text())
+    said = {"http": 0, "grpc": 0, **json.loads(file.read_text())}
     log = file.with_name("server.log")
     env = {**os.environ, "AF_INFERENCE_CONFIG": str(file), "PYTHONPATH": str(PACKAGE)}
     with log.open("wb") as out:

@@ -34,8 +34,8 @@ def _health(server: Server) -> list[Route]:
         return Response()
 
     async def ready(_: Request) -> Response:
-        if missing := server.missing:
-            raise Unavailable("; ".join(f"model {name}: {reason}" for name, reason in missing.items()))
+        if not server.ready:  # which models these are is for those who have the token
+            raise Unavailable("not every model of the session has answered yet: POST /v2/repository/index says why")
         return Response()
 
     async def about(_: Request) -> Response:
