@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from af_inference import v2
+from af_inference import tfaas, v2
 from af_inference.asgi import App, Receive, Scope, Send, header, reply_problem
 from af_inference.errors import Failed, NotFound, Problem
 from af_inference.responses import problem_response
@@ -56,8 +56,8 @@ class Front:
 
 def application(server: Server) -> Front:
     """Return the application of a server. A folder says its own routes, and is added here and nowhere else."""
-    routes: list[Route] = [*v2.routes(server), _metrics(server)]
-    hot: dict[str, App] = {}
+    hot = tfaas.hot(server)
+    routes: list[Route] = [*v2.routes(server), *tfaas.routes(server, hot), _metrics(server)]
     handlers = {Problem: _problem, HTTPException: _http_error, Exception: _error}
     return Front(server, hot, Starlette(routes=routes, exception_handlers=handlers))
 

@@ -84,3 +84,14 @@ class Unavailable(Problem):
 
     status = 503
     retry_after = 1
+
+
+class Full(Problem):
+    """There is no room for more models."""
+
+    status = 507
+
+
+def of_status(status: int) -> type[Problem]:
+    """Return the problem that a status stands for, of those that what was uploaded can cause."""
+    return {problem.status: problem for problem in (Invalid, TooLarge, Unsupported, Full)}.get(status, Unprocessable)

@@ -21,6 +21,7 @@ from af_inference.errors import Conflict, Invalid, NotFound
 from af_inference.settings import CatalogueModel
 
 MODEL = "model.onnx"
+_ALIVE = "alive"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -131,16 +132,21 @@ class Repository:
         """
         store = self._writable(name)
         with self._locked(store):
-            used = {int(v) for folder in (store, store / ".deleted") for v in _entries(folder / name, _VERSION)}
-            number = check_version(version or str(max(used, default=0) + 1))
-            if int(number) in used:
-                raise Conflict(
-                    f"version {number} of {name} exists or did once, and never changes: take {max(used) + 1}"
-                )
+            number = _new(store, name, version)
             (store / name).mkdir(exist_ok=True)
             staged.rename(store / name / number)
             self._changed(store)
         return Artifact(name, number, store / name / number)
+
+    def check_new(self, name: str, version: str | None) -> None:
+        """See whether `put` would take a model of that name, before much is done to make one.
+
+        Raises
+        ------
+        Conflict
+            The version exists or did once, or the model is one of the catalogue.
+        """
+        _new(self._writable(name), name, version)
 
     def delete(self, name: str, version: str | None = None) -> list[str]:
         """Delete a version of a model in the store, or all of them; return which.
@@ -167,12 +173,25 @@ class Repository:
     def stage(self) -> Iterator[Path]:
         """Make a directory in the store to build a version in; what is left of it at the end goes."""
         store = self._writable()
+        self.sweep()
         folder = store / ".staging" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        with self._locked(store):
+            folder.mkdir(parents=True)
+            alive = _lock(folder / _ALIVE)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(alive)
+
+    def sweep(self) -> None:
+        """Remove what servers that died have left of versions that they built, and of those that they deleted."""
+        store = self._writable()
+        with self._locked(store):
+            left = [store / ".staging" / name for name in _entries(store / ".staging", re.compile("[0-9a-f]{32}"))]
+            for folder in left:
+                if not _is_alive(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def generation(self) -> int:
         """Return a number that differs after each change of the store, whoever made it."""
@@ -220,12 +239,42 @@ class Repository:
     @contextmanager
     def _locked(store: Path) -> Iterator[None]:
         """Hold the store's lock; the kernel lets go of it if this process dies."""
-        lock = os.open(store / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        lock = _lock(store / ".lock")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
             os.close(lock)
+
+
+def _lock(file: Path, how: int = fcntl.LOCK_EX) -> int:
+    """Return an open file that is locked; the kernel lets go of it if this process dies."""
+    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    try:
+        fcntl.flock(lock, how)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _is_alive(folder: Path) -> bool:
+    """Say whether a server, of this pod or another, still builds there."""
+    try:
+        os.close(_lock(folder / _ALIVE, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass  # it has just gone
+    return False
+
+
+def _new(store: Path, name: str, version: str | None) -> str:
+    """Return the version that a new one is to be."""
+    used = {int(v) for folder in (store, store / ".deleted") for v in _entries(folder / name, _VERSION)}
+    number = check_version(version or str(max(used, default=0) + 1))
+    if int(number) in used:
+        raise Conflict(f"version {number} of {name} exists or did once, and never changes: take {max(used) + 1}")
+    return number
 
 
 def unknown(name: str, version: str | None, versions: list[str]) -> str:

@@ -42,6 +42,12 @@ class Limits:
         Models of the store that are kept loaded; the one used longest ago goes first.
     load_seconds
         How long a load, or a conversion, may take.
+    uploads
+        That are received at once; they are converted one after the other.
+    conversion
+        Bytes of memory that a conversion may take, where the pod has as many.
+    versions, store
+        Versions of all models in the store, and their bytes.
     """
 
     body: int = 64 * MIB
@@ -56,6 +62,10 @@ class Limits:
     queue: int = 1024
     loaded: int = 32
     load_seconds: int = 240
+    uploads: int = 4
+    conversion: int = 4096 * MIB
+    versions: int = 1000
+    store: int = 16384 * MIB
 
 
 @dataclass(frozen=True, slots=True)

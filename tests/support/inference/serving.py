@@ -88,7 +88,7 @@ def serving(file: Path, wait: bool = True) -> Iterator[Running]:
         process = subprocess.Popen([sys.executable, "-m", "af_inference"], env=env, stderr=out, stdout=out)
     try:
         running = Running(process, said["http"], said["grpc"], log)
-        _wait(running, "/v2/health/ready" if wait else "/v2/health/live")
+        _wait(running, said.get("base", "") + ("/v2/health/ready" if wait else "/v2/health/live"))
         yield running
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
