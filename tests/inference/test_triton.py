@@ -124,7 +124,7 @@ def test_metadata(client: Any) -> None:
     index = client.get_model_repository_index(headers=HEADERS).models
     assert ("two", "1", "READY") in {(each.name, each.version, each.state) for each in index}
     statistics = client.get_inference_statistics("linear", "2", headers=HEADERS).model_stats[0]
-    assert statistics.inference_stats.success.count == sum(each.compute_infer.count for each in statistics.batch_stats)
+    assert statistics.execution_count == sum(each.compute_infer.count for each in statistics.batch_stats)
 
 
 def test_health_needs_no_token_and_all_else_does(client: Any) -> None:
