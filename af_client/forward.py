@@ -113,8 +113,8 @@ class PortForward:
                 await _first(self._upwards(reader, websocket), self._downwards(websocket, writer))
         except ClientError as error:
             self._complain(str(error))
-        except OSError:
-            pass  # one side went away, which is how connections end
+        except (OSError, asyncio.CancelledError):
+            pass  # one side went away, which is how connections end; cancelled, asyncio's streams write a traceback
         finally:
             writer.close()
             with suppress(OSError):

@@ -46,7 +46,7 @@ class About:
     labels: Sequence[str] = ()
     description: str = ""
     version: int | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,10 @@ TREES: Mapping[str, Callable[[Path], Any]] = {".json": _xgboost, ".ubj": _xgboos
 """Files of boosted trees, which are data and no programs."""
 
 
-def _told(name: str, params: Mapping[str, str], labels: Sequence[str]) -> dict[str, bytes]:
+def _told(name: str, params: Mapping[str, str | int], labels: Sequence[str]) -> dict[str, bytes]:
     told = {"name": name, **({"labels": "labels.txt"} if labels else {}), **params}
     files = {"params.json": json.dumps(told).encode()}
-    return files | ({"labels.txt": "".join(f"{label}\n" for label in labels).encode()} if labels else {})
+    return files | ({"labels.txt": "\n".join(labels).encode()} if labels else {})
 
 
 def _sample(sample: Mapping[str, Any]) -> dict[str, bytes]:

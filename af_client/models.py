@@ -189,8 +189,8 @@ class Models:
         with package(name, model, sample, about).tar() as tar:
             body = Watched(tar, progress)
             headers = {"Content-Type": "application/x-tar", "Content-Length": str(body.size)}
-            self._service.ask(Question("POST", f"/upload{query}", body, headers, False, PUSH_SECONDS))
-        return str(about.version or max((each for each in self.list() if each.name == name), key=_order).version)
+            reply = self._service.ask(Question("POST", f"/upload{query}", body, headers, False, PUSH_SECONDS))
+        return reply.headers["X-Model-Version"]
 
     def delete(self, model: str, version: str | int | None = None) -> None:
         """Delete a model that was pushed; all its versions, or one.
@@ -200,17 +200,18 @@ class Models:
         ModelRefused
             There is no such model, or it is the facility's.
         """
-        there = [each for each in self.list() if each.name == model]
-        if version is not None:
-            there = [each for each in there if each.version == str(version)]
-        if not there:
-            of = "" if version is None else f" of version {version}"
-            raise ModelRefused(f"there is no model {model!r}{of}: {self._names()}")
+        what = f"model {model!r}" + ("" if version is None else f", version {version}")
+        if not self._versions(model, version):
+            names = sorted({each.name for each in self.list()})
+            raise ModelRefused(f"there is no {what}: there are {', '.join(names) or 'none'}")
         query = "" if version is None else f"?{urlencode({'version': version})}"
         self._service.ask(Question("DELETE", f"/delete/{quote(model, safe='')}{query}"))
+        if self._versions(model, version):  # TFaaS' protocol says nothing of what it does not delete
+            raise ModelRefused(f"{what} is of the facility's catalogue: those of the session's spec stay")
 
-    def _names(self) -> str:
-        return "there are " + (", ".join(sorted({each.name for each in self.list()})) or "none")
+    def _versions(self, model: str, version: str | int | None) -> list[str]:
+        found = [each.version for each in self.list() if each.name == model]
+        return [each for each in found if version is None or each == str(version)]
 
 
 def _models(url: str | None, token: str | None, in_flight: int) -> Models:

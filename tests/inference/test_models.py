@@ -188,7 +188,7 @@ def test_another_token_is_refused(server: Running) -> None:
 def test_what_is_not_there_is_not_deleted(models: Models) -> None:
     with pytest.raises(ModelRefused, match="no model 'nobody': there are pair, sum, table, text"):
         models.delete("nobody")
-    with pytest.raises(ModelRefused, match="no model 'sum' of version 9"):
+    with pytest.raises(ModelRefused, match="no model 'sum', version 9"):
         models.delete("sum", 9)
 
 

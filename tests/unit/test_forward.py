@@ -133,3 +133,11 @@ def test_the_end_closes_what_is_open(pod: FakeKubelet) -> None:
     connection.close()
     until(lambda: pod.open == 0)
     until(lambda: threading.active_count() <= before)
+
+
+def test_the_end_says_nothing_of_connections_that_are_open(pod: FakeKubelet, caplog: pytest.LogCaptureFixture) -> None:
+    with forwarded(pod) as port:
+        connection = connect(port)
+        until(lambda: pod.open == 1)
+    connection.close()
+    assert caplog.messages == []

@@ -60,7 +60,7 @@ def test_what_is_told_of_a_model_goes_along(tmp_path: Path) -> None:
     (tmp_path / "m.pb").write_bytes(b"graph")
     about = About(["w", "z"], "hadronic W and Z", params={"input_node": "x", "output_node": "y"})
     files = sent("tagger", tmp_path / "m.pb", about=about)
-    assert files["tagger/labels.txt"] == b"w\nz\n"
+    assert files["tagger/labels.txt"] == b"w\nz"
     expected = {"name": "tagger", "labels": "labels.txt", "description": "hadronic W and Z"}
     assert params(files) == expected | about.params
 
