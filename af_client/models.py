@@ -209,7 +209,7 @@ class Models:
         if self._versions(model, version):  # TFaaS' protocol says nothing of what it does not delete
             raise ModelRefused(f"{what} is of the facility's catalogue: those of the session's spec stay")
 
-    def _versions(self, model: str, version: str | int | None) -> list[str]:
+    def _versions(self, model: str, version: str | int | None) -> Sequence[str]:
         found = [each.version for each in self.list() if each.name == model]
         return [each for each in found if version is None or each == str(version)]
 
