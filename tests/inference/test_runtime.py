@@ -54,7 +54,9 @@ def test_weights_may_lie_beside_the_model(tmp_path: Path) -> None:
         Runtime(model_bytes=file.stat().st_size).load("m", "1", file)
 
 
-@pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "sub/weights", "..", "", "missing", "link", "."])
+@pytest.mark.parametrize(
+    "location", ["../secret", "/etc/hostname", "sub/weights", "..", "", "missing", "link", ".", "\0", "a\0b"]
+)
 def test_weights_are_read_from_nowhere_else(tmp_path: Path, location: str) -> None:
     file = onnx_models.put(tmp_path, onnx_models.external(location))
     for secret in (tmp_path / "secret", tmp_path / "1/sub/weights"):

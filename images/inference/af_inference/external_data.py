@@ -6,6 +6,7 @@ A path outside the model's folder would make the server read what its user could
 from __future__ import annotations
 
 import mmap
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from af_inference.errors import Unprocessable
 
 # Of onnx.proto what leads to a tensor, by field number; each field as a repeated one, which reads both kinds.
-_TEXT = "string"
+_TEXT = "bytes"  # they are strings, and in a file that somebody made may be no text
 _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "Entry": {"key": (1, _TEXT), "value": (2, _TEXT)},
     "Tensor": {"external_data": (13, "Entry")},
@@ -38,6 +39,10 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
 }
 
 
+_KEY = b"location"
+_BESIDE = re.compile(rb"[A-Za-z0-9_.-]{1,255}")  # a file's name, and no path
+
+
 def check(file: Path, most: int) -> None:
     """Refuse an ONNX file that is too large, or whose weights are not in regular files beside it.
 
@@ -52,10 +57,10 @@ def check(file: Path, most: int) -> None:
         What is wrong with it.
     """
     size = _size(file)
-    for name in sorted(_locations(file)) if size else ():
-        if name != Path(name).name or name in ("", ".", ".."):
-            raise Unprocessable(f"its weights are in {name[:100]!r}: external data must lie beside model.onnx")
-        size += _size(file.parent / name)
+    for location in sorted(_locations(file)) if size else ():
+        if not _BESIDE.fullmatch(location) or location in (b".", b".."):
+            raise Unprocessable(f"its weights are in {location[:100]!r}: external data must lie beside model.onnx")
+        size += _size(file.parent / location.decode())
     if size > most:
         raise Unprocessable(f"the model has {size} bytes, and may have {most}")
 
@@ -70,15 +75,15 @@ def _size(file: Path) -> int:
     return about.st_size
 
 
-def _locations(file: Path) -> set[str]:
+def _locations(file: Path) -> set[bytes]:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data.find(b"location") < 0:  # the key is in the file letter by letter: without it, nothing need be parsed
+        if data.find(_KEY) < 0:  # the key is in the file letter by letter: without it, nothing need be parsed
             return set()
         try:
             model = _Model.FromString(data[:])
         except DecodeError:
             raise Unprocessable("model.onnx is no ONNX file") from None
-    return {value for entry in _entries(model) if "location" in entry.key for value in entry.value or [""]}
+    return {value for entry in _entries(model) if _KEY in entry.key for value in entry.value or [b""]}
 
 
 def _entries(message: Message) -> Iterator[Any]:
@@ -96,7 +101,7 @@ def _model_class() -> type[Any]:
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
-            typed = {"type": 9} if kind == _TEXT else {"type": 11, "type_name": f".af_inference.{kind}"}
+            typed = {"type": 12} if kind == _TEXT else {"type": 11, "type_name": f".af_inference.{kind}"}
             message.field.add(name=field, number=number, label=3, **typed)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)

@@ -143,8 +143,8 @@ class OnnxModel:
             raise Failed(f"model {self.name} failed on this input: {said(error)}") from None
 
 
-def said(error: Exception) -> str:
-    """Return what onnxruntime says, in one line that is not too long."""
+def said(error: object) -> str:
+    """Return what others say, in one line that is not too long."""
     return " ".join(str(error).split())[:300]
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from af_inference import log
 from af_inference.auth import Token
+from af_inference.backend import Backend
 from af_inference.errors import Problem
 from af_inference.metrics import Metrics
 from af_inference.registry import Registry
 from af_inference.repository import Repository
 from af_inference.runtime import Runtime
 from af_inference.settings import CatalogueModel, Settings
-from af_inference.sources import Files
+from af_inference.sources import Files, Source
 
 _RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
@@ -50,15 +51,17 @@ class Server:
             It cannot be had.
         """
         repository = Repository(settings.models, settings.store)
-        source = Files(repository, Runtime.of(settings), settings.limits)
+        source: Source = Files(repository, Runtime.of(settings), settings.limits)
+        if settings.backend is not None:
+            source = Backend(settings.backend, settings.models, settings.limits)
         registry = Registry(source, {model.name for model in settings.models}, settings.limits.loaded)
         missing = {model.name: "it is being loaded" for model in settings.models}
         return cls(settings, Token.read(settings.token), repository, registry, Metrics(registry), missing)
 
     @property
     def ready(self) -> bool:
-        """Whether each model that the session names has answered."""
-        return not self.missing
+        """Whether each model that the session names has answered, and what answers has not gone since."""
+        return not self.missing and self.registry.source.available
 
     def start(self) -> threading.Thread:
         """Load the session's models, and from then on follow what others do to the store, in a thread of its own."""

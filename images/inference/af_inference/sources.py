@@ -18,6 +18,10 @@ class Source(Protocol):
     def provider(self) -> str:
         """On what the models run."""
 
+    @property
+    def available(self) -> bool:
+        """Whether models can be asked now."""
+
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
 
@@ -51,6 +55,11 @@ class Files:
     def provider(self) -> str:
         """ONNX Runtime's execution provider."""
         return self.runtime.provider
+
+    @property
+    def available(self) -> bool:
+        """Files are."""
+        return True
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""

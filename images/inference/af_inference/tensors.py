@@ -24,6 +24,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 DATATYPES: Mapping[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
 _RANK = 16
+_ELEMENTS = 2**40
 _LENGTH = struct.Struct("<I")
 
 
@@ -73,6 +74,8 @@ def check_shape(name: str, shape: Sequence[Any]) -> tuple[int, ...]:
     """
     if len(shape) > _RANK or any(type(length) is not int or length < 0 for length in shape):
         raise Invalid(f"input {name} needs a shape of at most {_RANK} whole numbers")
+    if math.prod(length or 1 for length in shape) > _ELEMENTS:  # numpy overflows, also where an axis is 0
+        raise Invalid(f"input {name} needs a shape of at most {_ELEMENTS} elements")
     return tuple(shape)
 
 

@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TOKEN = "t0ken-of-the-tests"
 PACKAGE = Path(__file__).parents[3] / "images/inference"
-_START_SECONDS = 30
+_WAIT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,17 @@ class Running:
 
     def until_ready(self) -> None:
         """Wait until all models have answered."""
-        _wait(self, "/v2/health/ready")
+        self.until(lambda: self.ask("GET", "/v2/health/ready").status == 200)
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds, as long as the server runs."""
+        end = time.monotonic() + _WAIT_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            with contextlib.suppress(ConnectionError):
+                if holds():
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"the server said: {self.log.read_text()}")
 
     def post(self, path: str, body: Any) -> Answer:
         """Send JSON."""
@@ -88,7 +98,8 @@ def serving(file: Path, wait: bool = True) -> Iterator[Running]:
         process = subprocess.Popen([sys.executable, "-m", "af_inference"], env=env, stderr=out, stdout=out)
     try:
         running = Running(process, said["http"], said["grpc"], log)
-        _wait(running, said.get("base", "") + ("/v2/health/ready" if wait else "/v2/health/live"))
+        path = said.get("base", "") + ("/v2/health/ready" if wait else "/v2/health/live")
+        running.until(lambda: running.ask("GET", path).status == 200)
         yield running
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
@@ -103,13 +114,3 @@ def free_port() -> int:
         listening.bind(("127.0.0.1", 0))
         port: int = listening.getsockname()[1]
         return port
-
-
-def _wait(running: Running, path: str) -> None:
-    end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end and running.process.poll() is None:
-        with contextlib.suppress(ConnectionError):
-            if running.ask("GET", path).status == 200:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"the server is not ready: {running.log.read_text()}")
