@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
+from af_inference.app import application
+from af_inference.server import Server
+from af_inference.settings import load
 from af_inference.tfaas import rows
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tests.support.inference import onnx_models
@@ -26,52 +27,17 @@ from tests.support.inference.serving import Answer, Running, config, serving
 CLASSES = ["muon", "electron", "photon", "tau", "jet", "nothing"]
 
 
-def colours(channels: int) -> onnx.ModelProto:
-    """Return a model of pictures of any size: the mean of each channel, and the sum of all as a further class."""
-    nodes = [
-        helper.make_node("ReduceMean", ["x"], ["means"], axes=[1, 2], keepdims=0),
-        helper.make_node("ReduceSum", ["means", "axis"], ["sum"], keepdims=1),
-        helper.make_node("Concat", ["means", "sum"], ["y"], axis=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "colours",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", "H", "W", channels])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", channels + 1])],
-        [numpy_helper.from_array(np.array([1], np.int64), "axis")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def classifier() -> onnx.ModelProto:
-    """Return a model with two outputs, as scikit-learn's are: a label, then the probabilities of two classes."""
-    nodes = [
-        helper.make_node("Softmax", ["x"], ["probabilities"]),
-        helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "classifier",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
-        [
-            helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2]),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
 MODELS = {
     "linear": (onnx_models.linear(), None),
     "counts": (onnx_models.identity("INT64"), None),
     "words": (onnx_models.identity("STRING"), None),
     "pair": (onnx_models.two_inputs(), None),
     "table": (onnx_models.looked_up(), None),
-    "classes": (classifier(), None),
-    "labels": (classifier(), {"output_name": "label"}),
-    "hits": (colours(3), {"img_channels": 3}),
-    "grey": (colours(1), {}),
-    "frozen": (colours(3), {"img_channels": 3, "input_node": "x", "output_node": "y"}),
+    "classes": (onnx_models.classifier(), None),
+    "labels": (onnx_models.classifier(), {"output_name": "label"}),
+    "hits": (onnx_models.colours(3), {"img_channels": 3}),
+    "grey": (onnx_models.colours(1), {}),
+    "frozen": (onnx_models.colours(3), {"img_channels": 3, "input_node": "x", "output_node": "y"}),
     "broken": (onnx_models.linear(), "no JSON"),
 }
 
@@ -386,6 +352,23 @@ def test_other_routes_and_methods(server: Running, method: str, path: str, statu
 def test_nothing_is_answered_without_the_token(server: Running, method: str, path: str) -> None:
     for wrong in ("", "Bearer x", "Basic eDp4"):
         assert server.ask(method, f"/tfaas{path}", b"{}", {"Authorization": wrong}).status == 401
+
+
+def test_all_routes_are_described(server: Running, tmp_path: Path) -> None:
+    described = server.ask("GET", "/tfaas/openapi.json").json
+    assert described["servers"] == [{"url": "/tfaas"}]
+    app = application(Server.of(load(config(tmp_path))))
+    routed = {path: methods - {"HEAD"} for path, methods in _routes(app._rest)}
+    # Triton's clients ask for both; no model has its params set; who reads the document knows where it is.
+    for path in ("/v2/", "/params", "/openapi.json"):
+        del routed[path]
+    for stem in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        routed[f"{stem}/infer"] = {"POST"}  # on bare ASGI, and by its path
+    assert {path: {method.upper() for method in said} for path, said in described["paths"].items()} == routed
+
+
+def _routes(app: Any) -> Iterator[tuple[str, set[str]]]:
+    return ((route.path, set(route.methods or {"POST"})) for route in app.routes)
 
 
 # --- one function ---------------------------------------------------------------------------------------------------

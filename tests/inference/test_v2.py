@@ -262,7 +262,7 @@ def test_a_bomb_is_not_inflated(running: Running) -> None:
         ("br", b"", 415),
         ("gzip, gzip", b"", 415),
         ("gzip", b"no gzip", 400),
-        ("gzip", gzip.compress(b"{}")[:-4], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-4], 400),
         ("deflate", zlib.compress(b"{}") + b"more", 400),
     ],
 )

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from af_inference import tfaas, v2
+from af_inference import openapi, tfaas, v2
 from af_inference.asgi import App, Receive, Scope, Send, header, reply_problem
 from af_inference.errors import Failed, NotFound, Problem
-from af_inference.responses import problem_response
+from af_inference.responses import Json, problem_response
 from af_inference.server import Server
 
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})  # a kubelet has no token
@@ -57,7 +57,7 @@ class Front:
 def application(server: Server) -> Front:
     """Return the application of a server. A folder says its own routes, and is added here and nowhere else."""
     hot = tfaas.hot(server)
-    routes: list[Route] = [*v2.routes(server), *tfaas.routes(server, hot), _metrics(server)]
+    routes: list[Route] = [*v2.routes(server), *tfaas.routes(server, hot), _metrics(server), _document(server)]
     handlers = {Problem: _problem, HTTPException: _http_error, Exception: _error}
     return Front(server, hot, Starlette(routes=routes, exception_handlers=handlers))
 
@@ -73,6 +73,15 @@ def _metrics(server: Server) -> Route:
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Route("/metrics", metrics)
+
+
+def _document(server: Server) -> Route:
+    document = Json(openapi.document(server.settings.base))
+
+    async def described(_: Request) -> Response:
+        return document
+
+    return Route("/openapi.json", described)
 
 
 async def _problem(_: Request, error: Exception) -> Response:

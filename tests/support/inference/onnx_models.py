@@ -84,6 +84,28 @@ def network(columns: int = 20, hidden: int = 64) -> onnx.ModelProto:
     return _model(nodes, {"x": ("FLOAT", ["N", columns])}, {"y": ("FLOAT", ["N", 1])}, weights)
 
 
+def colours(channels: int) -> onnx.ModelProto:
+    """Return a model of pictures of any size: the mean of each channel, and their sum as one class more."""
+    axis = numpy_helper.from_array(np.array([1], np.int64), "axis")
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["means"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceSum", ["means", "axis"], ["sum"], keepdims=1),
+        helper.make_node("Concat", ["means", "sum"], ["y"], axis=1),
+    ]
+    picture = ("FLOAT", ["N", "H", "W", channels])
+    return _model(nodes, {"x": picture}, {"y": ("FLOAT", ["N", channels + 1])}, [axis])
+
+
+def classifier() -> onnx.ModelProto:
+    """Return a model with two outputs, as scikit-learn's are: a label, then the probabilities of two classes."""
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["probabilities"]),
+        helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
+    ]
+    two = ("FLOAT", ["N", 2])
+    return _model(nodes, {"x": two}, {"label": ("INT64", ["N"]), "probabilities": two})
+
+
 def put(folder: Path, model: onnx.ModelProto, version: str = "1") -> Path:
     """Write a model in Triton's layout, and return its file."""
     file = folder / version / "model.onnx"

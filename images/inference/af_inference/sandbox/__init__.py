@@ -4,8 +4,10 @@ The server never opens an uploaded file. Programs of its own do, one for each up
 reads the first byte: :func:`enter` from the inside, :func:`run <af_inference.sandbox.child.run>` from the outside.
 """
 
+import ctypes
 import os
 import resource
+import signal
 import site
 import sys
 import sysconfig
@@ -17,6 +19,7 @@ from af_inference.sandbox import landlock, seccomp
 
 __all__ = ["Bounds", "enter", "unavailable"]
 
+PR_SET_PDEATHSIG = 1
 # What interpreters and numerical libraries look up: libraries, cores, the time zone. Nothing of the pod's own.
 SYSTEM = (
     "/usr",
@@ -72,9 +75,16 @@ def enter(writable: Path, bounds: Bounds) -> None:
     OSError
         Where the kernel refuses: nothing has been read by then.
     """
+    _end_with_the_server()
     _bound(bounds)
     landlock.restrict(readable=[*SYSTEM, *_interpreter()], writable=[writable])
     seccomp.restrict()
+
+
+def _end_with_the_server() -> None:
+    # Killed itself, it cannot kill this one. The kernel looks at the thread that began it, which waits for it.
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) < 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def _bound(bounds: Bounds) -> None:
