@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf2onnx.convert
 from numpy.typing import NDArray
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from af_inference.convert import formats
 from af_inference.convert.formats import Array, Original, arrays
@@ -25,14 +26,25 @@ def from_keras(file: Path, target: Path, _params: Mapping[str, Any]) -> Original
         raise Unprocessable("model.keras is no Keras 3 archive: write it with model.save('model.keras')")
     model = keras.saving.load_model(file, safe_mode=True)
 
-    def original(feeds: Mapping[str, Array]) -> Sequence[Array]:
-        inputs = list(feeds.values())
-        return arrays(keras.tree.flatten(model(inputs[0] if len(inputs) == 1 else inputs, training=False)))
+    structure = getattr(model, "input", model.inputs[0])  # a Sequential's is one tensor
 
-    # Keras exports nothing that was never called.
-    original({each.name: _zeros(each.shape, each.dtype) for each in model.inputs})
-    model.export(str(target), format="onnx", verbose=False, opset_version=OPSET)
-    return original
+    @tf.function(input_signature=[tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs])
+    def answer(*inputs: Any) -> Any:
+        return keras.tree.flatten(model(keras.tree.pack_sequence_as(structure, inputs), training=False))
+
+    # What it has captured, too: of a Normalization layer's constants Keras' own export to ONNX makes inputs.
+    function = answer.get_concrete_function()
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+    names = [[tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs)]
+    tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(add_shapes=True),
+        input_names=names[0],
+        output_names=names[1],
+        tensors_to_rename={name: name.removesuffix(":0") for name in names[0]},
+        opset=OPSET,
+        output_path=str(target),
+    )
+    return lambda feeds: arrays(answer(*feeds.values()))
 
 
 def from_saved_model(file: Path, target: Path, _params: Mapping[str, Any]) -> Original:
