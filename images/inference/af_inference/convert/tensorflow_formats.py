@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tf2onnx.convert
-from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from af_inference.convert import formats
@@ -25,15 +23,14 @@ def from_keras(file: Path, target: Path, _params: Mapping[str, Any]) -> Original
     if not zipfile.is_zipfile(file):
         raise Unprocessable("model.keras is no Keras 3 archive: write it with model.save('model.keras')")
     model = keras.saving.load_model(file, safe_mode=True)
-
     structure = getattr(model, "input", model.inputs[0])  # a Sequential's is one tensor
 
-    @tf.function(input_signature=[tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs])
     def answer(*inputs: Any) -> Any:
         return keras.tree.flatten(model(keras.tree.pack_sequence_as(structure, inputs), training=False))
 
+    traced = tf.function(answer, [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs])
     # What it has captured, too: of a Normalization layer's constants Keras' own export to ONNX makes inputs.
-    function = answer.get_concrete_function()
+    function = traced.get_concrete_function()
     frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     names = [[tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs)]
     tf2onnx.convert.from_graph_def(
@@ -44,7 +41,7 @@ def from_keras(file: Path, target: Path, _params: Mapping[str, Any]) -> Original
         opset=OPSET,
         output_path=str(target),
     )
-    return lambda feeds: arrays(answer(*feeds.values()))
+    return lambda feeds: arrays(traced(*feeds.values()))
 
 
 def from_saved_model(file: Path, target: Path, _params: Mapping[str, Any]) -> Original:
@@ -82,10 +79,6 @@ def from_frozen(file: Path, target: Path, params: Mapping[str, Any]) -> Original
             return arrays(session.run(names[1:], {names[0]: next(iter(feeds.values()))}))
 
     return original
-
-
-def _zeros(shape: Sequence[int | None], dtype: str) -> NDArray[Any]:
-    return np.zeros([1 if length is None else length for length in shape], dtype)
 
 
 def _tf2onnx(*arguments: str) -> None:
