@@ -88,9 +88,12 @@ class Reply:
 
 
 class ModelService:
-    """Connections to a service, kept open, shared by threads, and made anew in a process that was forked."""
+    """Connections to a service, kept open, shared by threads, and made anew in a process that was forked.
 
-    def __init__(self, address: Address, connections: int) -> None:
+    Without an address it is that of the session around this process.
+    """
+
+    def __init__(self, address: Address | None, connections: int) -> None:
         self._address = address
         self._connections = connections
         self._pool: tuple[int, urllib3.PoolManager] | None = None
@@ -107,19 +110,20 @@ class ModelService:
         """
         import urllib3  # noqa: PLC0415 - see above
 
+        address = self._address or Address.here()
         try:
             response = self._http().request(
                 question.verb,
-                self._address.url.rstrip("/") + question.path,
+                address.url.rstrip("/") + question.path,
                 body=question.body,
-                headers={"Authorization": f"Bearer {self._address.token}", **question.headers},
+                headers={"Authorization": f"Bearer {address.token}", **question.headers},
                 timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=question.seconds),
                 retries=_retries(question.repeatable),
                 redirect=False,
             )
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise ModelsUnavailable(
-                f"the model service at {self._address.url} does not answer: {_reason(error)}: "
+                f"the model service at {address.url} does not answer: {_reason(error)}: "
                 "`af status SESSION` says how it is"
             ) from error
         if response.status >= 300:

@@ -66,13 +66,17 @@ class Models:
     """
 
     def __init__(self, url: str | None = None, token: str | None = None, *, in_flight: int = IN_FLIGHT) -> None:
-        self._given = url, token, in_flight
-        address = Address.here() if url is None else Address(url, token or "")
-        self._service = ModelService(address, in_flight)
-        self._in_flight = in_flight
+        if url is None:
+            Address.here()  # said at once, and not with the first question
+        self.__setstate__((url, token, in_flight))
 
-    def __reduce__(self) -> tuple[Callable[..., Models], tuple[Any, ...]]:
-        return _models, self._given
+    def __getstate__(self) -> tuple[str | None, str | None, int]:
+        return self._given
+
+    def __setstate__(self, given: tuple[str | None, str | None, int]) -> None:
+        # Asks for no service: Dask's scheduler, which has none, unpickles what it sends on.
+        self._given = url, token, self._in_flight = given
+        self._service = ModelService(None if url is None else Address(url, token or ""), self._in_flight)
 
     def list(self) -> list[ServedModel]:
         """Return all versions of all models, by name."""
@@ -200,22 +204,13 @@ class Models:
         ModelRefused
             There is no such model, or it is the facility's.
         """
-        what = f"model {model!r}" + ("" if version is None else f", version {version}")
-        if not self._versions(model, version):
-            names = sorted({each.name for each in self.list()})
-            raise ModelRefused(f"there is no {what}: there are {', '.join(names) or 'none'}")
+        there = self.list()
+        # TFaaS' protocol says nothing of what is not there.
+        if not any(each.name == model and version in (None, each.version, _order(each)[0]) for each in there):
+            what = f"model {model!r}" + ("" if version is None else f", version {version}")
+            raise ModelRefused(f"there is no {what}: there are {', '.join({each.name: 0 for each in there}) or 'none'}")
         query = "" if version is None else f"?{urlencode({'version': version})}"
         self._service.ask(Question("DELETE", f"/delete/{quote(model, safe='')}{query}"))
-        if self._versions(model, version):  # TFaaS' protocol says nothing of what it does not delete
-            raise ModelRefused(f"{what} is of the facility's catalogue: those of the session's spec stay")
-
-    def _versions(self, model: str, version: str | int | None) -> Sequence[str]:
-        found = [each.version for each in self.list() if each.name == model]
-        return [each for each in found if version is None or each == str(version)]
-
-
-def _models(url: str | None, token: str | None, in_flight: int) -> Models:
-    return Models(url, token, in_flight=in_flight)
 
 
 def _path(model: str, version: str | int | None) -> str:
