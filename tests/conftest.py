@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ TOGETHER = {
     "tests/e2e/test_zmumu.py": "demo",
 }
 """Files that use one thing, and so do not run beside each other."""
+
+# onnxruntime tells its maker of each session otherwise; also where pytest runs without make.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 class ByFile(LoadScopeScheduling):

@@ -55,7 +55,6 @@ def run(file: Path, original: Original | None, sample: Path, params: Mapping[str
 
 
 def _session(file: Path) -> ort.InferenceSession:
-    ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -113,5 +113,6 @@ def _interpreter() -> Iterable[str]:
         sysconfig.get_path("stdlib"),
         *site.getsitepackages(),
         *filter(None, sys.path),
+        str(Path(__file__).parents[1]),
     }
     return sorted(places | {os.path.realpath(place) for place in places})

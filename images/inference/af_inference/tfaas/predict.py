@@ -19,9 +19,8 @@ OCTETS = b"application/octet-stream"
 Answer = Callable[[bytes], Awaitable[tuple[Served, bytes]]]
 
 
-def json(server: Server) -> App:
+def json(server: Server, models: Models) -> App:
     """Return the app that answers rows in JSON."""
-    models = Models(server.registry)
 
     async def answer(body: bytes) -> tuple[Served, bytes]:
         asked = rows.from_json(body)
@@ -32,9 +31,8 @@ def json(server: Server) -> App:
     return _app(server, answer, PLAIN)
 
 
-def proto(server: Server) -> App:
+def proto(server: Server, models: Models) -> App:
     """Return the app that answers one row in a protobuf message."""
-    models = Models(server.registry)
 
     async def answer(body: bytes) -> tuple[Served, bytes]:
         asked = rows.from_proto(body)

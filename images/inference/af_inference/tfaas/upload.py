@@ -11,11 +11,11 @@ from af_inference.tfaas.predict import PLAIN
 from af_inference.uploads import Uploads
 
 
-def upload(server: Server) -> App:
+def app(server: Server) -> App:
     """Return the app that takes models; like upstream's it answers with nothing, once the model serves."""
     uploads = Uploads(server)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def upload(scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), 200
         try:
             version = parse_qs(scope["query_string"].decode("latin-1")).get("version")
@@ -27,4 +27,4 @@ def upload(server: Server) -> App:
             await reply_problem(send, problem)
         server.metrics.observe("tfaas", None, status, time.perf_counter() - began)
 
-    return app
+    return upload

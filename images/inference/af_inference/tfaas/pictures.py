@@ -30,11 +30,10 @@ BEST = 5
 Image.MAX_IMAGE_PIXELS = None
 
 
-def image(server: Server) -> App:
+def app(server: Server, models: Models) -> App:
     """Return the app that answers pictures."""
-    models = Models(server.registry)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def image(scope: Scope, receive: Receive, send: Send) -> None:
         began, served, status = time.perf_counter(), None, 200
         try:
             form = await fields.read(scope, receive, BODY)
@@ -47,7 +46,7 @@ def image(server: Server) -> App:
             await reply_problem(send, problem)
         server.metrics.observe("tfaas", served, status, time.perf_counter() - began)
 
-    return app
+    return image
 
 
 def _model(scope: Scope, form: fields.Form) -> str:
