@@ -20,7 +20,7 @@ define CLUSTER_TESTS
 	case $$shared$$alone in 00|05|50) ;; *) exit 1 ;; esac
 endef
 
-.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-dimuon bench-popularity bench-smart-cache bench-scale clean
+.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-dimuon bench-popularity bench-smart-cache bench-scale bench-inference clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
@@ -91,6 +91,10 @@ bench-smart-cache: venv ## A year of opens through caches that ask a model, keep
 
 bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (17 minutes; no cluster); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-inference: venv ## The inference server beside others and TensorFlow by itself (7 minutes; no cluster); numbers into benchmarks/
+	@command -v h2load >/dev/null || { echo "installing nghttp2-client"; apt-get update -qq && apt-get install -qq -y nghttp2-client >/dev/null; }
+	@$(BIN)/python -m benchmarks.inference $(ARGS)
 
 lock: venv ## Resolve the requirements again
 	@$(COMPILE) --extra operator --extra dask pyproject.toml -o requirements/operator.lock
