@@ -88,7 +88,7 @@ def test_a_keras_file_with_code_in_it_is_refused(answers: dict[str, Any]) -> Non
 def test_a_saved_model_reads_no_token_and_writes_no_file(answers: dict[str, Any]) -> None:
     assert answers["reads"]["status"] == answers["writes"]["status"] == 422, answers
     assert answers["written"] is False
-    assert "ermission" in answers["reads"]["words"]
+    assert "ermission denied" in answers["writes"]["words"]
 
 
 def test_the_server_outlives_them_all(answers: dict[str, Any]) -> None:
