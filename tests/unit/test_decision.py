@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import math
 import re
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -17,7 +19,7 @@ import pytest
 from af_decision import metrics, policy, server
 from af_decision.history import DAY, DECAYS, FEATURES, History, dataset_of
 from af_decision.model import Model, Unavailable
-from af_decision.policy import FAILURES, PAUSE, REMEMBERED, Policy
+from af_decision.policy import FAILURES, MOST_ROWS, PAUSE, REMEMBERED, SECONDS, Policy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,13 +82,19 @@ def test_a_history_is_bounded_and_forgets_who_was_not_seen_for_longest() -> None
     assert named(history.opened("/d0/f.root", 1000.0))["file_accesses_91d"] == 0
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers is not late, however busy the machine is."""
+    monkeypatch.setattr(policy, "SECONDS", 30.0)
+
+
 def outcomes(found: Policy) -> dict[str, int]:
     return {"_".join(outcome): count for outcome, count in found.counts.items() if count}
 
 
 async def test_what_is_probable_enough_is_kept() -> None:
     answers = iter((0.5, 0.49))
-    found = Policy(lambda _: next(answers), 0.5, Clock())
+    found = Policy(lambda _: [next(answers)], 0.5, Clock())
     assert await found.keep("/a/1")
     assert not await found.keep("/a/2")
     assert outcomes(found) == {"cache_model": 1, "past_model": 1}
@@ -94,7 +102,7 @@ async def test_what_is_probable_enough_is_kept() -> None:
 
 async def test_an_answer_holds_for_a_while_and_then_the_file_is_asked_for_again() -> None:
     clock, answers = Clock(), iter((0.0, 1.0))
-    found = Policy(lambda _: next(answers), 0.5, clock)
+    found = Policy(lambda _: [next(answers)], 0.5, clock)
     assert not await found.keep("/a/1")
     clock.now += REMEMBERED - 1
     assert not await found.keep("/a/1")
@@ -103,32 +111,82 @@ async def test_an_answer_holds_for_a_while_and_then_the_file_is_asked_for_again(
     assert outcomes(found) == {"past_model": 1, "past_remembered": 1, "cache_model": 1}
 
 
-async def test_a_service_that_hangs_is_left_in_peace_and_asked_again_after_a_pause() -> None:
-    clock, asked, go = Clock(), list[int](), threading.Event()
+async def test_all_that_wait_are_asked_of_in_one_request() -> None:
+    asked = list[int]()
 
-    def hang(_: Sequence[float]) -> float:
-        asked.append(1)
-        assert go.wait(30)
-        return 0.0
+    def probabilities(rows: Sequence[Sequence[float]]) -> list[float]:
+        asked.append(len(rows))
+        return [1.0 if named(row)["dataset_files"] > 1 else 0.0 for row in rows]
 
-    found = Policy(hang, 0.5, clock)
+    found = Policy(probabilities, 0.5, Clock())
+    kept = await asyncio.gather(*(found.keep(f"/a/{number}") for number in range(100)))
+    # Each has its own answer. ln(1 + 2) > 1: of this data set two files were opened before.
+    assert kept == [False] * 2 + [True] * 98
+    assert asked == [MOST_ROWS, 100 - MOST_ROWS]
+
+
+class Broken:
+    """A service whose requests fail at once, or which holds them until it is let go."""
+
+    def __init__(self, clock: Clock, seconds: float = 0.0) -> None:
+        self.asked, self._clock, self._seconds = 0, clock, seconds
+        self.fails = True
+
+    def __call__(self, rows: Sequence[Sequence[float]]) -> list[float]:
+        self.asked += 1
+        self._clock.now += self._seconds
+        if self.fails:
+            raise Unavailable("no")
+        return [0.0] * len(rows)
+
+
+async def test_a_service_that_fails_is_left_in_peace_and_asked_again_after_a_pause() -> None:
+    clock = Clock()
+    service = Broken(clock)
+    found = Policy(service, 0.5, clock)
     for number in range(FAILURES + 5):
         assert await found.keep(f"/a/{number}")
-    assert len(asked) == FAILURES
-    assert outcomes(found) == {"cache_late": FAILURES, "cache_paused": 5}
+    assert outcomes(found) == {"cache_unavailable": FAILURES, "cache_paused": 5}
     clock.now += PAUSE + 1
-    kept = await asyncio.gather(*(found.keep(f"/b/{number}") for number in range(5)))
     # One asks, in vain; the next pause is twice as long.
-    assert all(kept)
-    assert len(asked) == FAILURES + 1
+    assert all(await asyncio.gather(*(found.keep(f"/b/{number}") for number in range(5))))
     clock.now += PAUSE + 1
     assert await found.keep("/c")
-    assert len(asked) == FAILURES + 1
-    go.set()
+    assert service.asked == FAILURES + 1
     clock.now += PAUSE
+    service.fails = False
     assert not await found.keep("/d")
     assert not await found.keep("/e")
-    assert outcomes(found) == {"cache_late": FAILURES + 1, "cache_paused": 10, "past_model": 2}
+    assert outcomes(found) == {"cache_unavailable": FAILURES + 1, "cache_paused": 10, "past_model": 2}
+
+
+async def test_a_service_that_always_answers_too_late_is_left_in_peace_too() -> None:
+    clock = Clock()
+    service = Broken(clock, seconds=2 * policy.SECONDS)
+    service.fails = False
+    found = Policy(service, 0.5, clock)
+    for number in range(FAILURES + 5):
+        await found.keep(f"/a/{number}")
+    assert service.asked == FAILURES
+    assert outcomes(found)["cache_paused"] == 5
+
+
+async def test_nobody_waits_behind_a_request_that_has_had_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "SECONDS", SECONDS)
+    clock, begun, go = Clock(), threading.Event(), threading.Event()
+
+    def hang(rows: Sequence[Sequence[float]]) -> list[float]:
+        begun.set()
+        assert go.wait(30)
+        return [0.0] * len(rows)
+
+    found = Policy(hang, 0.5, clock)
+    assert await found.keep("/a")
+    assert begun.is_set()
+    clock.now += 2 * SECONDS
+    assert all([await found.keep(f"/b/{number}") for number in range(100)])
+    assert outcomes(found) == {"cache_late": 1, "cache_paused": 100}
+    go.set()
 
 
 class Service(BaseHTTPRequestHandler):
@@ -181,7 +239,7 @@ def service() -> Iterator[tuple[type[Service], str]]:
 
 def probabilities(url: str, token: str = TOKEN, times: int = 1) -> list[float]:
     with closing(Model(url, token, "pop/ularity", 5)) as model:
-        return [model.probability(VALUES) for _ in range(times)]
+        return [value for _ in range(times) for value in model.probabilities([VALUES])]
 
 
 VALUES = [float(number) for number in range(len(FEATURES))]
@@ -204,6 +262,17 @@ def test_a_connection_that_was_closed_meanwhile_is_no_failure(service: tuple[typ
 OUTPUT = {"name": "p", "datatype": "FP32", "shape": [1, 1]}
 
 
+def test_many_files_are_many_rows(service: tuple[type[Service], str]) -> None:
+    handler, url = service
+    output = {"name": "p", "datatype": "FP32", "shape": [3, 2], "data": [0.9, 0.1, 0.8, 0.2, 0.7, 0.3]}
+    handler.answer = {"outputs": [output]}
+    with closing(Model(url, TOKEN, "popularity", 5)) as model:
+        assert model.probabilities([VALUES] * 3) == [0.1, 0.2, 0.3]
+        with pytest.raises(Unavailable, match="one for each of 4 rows"):
+            model.probabilities([VALUES] * 4)
+    assert handler.asked[1][1]["inputs"][0]["shape"] == [3, len(FEATURES)]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -218,9 +287,9 @@ OUTPUT = {"name": "p", "datatype": "FP32", "shape": [1, 1]}
         ({"metadata": []}, "TypeError"),
         ({"answer": {"outputs": []}}, "IndexError"),
         ({"answer": {"error": "no"}}, "KeyError"),
-        ({"answer": {"outputs": [OUTPUT | {"data": [math.nan]}]}}, "no probability"),
-        ({"answer": {"outputs": [OUTPUT | {"data": [7.5]}]}}, "no probability"),
-        ({"answer": {"outputs": [OUTPUT | {"data": []}]}}, "IndexError"),
+        ({"answer": {"outputs": [OUTPUT | {"data": [math.nan]}]}}, "no probabilities"),
+        ({"answer": {"outputs": [OUTPUT | {"data": [7.5]}]}}, "no probabilities"),
+        ({"answer": {"outputs": [OUTPUT | {"data": []}]}}, "no probabilities"),
     ],
 )
 def test_what_is_no_probability_is_no_answer(service: tuple[type[Service], str], changes: Any, words: str) -> None:
@@ -249,7 +318,8 @@ async def asked(socket: str, question: bytes) -> bytes:
 
 
 async def test_the_plugin_is_answered_with_one_byte(tmp_path: Path) -> None:
-    found, socket = Policy(lambda features: 1.0 if features[0] > 0 else 0.0, 0.5, Clock()), str(tmp_path / "socket")
+    found = Policy(lambda rows: [1.0 if row[0] > 0 else 0.0 for row in rows], 0.5, Clock())
+    socket = str(tmp_path / "socket")
     async with await server.listen(found, socket):
         assert await asked(socket, b"miss /a/1\n") == b"0"
         assert await asked(socket, b"hit /a/2\n") == b""
@@ -262,7 +332,7 @@ async def test_the_plugin_is_answered_with_one_byte(tmp_path: Path) -> None:
 
 
 async def test_counters_as_prometheus_reads_them() -> None:
-    found = Policy(lambda _: 0.0, 0.5, Clock())
+    found = Policy(lambda rows: [0.0] * len(rows), 0.5, Clock())
     await found.keep("/a/1")
     found.hit("/a/2")
     async with await server.publish(found, 0, "127.0.0.1") as page:
@@ -280,7 +350,17 @@ async def test_counters_as_prometheus_reads_them() -> None:
     assert "xcache_decision_seconds_count 1" in body
 
 
+def test_the_program_needs_nothing_but_python() -> None:
+    """Its image has nothing else."""
+    for file in Path(policy.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names.append(str(node.module))
+            assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names, file
+
+
 def test_the_service_has_less_time_than_the_plugin_waits() -> None:
     plugin = (Path(policy.__file__).parents[1] / "decision.cc").read_text()
     [milliseconds] = re.findall(r"DEADLINE_MS = (\d+);", plugin)
-    assert policy.SECONDS * 1000 < int(milliseconds) == 50
+    assert SECONDS * 1000 < int(milliseconds) == 50

@@ -26,7 +26,6 @@ pfc.decisionlib {PLUGIN} {SOCKET}
 
 def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -> Body:
     """Return the container of that program."""
-    # No probe: while it starts, the cache works as without it.
     program = pod_spec.container(
         CONTAINER,
         facility.image,
@@ -34,6 +33,12 @@ def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -
         workingDir="/opt/af",
         env=[*pod_spec.env(_variables(session, spec)), _token(session)],
         ports=[{"name": PORT_NAME, "containerPort": names.XCACHE_METRICS_PORT, "protocol": "TCP"}],
+        # One that hangs costs each open its 50 ms. While it starts the cache works as without it.
+        livenessProbe={
+            "httpGet": {"path": "/metrics", "port": PORT_NAME, "scheme": "HTTP"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+        },
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         volumeMounts=[{"name": "xcache-run", "mountPath": RUN_DIR}],
     )

@@ -19,7 +19,7 @@ async def main() -> None:
     model = Model(
         os.environ["AF_INFERENCE_URL"], os.environ["AF_INFERENCE_TOKEN"], os.environ["AF_DECISION_MODEL"], SECONDS
     )
-    policy = Policy(model.probability, float(os.environ["AF_DECISION_THRESHOLD"]), time.monotonic)
+    policy = Policy(model.probabilities, float(os.environ["AF_DECISION_THRESHOLD"]), time.monotonic)
     async with (
         await listen(policy, os.environ["AF_DECISION_SOCKET"]) as plugin,
         await publish(policy, int(os.environ["AF_DECISION_PORT"])) as page,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -23,7 +21,7 @@ class Unavailable(Exception):
 class Model:
     """A classifier whose one input is rows of `FEATURES`; what it says last of a row is the probability of use again.
 
-    Each thread that asks keeps a connection of its own.
+    It keeps one connection, and is asked by one thread at a time.
 
     Parameters
     ----------
@@ -38,30 +36,30 @@ class Model:
     """
 
     def __init__(self, url: str, token: str, name: str, seconds: float) -> None:
-        self._host, self._path = urlsplit(url).netloc, f"/v2/models/{quote(name, safe='')}"
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=seconds)
+        self._path = f"/v2/models/{quote(name, safe='')}"
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._seconds = seconds
-        self._local = threading.local()
         self._input: Mapping[str, Any] | None = None
 
-    def probability(self, features: Sequence[float]) -> float:
-        """Return the probability that a file with these features is read again; raises Unavailable."""
+    def probabilities(self, rows: Sequence[Sequence[float]]) -> list[float]:
+        """Return, for each row of features, the probability that the file is read again; raises Unavailable."""
         try:
             self._input = self._input or _input_of(self._ask("GET", self._path))
-            rows = {**self._input, "shape": [1, len(features)], "data": list(features)}
-            return _last(self._ask("POST", f"{self._path}/infer", {"inputs": [rows]}))
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            data = [value for row in rows for value in row]
+            asked = {**self._input, "shape": [len(rows), len(FEATURES)], "data": data}
+            return _last(self._ask("POST", f"{self._path}/infer", {"inputs": [asked]}), len(rows))
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, RecursionError) as error:
             # A new version may have another input.
             self._input = None
             raise Unavailable(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
-        """Close the connection of the thread that calls."""
-        self._connection().close()
+        """Close the connection."""
+        self._connection.close()
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         text = None if body is None else json.dumps(body)
-        fresh = self._connection().sock is None
+        fresh = self._connection.sock is None
         try:
             return self._exchange(method, path, text)
         except (ConnectionError, http.client.HTTPException):
@@ -71,23 +69,16 @@ class Model:
         return self._exchange(method, path, text)
 
     def _exchange(self, method: str, path: str, text: str | None) -> Any:
-        connection = self._connection()
         try:
-            connection.request(method, path, text, self._headers)
-            response = connection.getresponse()
+            self._connection.request(method, path, text, self._headers)
+            response = self._connection.getresponse()
             content = response.read(MOST_BYTES)
         except BaseException:
-            connection.close()
+            self.close()
             raise
         if response.status != 200:
             raise ValueError(f"{path} answered {response.status}: {content[:200]!r}")
         return json.loads(content)
-
-    def _connection(self) -> http.client.HTTPConnection:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = http.client.HTTPConnection(self._host, timeout=self._seconds)
-        connection: http.client.HTTPConnection = self._local.connection
-        return connection
 
 
 def _input_of(metadata: Any) -> Mapping[str, Any]:
@@ -98,10 +89,11 @@ def _input_of(metadata: Any) -> Mapping[str, Any]:
     return {"name": inputs[0]["name"], "datatype": inputs[0]["datatype"]}
 
 
-def _last(answer: Any) -> float:
-    """Return the last number of the last output that has floats: of a classifier's classes, the probability of use."""
-    output = [each for each in answer["outputs"] if each["datatype"] in FLOATS][-1]
-    value = float(output["data"][-1])
-    if not (math.isfinite(value) and 0 <= value <= 1):
-        raise ValueError(f"the model answered {value}, which is no probability")
-    return value
+def _last(answer: Any, rows: int) -> list[float]:
+    """Return the last number of each row of the last output that has floats: of a classifier, its last class."""
+    data = [each for each in answer["outputs"] if each["datatype"] in FLOATS][-1]["data"]
+    columns, rest = divmod(len(data), rows)
+    values = [float(value) for value in data[columns - 1 :: columns]] if columns and not rest else []
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"the model answered {data[:8]}, which are no probabilities, one for each of {rows} rows")
+    return values

@@ -18,14 +18,18 @@ log = logging.getLogger("af.decision")
 
 SECONDS = 0.04
 """For one answer of the service; the plugin waits 50 ms for ours."""
-AT_ONCE = 8
+MOST_ROWS = 64
 REMEMBERED, MOST_REMEMBERED = 10.0, 10_000
 """Seconds, and answers: a program often opens a file several times in a row."""
 FAILURES = 3
-"""In a row, after which the service is left in peace: each open that asks in vain would wait `SECONDS`."""
+"""Requests in a row, after which the service is left in peace: each open that asks in vain would wait `SECONDS`."""
 PAUSE, LONGEST_PAUSE = 5.0, 60.0
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05)
+
+
+Probabilities = Callable[[Sequence[Sequence[float]]], Sequence[float]]
+Clock = Callable[[], float]
 
 
 class Outcome(NamedTuple):
@@ -78,16 +82,69 @@ class Pause:
         self._seconds = min(2 * self._seconds, LONGEST_PAUSE)
 
 
-class Policy:
-    """Asks `probability` of what is not on disk, and keeps what is as probable as `threshold`, or more."""
+class Questions:
+    """Asks of all files that wait in one request, and then of those that came meanwhile: one request at a time."""
 
-    def __init__(
-        self, probability: Callable[[Sequence[float]], float], threshold: float, clock: Callable[[], float]
-    ) -> None:
-        self._probability, self._threshold, self._clock = probability, threshold, clock
-        self._history, self._pause = History(), Pause()
+    def __init__(self, probabilities: Probabilities, clock: Clock) -> None:
+        self.pause = Pause()
+        self._probabilities, self._clock = probabilities, clock
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: list[tuple[Sequence[float], asyncio.Future[float]]] = []
+        self._since: float | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    def stuck(self) -> bool:
+        """Return whether the request under way has had its time: to wait behind it is in vain."""
+        return self._since is not None and self._clock() - self._since > SECONDS
+
+    async def ask(self, features: Sequence[float]) -> float:
+        """Return the probability that a file with these features is read again; raises Unavailable."""
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting.append((features, answer))
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_all())
+        return await answer
+
+    async def _ask_all(self) -> None:
+        while self._waiting:
+            # Who was not answered in time has gone.
+            waiting = [each for each in self._waiting if not each[1].done()]
+            asked, self._waiting = waiting[:MOST_ROWS], waiting[MOST_ROWS:]
+            if asked:
+                await self._request(*zip(*asked, strict=True))
+
+    async def _request(self, rows: Sequence[Sequence[float]], answers: Sequence[asyncio.Future[float]]) -> None:
+        begun = self._since = self._clock()
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._probabilities, rows)
+        except Unavailable as error:
+            self.pause.failed(self._clock(), str(error))
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(error)
+        else:
+            self._count(self._clock() - begun)
+            for answer, value in zip(answers, found, strict=True):
+                if not answer.done():
+                    answer.set_result(value)
+        finally:
+            self._since = None
+
+    def _count(self, took: float) -> None:
+        if took > SECONDS:
+            self.pause.failed(self._clock(), f"an answer took {took:.3f} s")
+        else:
+            self.pause.succeeded()
+
+
+class Policy:
+    """Asks `probabilities` of what is not on disk, and keeps what is as probable as `threshold`, or more."""
+
+    def __init__(self, probabilities: Probabilities, threshold: float, clock: Clock) -> None:
+        self._questions = Questions(probabilities, clock)
+        self._threshold, self._clock = threshold, clock
+        self._history = History()
         self._answers: OrderedDict[str, tuple[float, bool]] = OrderedDict()
-        self._threads = ThreadPoolExecutor(AT_ONCE)
         self.counts: Counter[Outcome] = Counter(dict.fromkeys(OUTCOMES, 0))
         self.latencies: Counter[float] = Counter(dict.fromkeys((*BUCKETS, math.inf), 0))
         self.seconds = 0.0
@@ -95,7 +152,7 @@ class Policy:
     async def warm_up(self) -> None:
         """Ask once before anybody waits: the first time names are looked up, and the model is told of."""
         with suppress(Unavailable):
-            await self._ask([0.0] * len(FEATURES))
+            await self._questions.ask([0.0] * len(FEATURES))
 
     def hit(self, path: str) -> None:
         """Remember that a file was opened which is on disk."""
@@ -117,20 +174,16 @@ class Policy:
         until, kept = self._answers.get(path, (now, True))
         if now < until:
             return Outcome("cache" if kept else "past", "remembered")
-        if not self._pause.over(now):
+        if self._questions.stuck() or not self._questions.pause.over(now):
             return PAUSED
         try:
             async with asyncio.timeout(SECONDS):
-                probability = await self._ask(features)
-        except (TimeoutError, Unavailable) as error:
-            late = isinstance(error, TimeoutError)
-            self._pause.failed(self._clock(), f"later than {SECONDS} s" if late else str(error))
-            return LATE if late else UNAVAILABLE
-        self._pause.succeeded()
+                probability = await self._questions.ask(features)
+        except TimeoutError:
+            return LATE
+        except Unavailable:
+            return UNAVAILABLE
         return self._remembered(path, probability >= self._threshold)
-
-    async def _ask(self, features: Sequence[float]) -> float:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._probability, features)
 
     def _remembered(self, path: str, kept: bool) -> Outcome:
         self._answers[path] = (self._clock() + REMEMBERED, kept)
