@@ -164,7 +164,7 @@ def test_replicas_may_be_edited(server: Server, full: str, number: int) -> None:
 
 def test_the_server_fills_in_defaults(server: Server) -> None:
     found = server.create(load("session-upload.yaml")).body["spec"]["inference"]
-    assert found == {"upload": True, "models": [], "replicas": 1, "gpusPerReplica": 0}
+    assert found == {"upload": True, "replicas": 1, "gpusPerReplica": 0}
     profile = server.create(merged(load("profile-minimal.yaml"), offering())).body["spec"]["inference"]
     assert (profile["engine"], profile["upload"]) == ("Builtin", False)
     assert profile["store"] == {"size": "1Gi", "accessMode": "ReadWriteOnce"}
