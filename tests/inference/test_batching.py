@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from af_inference.batching import Batcher
-from af_inference.errors import Failed, Invalid, Problem, TooMany
+from af_inference.errors import Failed, Invalid, Problem, TooMany, Unavailable
 from af_inference.settings import Limits
 from af_inference.statistics import Statistics
 from af_inference.tensors import Array, Arrays, Tensor
@@ -191,6 +191,18 @@ async def test_threads_and_coroutines_wait_in_one_queue() -> None:
         assert await answers([first, *others]) == [[0], [1]]
         assert [ask.result(SECONDS)["y"].tolist() for ask in asks] == [[2], [3]]
     assert bench.model.rows == [1, 3]
+
+
+async def test_a_thread_waits_no_longer_than_it_may_and_is_not_run_then() -> None:
+    bench = Bench()
+    first = await bench.busy()
+    feeds = {"x": np.ones((1, 1), np.float32)}
+    with pytest.raises(Unavailable, match="in the time that the client gave"):
+        await asyncio.to_thread(bench.batcher.ask_in_thread, feeds, ("y",), 0.01)
+    last = await bench.asked([[5]])
+    bench.go(2)
+    assert await answers([first, *last]) == [[0], [5]]
+    assert bench.model.rows == [1, 1]
 
 
 def test_a_thread_that_finds_the_model_idle_runs_it_itself() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import socket
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,8 @@ import tritonclient.http as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tests.support.inference.serving import TOKEN, Answer, Running
+from tests.support.inference import onnx_models
+from tests.support.inference.serving import TOKEN, Answer, Running, config, serving
 
 ROWS = np.array([[1, 2, 3, 4], [1, 1, 1, 1]], np.float32)
 LENGTH = "Inference-Header-Content-Length"
@@ -319,3 +323,20 @@ def test_metrics_name_models_that_there_are_and_no_others(running: Running) -> N
     assert 'provider="CPUExecutionProvider"' in text
     assert "made_up" not in text
     assert TOKEN not in text + running.log.read_text()
+
+
+def test_many_large_bodies_at_once_are_told_to_wait(tmp_path: Path) -> None:
+    onnx_models.put(tmp_path / "linear", onnx_models.linear())
+    models = [{"name": "linear", "path": str(tmp_path / "linear")}]
+    body = orjson.dumps(asked(shape=[10**5, 4], data=[1] * (4 * 10**5)))
+    with serving(config(tmp_path, models=models, limits={"large": 1})) as running, contextlib.ExitStack() as stack:
+        slow = stack.enter_context(socket.create_connection(("127.0.0.1", running.http), 30))
+        head = f"POST /v2/models/linear/infer HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
+        running.until(lambda: infer(running, body).status == 429)
+        answer = infer(running, body)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        assert infer(running, asked()).status == 200
+        slow.sendall(body[10:])
+        assert slow.recv(100).startswith(b"HTTP/1.1 200")
+        running.until(lambda: infer(running, body).status == 200)

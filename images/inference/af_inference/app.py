@@ -12,10 +12,11 @@ from starlette.routing import Route
 
 from af_inference import openapi, tfaas, v2
 from af_inference.asgi import App, Receive, Scope, Send, header, reply_problem
-from af_inference.errors import Failed, NotFound, Problem
+from af_inference.errors import Failed, NotFound, Problem, TooMany
 from af_inference.responses import Json, problem_response
 from af_inference.server import Server
 
+_LARGE_BYTES = 2**18
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})  # a kubelet has no token
 
 
@@ -32,15 +33,21 @@ class Front:
 
     def __init__(self, server: Server, hot: Mapping[str, App], rest: App) -> None:
         self._server, self._base, self._hot, self._rest = server, server.settings.base, hot, rest
+        self._large = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         try:
             app = self._app(scope)
+            large = self._is_large(scope)
         except Problem as problem:
             await reply_problem(send, problem)
-        else:
+            return
+        self._large += large
+        try:
             await app(scope, receive, send)
+        finally:
+            self._large -= large
 
     def _app(self, scope: Scope) -> App:
         """Return what answers, which sees a path without the base, and has not to ask for a token."""
@@ -53,13 +60,26 @@ class Front:
             return self._rest
         return self._hot.get(path) or v2.infer(self._server, path) or self._rest
 
+    def _is_large(self, scope: Scope) -> bool:
+        """Say whether a body may be large, and whether there is room for one more; one without a length may be."""
+        length = header(scope, b"content-length")
+        if int(length) <= _LARGE_BYTES if length else header(scope, b"transfer-encoding") is None:
+            return False
+        if self._large >= self._server.settings.limits.large:
+            raise TooMany(
+                f"{self._large} large requests are being answered: ask again later, or with fewer rows at a time"
+            )
+        return True
+
 
 def application(server: Server) -> Front:
     """Return the application of a server. A folder says its own routes, and is added here and nowhere else."""
     hot = tfaas.hot(server)
     routes: list[Route] = [*v2.routes(server), *tfaas.routes(server, hot), _metrics(server), _document(server)]
     handlers = {Problem: _problem, HTTPException: _http_error, Exception: _error}
-    return Front(server, hot, Starlette(routes=routes, exception_handlers=handlers))
+    rest = Starlette(routes=routes, exception_handlers=handlers)
+    rest.router.redirect_slashes = False  # upstream's TFaaS knows no path with a slash at its end
+    return Front(server, hot, rest)
 
 
 def _below(path: str, base: str) -> str:

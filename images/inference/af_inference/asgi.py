@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -17,6 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 JSON = b"application/json"
+_READ_SECONDS = 60
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -44,15 +46,11 @@ async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
         body: bytes = message["body"]
         _check_size(len(body), most)
         return body
-    parts, size = [], 0
-    while message["type"] == "http.request":
-        parts.append(message["body"])
-        size += len(parts[-1])
-        _check_size(size, most)
-        if not message["more_body"]:
-            return b"".join(parts)
-        message = await receive()
-    raise Invalid("the client went away")
+    try:
+        async with asyncio.timeout(_READ_SECONDS):  # or who sends slowly would keep others out
+            return await _read_on(message, receive, most)
+    except TimeoutError:
+        raise Invalid(f"the body has not come within {_READ_SECONDS} seconds") from None
 
 
 def inflate(body: bytes, encoding: bytes, most: int) -> bytes:
@@ -79,6 +77,18 @@ def inflate(body: bytes, encoding: bytes, most: int) -> bytes:
     if not stream.eof or stream.unused_data:
         raise Invalid(f"the body is no whole {encoding.decode()}")
     return inflated
+
+
+async def _read_on(message: MutableMapping[str, Any], receive: Receive, most: int) -> bytes:
+    parts, size = [], 0
+    while message["type"] == "http.request":
+        parts.append(message["body"])
+        size += len(parts[-1])
+        _check_size(size, most)
+        if not message["more_body"]:
+            return b"".join(parts)
+        message = await receive()
+    raise Invalid("the client went away")
 
 
 async def reply(

@@ -13,10 +13,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 import numpy as np
 
-from af_inference.errors import Failed, Problem, TooMany
+from af_inference.errors import Failed, Problem, TooMany, Unavailable
 from af_inference.runtime import Model
 from af_inference.settings import Limits
 from af_inference.statistics import Statistics
@@ -38,9 +39,11 @@ class Ask:
         When, in nanoseconds.
     waiting
         A future of a loop, or a lock that is held until there is an outcome.
+    late
+        Nobody waits any more.
     """
 
-    __slots__ = ("came", "feeds", "key", "outcome", "outputs", "rows", "waiting")
+    __slots__ = ("came", "feeds", "key", "late", "outcome", "outputs", "rows", "waiting")
 
     def __init__(self, feeds: Arrays, outputs: Sequence[str], waiting: asyncio.Future[None] | threading.Lock) -> None:
         self.feeds, self.outputs, self.waiting = feeds, outputs, waiting
@@ -48,6 +51,7 @@ class Ask:
         self.rows = next((array.shape[0] for array in arrays if array.shape), 1)
         self.key = (*outputs, *(array.shape[1:] for array in arrays))
         self.outcome: Outcome | None = None
+        self.late = False
         self.came = time.perf_counter_ns()
 
     def result(self) -> dict[str, Array]:
@@ -95,8 +99,14 @@ class Batcher:
         await waiting
         return ask.result()
 
-    def ask_in_thread(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, Array]:
-        """Do the same for a thread. If the model is idle it runs its request itself: to wake another costs more."""
+    def ask_in_thread(self, feeds: Arrays, outputs: Sequence[str], seconds: float = inf) -> dict[str, Array]:
+        """Do the same for a thread. If the model is idle it runs its request itself: to wake another costs more.
+
+        Raises
+        ------
+        Unavailable
+            It has waited for so many seconds.
+        """
         lock = threading.Lock()
         lock.acquire()
         ask = Ask(feeds, outputs, lock)
@@ -104,7 +114,9 @@ class Batcher:
             self._run(self._take())
             if self._more():
                 self._runs.submit(self._go_on)
-        lock.acquire()
+        if not lock.acquire(timeout=min(max(seconds, 0), threading.TIMEOUT_MAX)):
+            ask.late = True
+            raise Unavailable(f"model {self.model.name} has not answered in the time that the client gave it")
         return ask.result()
 
     def _enqueue(self, ask: Ask) -> bool:
@@ -149,8 +161,10 @@ class Batcher:
             self._run(self._take())
 
     def _run(self, asks: list[Ask]) -> None:
+        asks = [ask for ask in asks if not ask.late]
         try:
-            self._together(asks)
+            if asks:
+                self._together(asks)
         finally:
             _tell(asks)
 

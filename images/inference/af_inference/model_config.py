@@ -78,7 +78,7 @@ def body(config: Any) -> dict[str, Any]:
 
 
 def _most_rows(given: int, model: Model, batched: bool) -> int:
-    if batched:
+    if batched or given == 1:
         return given if given > 0 else ROWS
     firsts = {tensor.shape[0] if tensor.shape else -1 for tensor in (*model.inputs, *model.outputs)}
     fixed = firsts.pop() if len(firsts) == 1 else -1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import Any
 
 from af_inference import model_config, trial
@@ -46,7 +47,10 @@ class Served:
             It does not answer.
         """
         given = model_config.read(artifact) if artifact else model_config.none()
-        batched = trial.rows_are_independent(model, trial.answer_once(model))
+        size, most = trial.answer_once(model), given.max_batch_size
+        batched = most != 1 and trial.rows_are_independent(model, size)
+        if most > 0:
+            limits = replace(limits, batch=min(limits.batch, most))
         return cls(model, limits, batched, model_config.complete(given, model, batched), artifact)
 
     def __post_init__(self) -> None:
@@ -64,9 +68,9 @@ class Served:
         """
         return await self.batcher.ask(self.fit(feeds), self.wanted(outputs))
 
-    def ask_in_thread(self, feeds: Arrays, outputs: Sequence[str] = ()) -> dict[str, Array]:
-        """Do the same in a thread that may wait."""
-        return self.batcher.ask_in_thread(self.fit(feeds), self.wanted(outputs))
+    def ask_in_thread(self, feeds: Arrays, outputs: Sequence[str] = (), seconds: float = inf) -> dict[str, Array]:
+        """Do the same in a thread that may wait, for so many seconds at most."""
+        return self.batcher.ask_in_thread(self.fit(feeds), self.wanted(outputs), seconds)
 
     def fit(self, feeds: Arrays) -> dict[str, Array]:
         """Return the arrays in the model's order, if they are what it takes.

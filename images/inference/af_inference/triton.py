@@ -24,7 +24,7 @@ from af_inference.v2 import metadata
 
 _SERVICE = "inference.GRPCInferenceService"
 _OPEN = frozenset(f"/{_SERVICE}/{name}" for name in ("ServerLive", "ServerReady"))  # as health is over HTTP
-_THREADS = 32  # so many may wait for slow models before quick ones wait too
+_THREADS = 16  # so many may wait for slow models before quick ones wait too; each may hold a message
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -130,7 +130,8 @@ def _infer(server: Server) -> Callable[[Any, Any], Any]:
         began, served, problem = time.perf_counter(), None, None
         try:
             served = server.registry.get_in_thread(request.model_name, request.model_version or None)
-            results = served.ask_in_thread(triton_messages.feeds(request, limits), triton_messages.outputs(request))
+            feeds, outputs = triton_messages.feeds(request, limits), triton_messages.outputs(request)
+            results = served.ask_in_thread(feeds, outputs, context.time_remaining())
             response = triton_messages.answer(served, request.id, results)
         except Exception as error:  # noqa: BLE001  (whatever it is, the client is told)
             problem = as_problem(error)
