@@ -162,6 +162,31 @@ def test_a_sample_is_no_pickle(server: Running, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def open_picture() -> onnx.ModelProto:
+    """Return a convolution, which has no answer to a picture of one pixel."""
+    weight = onnx.numpy_helper.from_array(np.ones((1, 1, 3, 3), np.float32), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 1, "H", "W"])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 1, "A", "B"])],
+        [weight],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_model_of_pictures_of_any_size_is_tried_at_some(server: Running) -> None:
+    assert upload(server, bundle(open_picture(), "convolution")).status == 200
+
+
+def test_labels_have_the_name_that_params_give_them(server: Running, store: Path) -> None:
+    said = params("named", labels="classes.csv")
+    files = {"n/model.onnx": LINEAR, "n/params.json": said, "n/classes.csv": b"muon"}
+    assert upload(server, tar(files)).status == 200
+    assert (store / "named/1/labels.txt").read_bytes() == b"muon"
+
+
 # --- refused --------------------------------------------------------------------------------------------------------
 
 

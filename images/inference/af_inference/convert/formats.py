@@ -4,13 +4,14 @@ import importlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from af_inference.errors import Unprocessable
 
+T = TypeVar("T")
 Array = NDArray[Any]
 # The source itself: arrays by the names of the ONNX model's inputs, in their order; the outputs in its order.
 Original = Callable[[Mapping[str, Array]], Sequence[Array]]
@@ -19,6 +20,8 @@ ONNX, KERAS, SAVED_MODEL, FROZEN = "onnx", "keras", "saved_model", "frozen"
 # What lies in the directory, with the format that it stands for; the first that is there.
 FILES = {"model.onnx": ONNX, "model.keras": KERAS, "saved_model.pb": SAVED_MODEL, "tf_model.pb": FROZEN}
 SUFFIXES = {".onnx": ONNX, ".keras": KERAS, ".pb": FROZEN}
+# Of axes that a model leaves open besides its rows: pictures, sequences; convolutions want more than one.
+LENGTHS = (1, 32, 224)
 PROGRAMS = (".h5", ".hdf5", ".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
@@ -62,6 +65,23 @@ def convert(kind: str, file: Path, target: Path, params: Mapping[str, Any]) -> O
     converters = importlib.import_module("af_inference.convert.tensorflow_formats")
     original: Original = converters.CONVERT[kind](file, target, params)
     return original
+
+
+def at_any_length(run: Callable[[int], T]) -> T:
+    """Run what works at some length of the axes that a model leaves open, and return what comes.
+
+    Raises
+    ------
+    Exception
+        What came at the first, if it works at none.
+    """
+    first: Exception | None = None
+    for length in LENGTHS:
+        try:
+            return run(length)
+        except Exception as error:  # noqa: BLE001  (of whatever library runs it)
+            first = first or error
+    raise first or ValueError("there is no length")
 
 
 def arrays(outputs: Sequence[Any]) -> list[Array]:

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from af_inference.convert.formats import Array, Original
+from af_inference.convert.formats import Array, Original, at_any_length
 from af_inference.errors import Unprocessable
 from af_inference.outputs import chosen
 
 TOLERANCE = 1e-5
 ROWS = 3
-# Where a model leaves more than its rows open: pictures of any size, sequences of any length.
-ANY_LENGTH = 32
 # As onnxruntime calls them, where numpy has another name.
 DTYPES = {"float": "float32", "double": "float64", "string": "object"}
 
@@ -41,8 +39,8 @@ def run(file: Path, original: Original | None, sample: Path, params: Mapping[str
     """
     session = _session(file)
     arrays = _arrays(sample)
-    feeds = _feeds(session, arrays)
-    outputs = dict(zip(_names(session), _run(session, feeds), strict=True))
+    feeds, answers = _answered(session, arrays)
+    outputs = dict(zip(_names(session), answers, strict=True))
     expected = [*_expected(session, arrays, params)]
     if original:
         expected += zip(outputs, original(feeds), strict=True)
@@ -97,14 +95,20 @@ def _arrays(sample: Path) -> dict[str, Array]:
         raise Unprocessable(f"sample.npz cannot be read: {_said(error)}; write it with numpy.savez") from error
 
 
-def _feeds(session: ort.InferenceSession, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return arrays for all inputs: those of the sample where it has them all, else drawn with a fixed seed."""
+def _answered(session: ort.InferenceSession, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], list[Array]]:
+    """Run a model on the sample, or where that lacks an input on what is drawn with a fixed seed; return both ends."""
     nodes = session.get_inputs()
     named = arrays if len(nodes) != 1 or "input" not in arrays else {nodes[0].name: arrays["input"], **arrays}
     if all(node.name in named for node in nodes):
-        return {node.name: named[node.name].astype(_dtype(node)) for node in nodes}
+        feeds = {node.name: named[node.name].astype(_dtype(node)) for node in nodes}
+        return feeds, _run(session, feeds)
+    return at_any_length(lambda length: _run_seeded(session, length))
+
+
+def _run_seeded(session: ort.InferenceSession, length: int) -> tuple[dict[str, Array], list[Array]]:
     rng = np.random.default_rng(0)
-    return {node.name: _seeded(node, rng) for node in nodes}
+    feeds = {node.name: _seeded(node, length, rng) for node in session.get_inputs()}
+    return feeds, _run(session, feeds)
 
 
 def _expected(
@@ -118,11 +122,9 @@ def _expected(
             yield chosen(outputs, params.get("output_name")), array
 
 
-def _seeded(node: Any, rng: np.random.Generator) -> Array:
-    open_lengths = [ROWS, *[ANY_LENGTH] * len(node.shape)]
-    shape = [
-        length if isinstance(length, int) and length > 0 else open_lengths[i] for i, length in enumerate(node.shape)
-    ]
+def _seeded(node: Any, length: int, rng: np.random.Generator) -> Array:
+    lengths = [ROWS, *[length] * len(node.shape)]
+    shape = [said if isinstance(said, int) and said > 0 else lengths[axis] for axis, said in enumerate(node.shape)]
     dtype = _dtype(node)
     if dtype.kind == "f":
         return rng.standard_normal(shape).astype(dtype)

@@ -43,6 +43,7 @@ def unpack(folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
     params = _params(source / "params.json", name)
     if form_data and name not in (None, params["name"]):
         raise Invalid(f"the form's name is {name!r}, and params.json says {params['name']!r}")
+    _labels(source, params)
     return {"name": params["name"], "format": formats.find(source, params)[0]}
 
 
@@ -57,6 +58,13 @@ def _params(file: Path, name: str | None) -> dict[str, Any]:
             "nothing names the model: say its name in params.json, or put its files into a directory of that name"
         )
     return params
+
+
+def _labels(source: Path, params: dict[str, Any]) -> None:
+    """Give the file that ``params.json`` calls the labels the name that they have here."""
+    named = source / Path(str(params.get("labels") or "labels.txt")).name
+    if named.is_file() and not (source / "labels.txt").exists():
+        named.rename(source / "labels.txt")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from af_inference.asgi import Receive, Scope, header
 from af_inference.errors import Invalid, TooLarge
 
 CHUNK = 1 << 20
+# For the next MiB: who sends nothing takes nobody else's place for ever.
+STALLED_SECONDS = 60
 
 
 async def save(scope: Scope, receive: Receive, file: Path, most: int) -> None:
@@ -24,9 +28,10 @@ async def save(scope: Scope, receive: Receive, file: Path, most: int) -> None:
     if int(header(scope, b"content-length") or 0) > most:  # a number: the HTTP parser saw to it
         raise _too_large(most)
     size, more = 0, True
-    with file.open("xb") as opened:
+    with file.open("xb") as opened, _stalled():
         while more:
-            chunk, more = await _chunk(receive)
+            async with asyncio.timeout(STALLED_SECONDS):
+                chunk, more = await _chunk(receive)
             size += len(chunk)
             if size > most:
                 raise _too_large(most)
@@ -46,6 +51,14 @@ async def _chunk(receive: Receive) -> tuple[bytes, bool]:
         size += len(parts[-1])
         more = message.get("more_body", False)
     return b"".join(parts), more
+
+
+@contextmanager
+def _stalled() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise Invalid(f"less than a MiB came in {STALLED_SECONDS} s: send it again") from None
 
 
 def _too_large(most: int) -> TooLarge:
