@@ -30,6 +30,10 @@ class Http(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
+    def end(self) -> None:
+        """Serve no more, after the requests that are being answered."""
+        self.should_exit = True
+
 
 def main() -> None:
     """Run the server."""
@@ -38,13 +42,17 @@ def main() -> None:
         server = Server.of(settings.load())
     except (InvalidSettings, OSError) as error:
         sys.exit(f"af_inference: {error}")
-    server.start()
+    http = Http(_config(server))
+    server.start(http.end)
     found = server.settings
     log.info("serving", http=found.http, grpc=found.grpc, provider=server.registry.source.provider)
     calls = triton.start(server)
-    Http(_config(server)).run()
+    http.run()
     server.stop()
     calls.stop(_GRACE_SECONDS).wait()
+    if server.given_up:
+        # The last line of the log, by which the session says why.
+        sys.exit(f"af_inference: {server.reasons}")
 
 
 def _config(server: Server) -> uvicorn.Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from af_inference import log
@@ -18,6 +19,8 @@ from af_inference.sources import Files, Source
 
 _RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
+_LAST_RETRY_SECONDS = 4.0
+"""Of a file that cannot be loaded: it will not be another one. A backend may still come."""
 _LOOK_SECONDS = 1.0
 
 
@@ -31,6 +34,8 @@ class Server:
         Of files; with a backend it has none, and none can be uploaded.
     missing
         Models that the session names and that have not answered yet, with the reason.
+    given_up
+        They never will: the process is to end, with the reason as its last word.
     """
 
     settings: Settings
@@ -39,6 +44,7 @@ class Server:
     registry: Registry
     metrics: Metrics
     missing: dict[str, str] = field(default_factory=dict)
+    given_up: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
@@ -63,9 +69,23 @@ class Server:
         """Whether each model that the session names has answered, and what answers has not gone since."""
         return not self.missing and self.registry.source.available
 
-    def start(self) -> threading.Thread:
-        """Load the session's models, and from then on follow what others do to the store, in a thread of its own."""
-        thread = threading.Thread(target=self._follow, name="follow", daemon=True)
+    @property
+    def reasons(self) -> str:
+        """Why models that the session names do not answer, each with where it was looked for."""
+        absent = (model for model in self.settings.models if model.name in self.missing)
+        return "; ".join(
+            f"model {m.name} {m.version or '(highest version)'} in {m.path}: {self.missing[m.name]}" for m in absent
+        )
+
+    def start(self, give_up: Callable[[], None] = lambda: None) -> threading.Thread:
+        """Load the session's models, and from then on follow what others do to the store, in a thread of its own.
+
+        Parameters
+        ----------
+        give_up
+            Called when that is over because a model cannot be loaded.
+        """
+        thread = threading.Thread(target=self._follow, args=(give_up,), name="follow", daemon=True)
         thread.start()
         return thread
 
@@ -73,9 +93,14 @@ class Server:
         """End that thread."""
         self._stop.set()
 
-    def _follow(self) -> None:
+    def _follow(self, give_up: Callable[[], None]) -> None:
         pause = _RETRY_SECONDS
-        while not self._load_models() and not self._stop.wait(pause):
+        while not self._load_models() and not self._stop.is_set():
+            if self.settings.backend is None and pause > _LAST_RETRY_SECONDS:
+                self.given_up = True
+                give_up()
+                return
+            self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
         while not self._stop.wait(_LOOK_SECONDS):
             try:
