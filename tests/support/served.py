@@ -21,8 +21,8 @@ MASSES = [math.sqrt(2 * 40 * 50 * (math.cosh(1) - math.cos(3))), 60.0]
 """Of the muons that the client asks for."""
 KILLER = """
 import os, pathlib, signal
-lines = {p.parent.name: p.read_text() for p in pathlib.Path("/proc").glob("[0-9]*/cmdline")}
-[number] = [n for n, line in lines.items() if "python" in line.split("\\0")[0] and "af_inference" in line and n != "1"]
+lines = {p.parent.name: p.read_text().split("\\0") for p in pathlib.Path("/proc").glob("[0-9]*/cmdline")}
+[number] = [number for number, words in lines.items() if words[:3] == ["python", "-m", "af_inference"]]
 os.kill(int(number), signal.SIGKILL)
 """
 
