@@ -50,6 +50,7 @@ def test_from_the_login_to_the_plot_and_back_the_next_day(
     lab = launch(page)
     both_workers(physics)
     analyse(lab, marie, physics)
+    ask_model(lab)
     dashboard(lab, marie)
     stop_and_start_again(page, marie)
     page.stop(SERVER)
@@ -66,6 +67,7 @@ def choose(page: HubPage) -> None:
     page.choose("Workers on cpu", "2")
     page.choose("From the start on cpu", "2")
     page.choose("Cache for root:// files", "one for the session; kept while the server is stopped")
+    page.form().get_by_label(re.compile("^dimuon, version 1: ")).check()
     page.browser.picture("form")
 
 
@@ -99,6 +101,7 @@ def both_workers(physics: Tenant) -> None:
         return bool(pools.get("cpu", {}).get("ready") == 2)
 
     physics.wait(session["metadata"]["name"], both, what="two workers")
+    assert session["spec"]["inference"]["models"] == [{"name": "dimuon"}]
 
 
 def analyse(lab: Lab, marie: HubUser, physics: Tenant) -> None:
@@ -116,6 +119,12 @@ def analyse(lab: Lab, marie: HubUser, physics: Tenant) -> None:
     assert first - before >= INPUT_BYTES, "the origin was not asked"
     again = [read_again(lab, physics.facility.origin) for _ in range(3)]  # others may read meanwhile, but not each time
     assert min(again) < INPUT_BYTES / 10, f"read again, and {again} bytes came from the origin, not from the cache"
+
+
+def ask_model(lab: Lab) -> None:
+    """The model that was ticked in the form answers."""
+    cell = "from af_client.models import Models; print('mass', Models().predict('dimuon', [[2, 0, 0, 2, 0, 3.14159]]))"
+    expect(lab.run_cell(cell)).to_contain_text("mass [[4.")
 
 
 def read_again(lab: Lab, origin: str) -> int:
