@@ -25,6 +25,8 @@ ADVICE = {
     ".root": "TMVA's models are not served: train one of XGBoost or LightGBM, or write ONNX",
 }
 
+CHANNELS = "img_channels"
+"""Of the images that a model takes; the one parameter of TFaaS' that is a number, and no text."""
 Progress = Callable[[int, int], None]
 """Called with the bytes that have been sent, and with all."""
 
@@ -147,7 +149,9 @@ TREES: Mapping[str, Callable[[Path], Any]] = {".json": _xgboost, ".ubj": _xgboos
 
 
 def _told(name: str, params: Mapping[str, str | int], labels: Sequence[str]) -> dict[str, bytes]:
-    told = {"name": name, **({"labels": "labels.txt"} if labels else {}), **params}
+    told: dict[str, Any] = {"name": name, **({"labels": "labels.txt"} if labels else {}), **params}
+    if str(told.get(CHANNELS, "")).isdecimal():
+        told[CHANNELS] = int(told[CHANNELS])
     files = {"params.json": json.dumps(told).encode()}
     return files | ({"labels.txt": "\n".join(labels).encode()} if labels else {})
 

@@ -24,6 +24,8 @@ from af_client.model_files import About, Progress, Watched, package
 from af_client.model_service import Address, ModelService, Question
 from af_client.open_inference import Signature
 
+__all__ = ["About", "Models", "ServedModel"]
+
 IN_FLIGHT = 4
 """Batches of one array that are asked at the same time: the service puts together what waits, and never idles."""
 PUSH_SECONDS = 300.0

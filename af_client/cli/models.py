@@ -133,11 +133,11 @@ def push(ctx: click.Context, /, output: str, **options: Any) -> None:
         click.echo(f"model {name}, version {version}: af models predict {options['session']} {name} FILE.csv asks it")
 
 
-def _param(text: str) -> tuple[str, str | int]:
+def _param(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not (key and sign):
         raise BadInput(f"--param {text!r}: write {PARAM}")
-    return key, int(value) if key == "img_channels" and value.isdecimal() else value
+    return key, value
 
 
 def _unpickled(file: Path) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -37,6 +39,36 @@ masses = models.predict("dimuon", pairs)
 with Client() as client:
     tasks = client.map(lambda n: models.predict("dimuon", np.full((n, 6), [2, 0, 0, 2, 1, 3]))[:, 0].tolist(), [1, 3])
     print(json.dumps({"events": masses[..., 0].tolist(), "tasks": client.gather(tasks)}))
+"""
+
+
+TRAINED = """
+import json
+import keras, lightgbm, numpy as np, sklearn.ensemble
+from af_client.models import Models
+
+x = np.random.default_rng(1).normal(size=(300, 6)).astype("f4")
+y = (x[:, 0] > 0).astype(int)
+network = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1, "sigmoid")])
+inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((2,), name="b")}
+both = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Concatenate()([*inputs.values()])))
+parts = {"a": x[:, :4], "b": x[:, 4:]}
+forest = sklearn.ensemble.RandomForestClassifier(5).fit(x, y)
+boosted = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(x, y)
+network.export("saved", verbose=False)
+models, probabilities = Models(), {"output": "probabilities"}
+pushed = {
+    "network": (network, x, network.predict(x, verbose=0), {}),
+    "saved": ("saved", x, network.predict(x, verbose=0), {}),
+    "both": (both, parts, both.predict(parts, verbose=0), {}),
+    "forest": (forest, x, forest.predict_proba(x), probabilities),
+    "boosted": (boosted, x, boosted.predict_proba(x), probabilities),
+}
+found = {}
+for name, (model, asked, wanted, output) in pushed.items():
+    models.push(name, model)
+    found[name] = float(abs(models.predict(name, asked, **output) - wanted).max())
+print(json.dumps(found))
 """
 
 
@@ -128,11 +160,28 @@ def test_inside_a_session_the_client_finds_it_and_goes_along_into_tasks(shared_t
         "inference": {"models": [{"name": "dimuon"}]},
         "run": {"command": ["python", "-c", INSIDE]},
     }
-    shared_tenant.apply("inside", HEADLESS | spec)
-    shared_tenant.wait("inside", lambda body: body.get("status", {}).get("phase") == "Succeeded")
-    log = alice.af("logs", "inside").stdout
-    found = json.loads(next(line for line in log.splitlines() if line.startswith("{")))
+    found = said(shared_tenant, alice, "inside", spec)
     unit = float(mass(np.asarray([[1, 0, 0, 1, 1, 3]], np.float32))[0])
     assert [len(event) for event in found["events"]] == [1, 0, 2]
     assert np.allclose(list(chain(*found["events"])), [unit, 2 * unit, 4 * unit], rtol=TOLERANCE)
     assert np.allclose(list(chain(*found["tasks"])), 2 * unit, rtol=TOLERANCE)
+
+
+def test_models_of_each_library_are_pushed_from_where_they_were_trained(shared_tenant: Tenant, alice: Person) -> None:
+    spec = {
+        "user": alice.user,
+        "image": "ml",
+        "inference": {"upload": True},
+        "run": {"command": ["python", "-c", TRAINED], "size": "medium"},
+    }
+    found = said(shared_tenant, alice, "trained", spec)
+    assert found.keys() == {"network", "saved", "both", "forest", "boosted"}
+    assert max(found.values()) <= TOLERANCE, found
+
+
+def said(tenant: Tenant, person: Person, name: str, spec: Mapping[str, Any]) -> Any:
+    """Return the JSON that a run writes into its log."""
+    tenant.apply(name, HEADLESS | spec)
+    tenant.wait(name, lambda body: body.get("status", {}).get("phase") == "Succeeded")
+    log = person.af("logs", name).stdout
+    return json.loads(next(line for line in log.splitlines() if line.startswith("{")))

@@ -35,6 +35,8 @@ def test_af_is_a_module_that_runs(module: str) -> None:
         ("af_client.spawner", {"click", "rich", "jupyterlab"}),
         ("af_client.here", {"click", "rich", "jupyterhub", "kubernetes", "aiohttp"}),
         ("af_client.sessions", {"click", "rich", "jupyterhub"}),
+        ("af_client.cli", {"numpy", "awkward", "joblib", "onnx", "urllib3"}),  # `af --help` must not pay for them
+        ("af_client.models", {"click", "rich", "jupyterhub", "kubernetes", "aiohttp", "awkward", "onnx"}),
     ],
 )
 def test_a_room_loads_nothing_of_the_others(module: str, foreign: set[str]) -> None:

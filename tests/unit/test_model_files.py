@@ -58,11 +58,11 @@ def test_a_saved_model_goes_with_its_folders(tmp_path: Path) -> None:
 
 def test_what_is_told_of_a_model_goes_along(tmp_path: Path) -> None:
     (tmp_path / "m.pb").write_bytes(b"graph")
-    about = About(["w", "z"], "hadronic W and Z", params={"input_node": "x", "output_node": "y"})
+    about = About(["w", "z"], "hadronic W and Z", params={"input_node": "x", "output_node": "y", "img_channels": "3"})
     files = sent("tagger", tmp_path / "m.pb", about=about)
     assert files["tagger/labels.txt"] == b"w\nz"
     expected = {"name": "tagger", "labels": "labels.txt", "description": "hadronic W and Z"}
-    assert params(files) == expected | about.params
+    assert params(files) == expected | about.params | {"img_channels": 3}
 
 
 def test_a_trained_model_goes_as_onnx_with_what_it_answered() -> None:
