@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ __all__ = ["About", "Models", "ServedModel"]
 
 IN_FLIGHT = 4
 """Batches of one array that are asked at the same time: the service puts together what waits, and never idles."""
+FRESH_SECONDS = 1.0
+"""How long it is taken for granted which version is the highest: it need not be asked for each of many small arrays."""
 PUSH_SECONDS = 300.0
 """The service converts, and tries what it has got, before it answers."""
 
@@ -79,6 +82,7 @@ class Models:
         # Asks for no service: Dask's scheduler, which has none, unpickles what it sends on.
         self._given = url, token, self._in_flight = given
         self._service = ModelService(None if url is None else Address(url, token or ""), self._in_flight)
+        self._known: dict[tuple[str, str | None], tuple[float, Signature]] = {}
 
     def list(self) -> list[ServedModel]:
         """Return all versions of all models, by name."""
@@ -105,6 +109,7 @@ class Models:
         """Return what a model says of each row.
 
         Long arrays are cut into batches, of which several are asked at the same time; all are answered by one version.
+        One that somebody else pushes answers a second later at most.
 
         Parameters
         ----------
@@ -132,7 +137,7 @@ class Models:
         ModelsUnavailable
             The service does not answer, or stays full.
         """
-        signature = self.signature(model, version)
+        signature = self._signature(model, None if version is None else str(version))
         asked = arrays.rows(data, signature.inputs)
         wanted = _wanted(signature, output)
         # Meanwhile a new version may come: half of an array by each would be no result.
@@ -140,6 +145,15 @@ class Models:
         found = self._ask(path, asked, signature, wanted)
         shaped = {name: asked.shaped(array) for name, array in found.items()}
         return shaped if len(wanted) > 1 else shaped[wanted[0]]
+
+    def _signature(self, model: str, version: str | None) -> Signature:
+        """Return what a model takes, asked again where that may have changed: a version never does."""
+        since, found = self._known.get((model, version), (0.0, None))
+        now = time.monotonic()
+        if found is None or (version is None and now - since > FRESH_SECONDS):
+            found = self.signature(model, version)
+            self._known[model, version] = now, found
+        return found
 
     def _ask(self, path: str, asked: arrays.Rows, signature: Signature, wanted: Sequence[str]) -> dict[str, Any]:
         import numpy as np  # noqa: PLC0415 - 0.1 s, which `af --help` must not pay
@@ -196,6 +210,7 @@ class Models:
             body = Watched(tar, progress)
             headers = {"Content-Type": "application/x-tar", "Content-Length": str(body.size)}
             reply = self._service.ask(Question("POST", f"/upload{query}", body, headers, False, PUSH_SECONDS))
+        self._known.clear()
         return reply.headers["X-Model-Version"]
 
     def delete(self, model: str, version: str | int | None = None) -> None:
@@ -213,6 +228,7 @@ class Models:
             raise ModelRefused(f"there is no {what}: there are {', '.join({each.name: 0 for each in there}) or 'none'}")
         query = "" if version is None else f"?{urlencode({'version': version})}"
         self._service.ask(Question("DELETE", f"/delete/{quote(model, safe='')}{query}"))
+        self._known.clear()
 
 
 def _path(model: str, version: str | int | None) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from af_client import arrays, model_service
+from af_client import models as client
 from af_client.errors import BadInput, ModelRefused, ModelsUnavailable
 from af_client.models import Models, ServedModel
 from tests.support.inference import onnx_models
@@ -101,6 +102,19 @@ def _requests(models: Models) -> int:
     """Return how many questions version 1 of the model has answered."""
     said = models._service.ask(model_service.Question("GET", "/v2/models/sum/versions/1/stats")).json()
     return int(said["model_stats"][0]["inference_stats"]["success"]["count"])
+
+
+def test_a_version_is_asked_only_once_what_it_takes(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    signature = models.signature
+    monkeypatch.setattr(models, "signature", lambda *of: asked.append(of) or signature(*of))
+    for _ in range(3):
+        models.predict("sum", [[1, 2, 3]], 1)
+    assert asked == [("sum", "1")]
+    monkeypatch.setattr(client, "FRESH_SECONDS", 0.0)
+    for _ in range(3):
+        models.predict("sum", [[1, 2, 3]])
+    assert asked[1:] == [("sum", None)] * 3
 
 
 def test_a_failure_in_one_batch_is_the_failure_of_all(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

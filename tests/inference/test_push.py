@@ -15,6 +15,7 @@ import xgboost
 from click.testing import CliRunner, Result
 from sklearn.ensemble import RandomForestClassifier
 
+from af_client import models as client
 from af_client.cli.commands import cli
 from af_client.errors import ModelRefused, NotConvertible
 from af_client.model_files import About
@@ -83,6 +84,18 @@ def test_a_new_push_is_the_next_version_and_answers(models: Models, tmp_path: Pa
     models.delete("own", 7)
     models.delete("own", "2")
     assert models.predict("own", [[1, 2]]).tolist() == [[3.0]]
+
+
+def test_what_somebody_else_pushes_answers_soon(
+    models: Models, server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [onnx_models.put(tmp_path / str(scale), onnx_models.linear(2, scale)) for scale in (1.0, 2.0)]
+    models.push("shared", files[0])
+    other = Models(f"http://127.0.0.1:{server.http}", TOKEN)
+    assert other.predict("shared", [[1, 2]]).tolist() == [[3.0]]
+    models.push("shared", files[1])
+    monkeypatch.setattr(client, "FRESH_SECONDS", 0.0)
+    assert other.predict("shared", [[1, 2]]).tolist() == [[6.0]]
 
 
 def test_what_the_service_refuses_leaves_nothing(models: Models, tmp_path: Path) -> None:
