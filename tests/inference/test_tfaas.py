@@ -98,8 +98,12 @@ def test_the_type_of_the_content_is_not_looked_at_and_neither_is_the_case_of_key
         ([[]], "linear", 400, "shape"),
         (["1", "2", "3", "4"], "linear", 400, "numbers"),
         ([None, 1, 1, 1], "linear", 400, "numbers"),
+        ([[1, 2, 3, 4], 5], "linear", 400, "numbers"),
         ([True, False, True, True], "linear", 400, "numbers"),
         ([{}, 1, 1, 1], "linear", 400, "numbers"),
+        (["x" * 1_000_000, *[1] * 1_000_000], "linear", 400, "numbers"),
+        ([[[[[[[[[[1]]]]]]]]]], "linear", 400, "numbers"),
+        ([1] * 9_000_000, "linear", 413, "bytes"),
         ({"a": 1}, "linear", 400, "list"),
         (None, "linear", 400, "list"),
         ("1234", "linear", 400, "list"),
@@ -167,6 +171,7 @@ def test_a_row_in_a_message_is_answered_by_a_message(server: Running, path: str)
         (row([1, 1, 1, 1], "nothing"), 404, "there are"),
         (row([1, 2], "words"), 400, "text"),
         (b"\x0a\x00" * 100_001, 413, "keys"),
+        (bytes(9 << 20), 413, "bytes"),
     ],
 )
 def test_a_message_that_does_not_fit_is_refused(server: Running, body: bytes, status: int, words: str) -> None:

@@ -24,7 +24,7 @@ from af_inference.tfaas.predict import PLAIN
 FORMATS = ("PNG", "JPEG")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 BODY = 16 * MIB
-PIXELS = 16_000_000
+PIXELS = 4_000_000
 BEST = 5
 # It would only warn, or refuse in words of its own: the size is checked here before a pixel is read.
 Image.MAX_IMAGE_PIXELS = None

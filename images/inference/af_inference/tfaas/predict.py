@@ -28,7 +28,7 @@ def json(server: Server, models: Models) -> App:
         array, one = rows.feed(asked, model.input)
         return model.served, rows.to_json(await model.ask(array), one)
 
-    return _app(server, answer, PLAIN)
+    return _app(server, answer, rows.JSON_BYTES, PLAIN)
 
 
 def proto(server: Server, models: Models) -> App:
@@ -40,11 +40,11 @@ def proto(server: Server, models: Models) -> App:
         array, _ = rows.feed(asked, model.input)
         return model.served, rows.to_proto(await model.ask(array))
 
-    return _app(server, answer, OCTETS)
+    return _app(server, answer, rows.PROTO_BYTES, OCTETS)
 
 
-def _app(server: Server, answer: Answer, content_type: bytes) -> App:
-    most = server.settings.limits.body
+def _app(server: Server, answer: Answer, most: int, content_type: bytes) -> App:
+    most = min(most, server.settings.limits.body)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         began, served, status = time.perf_counter(), None, 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +12,14 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from af_inference.errors import Invalid, TooLarge, Unprocessable
+from af_inference.settings import MIB
 from af_inference.tensors import DTYPES, Array, Tensor
 
 KEYS = 100_000
+RANK = 8
+# What is read of a body takes up to twenty times its bytes; for more rows at a time there is /v2, with binary tensors.
+JSON_BYTES = 16 * MIB
+PROTO_BYTES = 8 * MIB
 
 
 class Asked(NamedTuple):
@@ -56,13 +63,26 @@ def from_json(body: bytes) -> Asked:
 def _array(values: Any) -> Array:
     if not isinstance(values, list):
         raise Invalid("values must be a list: the numbers of one row, or a list of rows")
+    _check_numbers(values)
     try:
         array = np.array(values)
     except ValueError:
         raise Invalid("all rows in values must have the same number of values") from None
-    if array.dtype.kind not in "fiu" and array.size:
-        raise Invalid("values must be numbers")
+    if array.dtype.kind not in "fiu":
+        raise Invalid("values has a number that is too large")
     return array
+
+
+def _check_numbers(values: list[Any]) -> None:
+    # First: numpy would make text of all of them, each as long as the longest.
+    for depth in range(RANK):
+        level: Iterable[Any] = values
+        for _ in range(depth):
+            level = chain.from_iterable(level)
+        if (kinds := set(map(type, level))) != {list}:
+            break
+    if not kinds <= {int, float}:
+        raise Invalid("values must be numbers: of one row, or of a list of rows")
 
 
 def feed(asked: Asked, tensor: Tensor) -> tuple[Array, bool]:
