@@ -220,8 +220,11 @@ class Service(BaseHTTPRequestHandler):
         self.close_connection = self.closes
 
 
+Served = tuple[type[Service], str]
+
+
 @pytest.fixture
-def service() -> Iterator[tuple[type[Service], str]]:
+def service() -> Iterator[Served]:
     metadata = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, len(FEATURES)]}]}
     outputs = [
         {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]},
@@ -237,7 +240,15 @@ def service() -> Iterator[tuple[type[Service], str]]:
         thread.join(10)
 
 
-def probabilities(url: str, token: str = TOKEN, times: int = 1) -> list[float]:
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    """The file with the session's token, as the kubelet keeps it."""
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    return file
+
+
+def probabilities(url: str, token: Path, times: int = 1) -> list[float]:
     with closing(Model(url, token, "pop/ularity", 5)) as model:
         return [value for _ in range(times) for value in model.probabilities([VALUES])]
 
@@ -245,28 +256,28 @@ def probabilities(url: str, token: str = TOKEN, times: int = 1) -> list[float]:
 VALUES = [float(number) for number in range(len(FEATURES))]
 
 
-def test_a_classifier_is_asked_with_its_own_input_and_says_the_last_class(service: tuple[type[Service], str]) -> None:
+def test_a_classifier_is_asked_with_its_own_input_and_says_the_last_class(service: Served, token: Path) -> None:
     handler, url = service
-    assert probabilities(url, times=2) == [0.75, 0.75]
+    assert probabilities(url, token, times=2) == [0.75, 0.75]
     row = {"name": "X", "datatype": "FP32", "shape": [1, len(FEATURES)], "data": VALUES}
     infer = ("/v2/models/pop%2Fularity/infer", {"inputs": [row]})
     assert handler.asked == [("/v2/models/pop%2Fularity", None), infer, infer]
 
 
-def test_a_connection_that_was_closed_meanwhile_is_no_failure(service: tuple[type[Service], str]) -> None:
+def test_a_connection_that_was_closed_meanwhile_is_no_failure(service: Served, token: Path) -> None:
     handler, url = service
     handler.closes = True
-    assert probabilities(url, times=3) == [0.75] * 3
+    assert probabilities(url, token, times=3) == [0.75] * 3
 
 
 OUTPUT = {"name": "p", "datatype": "FP32", "shape": [1, 1]}
 
 
-def test_many_files_are_many_rows(service: tuple[type[Service], str]) -> None:
+def test_many_files_are_many_rows(service: Served, token: Path) -> None:
     handler, url = service
     output = {"name": "p", "datatype": "FP32", "shape": [3, 2], "data": [0.9, 0.1, 0.8, 0.2, 0.7, 0.3]}
     handler.answer = {"outputs": [output]}
-    with closing(Model(url, TOKEN, "popularity", 5)) as model:
+    with closing(Model(url, token, "popularity", 5)) as model:
         assert model.probabilities([VALUES] * 3) == [0.1, 0.2, 0.3]
         with pytest.raises(Unavailable, match="one for each of 4 rows"):
             model.probabilities([VALUES] * 4)
@@ -292,20 +303,31 @@ def test_many_files_are_many_rows(service: tuple[type[Service], str]) -> None:
         ({"answer": {"outputs": [OUTPUT | {"data": []}]}}, "no probabilities"),
     ],
 )
-def test_what_is_no_probability_is_no_answer(service: tuple[type[Service], str], changes: Any, words: str) -> None:
+def test_what_is_no_probability_is_no_answer(service: Served, token: Path, changes: Any, words: str) -> None:
     handler, url = service
     for name, value in changes.items():
         setattr(handler, name, value)
     with pytest.raises(Unavailable, match=re.escape(words)):
-        probabilities(url)
+        probabilities(url, token)
 
 
-def test_another_token_and_nobody_there_are_no_answers(service: tuple[type[Service], str]) -> None:
+def test_a_token_that_changes_is_read_again(service: Served, token: Path) -> None:
+    """The service's Secret goes when the session is suspended, and comes back with another token."""
     _, url = service
-    with pytest.raises(Unavailable, match="401"):
-        probabilities(url, "another")
+    with closing(Model(url, token, "popularity", 5)) as model:
+        token.unlink()
+        with pytest.raises(Unavailable, match="FileNotFound"):
+            model.probabilities([VALUES])
+        token.write_text("another")
+        with pytest.raises(Unavailable, match="401"):
+            model.probabilities([VALUES])
+        token.write_text(TOKEN)
+        assert model.probabilities([VALUES]) == [0.75]
+
+
+def test_nobody_there_is_no_answer(token: Path) -> None:
     with pytest.raises(Unavailable, match="ConnectionRefused"):
-        probabilities("http://127.0.0.1:1")
+        probabilities("http://127.0.0.1:1", token)
 
 
 async def asked(socket: str, question: bytes) -> bytes:

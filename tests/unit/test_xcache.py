@@ -138,12 +138,17 @@ def test_the_program_beside_the_cache_asks_the_sessions_own_service_with_its_tok
     cache, program = deployment.body["spec"]["template"]["spec"]["containers"]
     env = {each["name"]: each.get("value", each.get("valueFrom")) for each in program["env"]}
     assert env["AF_INFERENCE_URL"] == "http://zmumu-inference.physics.svc.cluster.local:8000"
-    assert env["AF_INFERENCE_TOKEN"] == {"secretKeyRef": {"name": "zmumu-inference", "key": "token"}}
+    # The cache outlives a suspension, the Secret does not: without it the pod must start all the same.
+    volumes = deployment.body["spec"]["template"]["spec"]["volumes"]
+    [token] = [each["secret"] for each in volumes if "secret" in each]
+    assert token == {"secretName": "zmumu-inference", "optional": True}
+    assert env["AF_INFERENCE_TOKEN_FILE"] == "/etc/inference-token/token"
     assert (env["AF_DECISION_MODEL"], env["AF_DECISION_THRESHOLD"]) == ("popularity", "0.3")
     # Both see the one directory with the socket, and the token is only where it is used.
     directory = env["AF_DECISION_SOCKET"].rpartition("/")[0]
     assert all(directory in {mount["mountPath"] for mount in each["volumeMounts"]} for each in (cache, program))
-    assert "AF_INFERENCE_TOKEN" not in {each["name"] for each in cache["env"]}
+    mounted = {each["name"]: {mount["mountPath"] for mount in each["volumeMounts"]} for each in (cache, program)}
+    assert [name for name, paths in mounted.items() if "/etc/inference-token" in paths] == ["decision"]
     # While the program starts again the pod is not ready: nobody is to lose the cache for that.
     assert service.body["spec"]["publishNotReadyAddresses"] is True
     assert {port["name"]: port["port"] for port in service.body["spec"]["ports"]} == {"xrootd": 1096, "metrics": 8791}

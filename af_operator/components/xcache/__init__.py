@@ -184,9 +184,10 @@ def _facility(profile: Profile) -> ProfileXCache:
 
 
 def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
-    containers = [_container(_facility(profile))]
+    containers, volumes = [_container(_facility(profile))], [*_volumes(session)]
     if asked := _spec(session).decision:
         containers.append(decision.container(session, _facility(profile), asked))
+        volumes.append(decision.volume(session))
     return render(
         __name__,
         "deployment",
@@ -194,7 +195,7 @@ def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
         selector=names.selector(session, NAME),
         labels=names.labels(session, NAME),
         config_hash=pod_spec.digest(text),
-        pod=pod_spec.pod(containers, _volumes(session)),
+        pod=pod_spec.pod(containers, volumes),
     )
 
 

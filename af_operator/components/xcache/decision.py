@@ -16,6 +16,7 @@ CONTAINER = "decision"
 PORT_NAME = "metrics"
 PLUGIN = "/opt/af/lib/libXrdPfcAfDecision.so"
 RUN_DIR = "/run/xcache"
+TOKEN_VOLUME, TOKEN_DIR = "inference-token", "/etc/inference-token"
 SOCKET = f"{RUN_DIR}/decision.sock"
 
 CONFIG = f"""\
@@ -31,7 +32,7 @@ def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -
         facility.image,
         ["tini", "-g", "--", "python3", "-m", "af_decision"],
         workingDir="/opt/af",
-        env=[*pod_spec.env(_variables(session, spec)), _token(session)],
+        env=pod_spec.env(_variables(session, spec)),
         ports=[{"name": PORT_NAME, "containerPort": names.XCACHE_METRICS_PORT, "protocol": "TCP"}],
         # One that hangs costs each open its 50 ms. While it starts the cache works as without it.
         livenessProbe={
@@ -40,22 +41,27 @@ def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -
             "timeoutSeconds": 5,
         },
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        volumeMounts=[{"name": "xcache-run", "mountPath": RUN_DIR}],
+        volumeMounts=[
+            {"name": "xcache-run", "mountPath": RUN_DIR},
+            {"name": TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": True},
+        ],
     )
     program["securityContext"] |= {"readOnlyRootFilesystem": True}
     return program
 
 
+def volume(session: Session) -> Body:
+    """Return the volume with the token of the session's model service."""
+    # The cache outlives a suspension, the Secret does not: it is another one afterwards, and meanwhile there is none.
+    return {"name": TOKEN_VOLUME, "secret": {"secretName": names.inference(session), "optional": True}}
+
+
 def _variables(session: Session, spec: XCacheDecision) -> dict[str, str]:
     return {
         "AF_INFERENCE_URL": names.inference_url(session),
+        "AF_INFERENCE_TOKEN_FILE": f"{TOKEN_DIR}/{names.INFERENCE_TOKEN}",
         "AF_DECISION_MODEL": spec.model,
         "AF_DECISION_THRESHOLD": str(spec.threshold_percent / 100),
         "AF_DECISION_SOCKET": SOCKET,
         "AF_DECISION_PORT": str(names.XCACHE_METRICS_PORT),
     }
-
-
-def _token(session: Session) -> Body:
-    secret = {"name": names.inference(session), "key": names.INFERENCE_TOKEN}
-    return {"name": "AF_INFERENCE_TOKEN", "valueFrom": {"secretKeyRef": secret}}

@@ -16,9 +16,8 @@ from .server import listen, publish
 
 async def main() -> None:
     """Listen until told to end."""
-    model = Model(
-        os.environ["AF_INFERENCE_URL"], os.environ["AF_INFERENCE_TOKEN"], os.environ["AF_DECISION_MODEL"], SECONDS
-    )
+    token, name = Path(os.environ["AF_INFERENCE_TOKEN_FILE"]), os.environ["AF_DECISION_MODEL"]
+    model = Model(os.environ["AF_INFERENCE_URL"], token, name, SECONDS)
     policy = Policy(model.probabilities, float(os.environ["AF_DECISION_THRESHOLD"]), time.monotonic)
     async with (
         await listen(policy, os.environ["AF_DECISION_SOCKET"]) as plugin,

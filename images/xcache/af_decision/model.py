@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -28,17 +29,17 @@ class Model:
     url
         The service's address: ``http://host:port``.
     token
-        Of the session's own service.
+        File with the token of the session's own service, which gets another one whenever it is made anew.
     name
         Of the model; the newest version answers.
     seconds
         Within which each step of an answer must come.
     """
 
-    def __init__(self, url: str, token: str, name: str, seconds: float) -> None:
+    def __init__(self, url: str, token: Path, name: str, seconds: float) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=seconds)
         self._path = f"/v2/models/{quote(name, safe='')}"
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._token = token
         self._input: Mapping[str, Any] | None = None
 
     def probabilities(self, rows: Sequence[Sequence[float]]) -> list[float]:
@@ -69,8 +70,9 @@ class Model:
         return self._exchange(method, path, text)
 
     def _exchange(self, method: str, path: str, text: str | None) -> Any:
+        headers = {"Authorization": f"Bearer {self._token.read_text().strip()}", "Content-Type": "application/json"}
         try:
-            self._connection.request(method, path, text, self._headers)
+            self._connection.request(method, path, text, headers)
             response = self._connection.getresponse()
             content = response.read(MOST_BYTES)
         except BaseException:
