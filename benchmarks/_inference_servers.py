@@ -66,7 +66,7 @@ def ours(folder: Path) -> Iterator[Server]:
     file = config(folder, models=[{"name": MODEL, "path": str(folder / MODEL)}])
     said = json.loads(file.read_text())
     path = {"AF_INFERENCE_CONFIG": str(file), "PYTHONPATH": str(CHECKOUT / "images" / "inference")}
-    with _running([sys.executable, "-m", "af_inference"], path, folder / "ours.log", said["http"]) as found:
+    with running([sys.executable, "-m", "af_inference"], path, folder / "ours.log", said["http"]) as found:
         yield Server("af_inference", found[0], said["http"], said["grpc"], TOKEN, *found[1:])
 
 
@@ -76,7 +76,7 @@ def kserve(python: Path, folder: Path) -> Iterator[Server]:
     onnx_models.put(folder / "kserve", onnx_models.network())
     ports = free_port(), free_port()
     argv = [str(python), str(HERE / "_inference_kserve.py"), "kserve/1/model.onnx", *map(str, ports)]
-    with _running(argv, {}, folder / "kserve.log", ports[0]) as found:
+    with running(argv, {}, folder / "kserve.log", ports[0]) as found:
         yield Server("KServe", found[0], *ports, "", *found[1:])
 
 
@@ -97,8 +97,16 @@ def check(server: Server, answer: Sequence[float]) -> None:
 
 
 @contextlib.contextmanager
-def _running(argv: Sequence[str], more: Mapping[str, str], log: Path, port: int) -> Iterator[tuple[int, float, float]]:
-    """Run a server on its core; yield its process, the seconds until it was ready, and the MiB that it then has."""
+def running(argv: Sequence[str], more: Mapping[str, str], log: Path, port: int) -> Iterator[tuple[int, float, float]]:
+    """Run a server on its core; yield its process, the seconds until it was ready, and the MiB that it then has.
+
+    Parameters
+    ----------
+    more
+        What is in its environment beside our own.
+    port
+        Of HTTP, where it says that it is ready.
+    """
     began = time.perf_counter()
     with log.open("wb") as out:
         env = {**os.environ, **more}
@@ -109,13 +117,18 @@ def _running(argv: Sequence[str], more: Mapping[str, str], log: Path, port: int)
                 raise RuntimeError(f"{argv[0]} is not ready: {log.read_text()}")
             time.sleep(0.01)
         ready = time.perf_counter() - began
-        yield process.pid, ready, psutil.Process(process.pid).memory_info().rss / 2**20
+        yield process.pid, ready, _resident_mib(process.pid)
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(40)
         process.kill()
         process.wait()
+
+
+def _resident_mib(pid: int) -> float:
+    process = psutil.Process(pid)
+    return float(sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))) / 2**20
 
 
 def _is_ready(port: int) -> bool:

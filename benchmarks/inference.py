@@ -20,33 +20,36 @@ from benchmarks import _inference_numbers as numbers
 from benchmarks import _inference_servers as servers
 from benchmarks import _tables
 from benchmarks._inference_load import TFAAS, Case, Load, Server, cores, median, send
+from benchmarks._inference_triton import TRITON, triton
 from local_cluster.progress import Progress
 
-WARM_SECONDS = 0.5
+WARM_SECONDS = 2.0
 
 
 @click.command()
 @click.option("--seconds", default=4.0, show_default=True, help="Of each measurement.")
 @click.option("--rounds", default=3, show_default=True, help="Of all measurements in turn; their medians count.")
 @click.option("--kserve/--no-kserve", default=True, help="Measure KServe's server too, in an environment of its own.")
+@click.option("--triton/--no-triton", default=True, help="Measure pytriton's Triton too, in another one.")
 @click.option("--write/--no-write", default=True, help="Write inference.json, inference.png and README.md's numbers.")
-def main(seconds: float, rounds: int, kserve: bool, write: bool) -> None:
+def main(seconds: float, rounds: int, **asked: bool) -> None:
     """Measure the servers, and print them beside what ours is to reach."""
     load = round(os.getloadavg()[0], 1)  # before anything of ours runs
     if cores() < 2 or not shutil.which("h2load"):
         raise click.ClickException("needs two cores, and h2load (Debian: nghttp2-client)")
+    others, write = {"KServe": asked["kserve"], "Triton": asked["triton"]}, asked["write"]
     console = Console(width=None if sys.stdout.isatty() else 180)
     progress = Progress(console)
     with tempfile.TemporaryDirectory() as folder:
         with progress.step("TensorFlow by itself"):
             direct = servers.direct(servers.environment(progress, servers.TENSORFLOW), Path(folder), seconds, rounds)
-        with contextlib.ExitStack() as stack:
-            running = list(_start(stack, progress, Path(folder), kserve))
-            for each in running:
-                servers.check(each, direct["answer"])
-            found = [measure(progress, each, seconds, rounds) for each in running]
+        found = []
+        for start in _starts(progress, Path(folder), [name for name, wanted in others.items() if wanted]):
+            with start as server:
+                servers.check(server, direct["answer"])
+                found.append(measure(progress, server, seconds, rounds))
     _tables.show(console, numbers.tables(found, direct["calls"] * 100))
-    absent = [] if kserve else ["KServe's server was not measured."]
+    absent = [f"{name} was not measured." for name, wanted in others.items() if not wanted]
     if write:
         numbers.write(found, direct, absent, load)
 
@@ -70,11 +73,14 @@ def cases(server: Server) -> Sequence[Case]:
     return [Case(p, rows, clients) for p in spoken for rows in numbers.ROWS for clients in (numbers.FEW, numbers.MANY)]
 
 
-def _start(stack: contextlib.ExitStack, progress: Progress, folder: Path, kserve: bool) -> Iterator[Server]:
-    yield stack.enter_context(servers.ours(folder))
-    if kserve:
-        python = servers.environment(progress, servers.KSERVE)
-        yield stack.enter_context(servers.kserve(python, folder))
+def _starts(
+    progress: Progress, folder: Path, others: Sequence[str]
+) -> Iterator[contextlib.AbstractContextManager[Server]]:
+    yield servers.ours(folder)
+    if "KServe" in others:
+        yield servers.kserve(servers.environment(progress, servers.KSERVE), folder)
+    if "Triton" in others:
+        yield triton(servers.environment(progress, TRITON), folder)
 
 
 if __name__ == "__main__":
