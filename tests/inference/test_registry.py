@@ -95,6 +95,23 @@ def test_a_load_that_fails_leaves_what_serves(store: Store) -> None:
     assert store.registry.entries()[1].reason.startswith("model top version 2 cannot be loaded")
 
 
+def test_a_broken_version_takes_no_ones_place_after_a_restart_either(store: Store) -> None:
+    store.upload("top", 2)
+    store.put("top", b"no model")
+    assert store.answer("top") == 8
+    assert store.registry.loaded("top", "1") is store.registry.loaded("top")
+    store.upload("top", 3)
+    store.registry.refresh()
+    assert store.answer("top") == 12
+
+
+def test_where_no_version_can_be_served_it_says_why(store: Store) -> None:
+    for _ in range(2):
+        store.put("top", b"no model")
+    with pytest.raises(Unprocessable, match="version 1 cannot be loaded"):
+        store.answer("top")
+
+
 def test_what_was_deleted_answers_no_more(store: Store) -> None:
     for scale in (2, 3):
         store.upload("top", scale)

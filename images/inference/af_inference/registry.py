@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from af_inference import log
-from af_inference.errors import NotFound, Problem
+from af_inference.errors import NotFound, Problem, Unprocessable
 from af_inference.repository import unknown
 from af_inference.served import Served
 from af_inference.sources import Source
@@ -49,7 +49,7 @@ class Registry:
         self._failed: dict[Key, Problem] = {}
         self._unloaded: set[str] = set()
         self._loads: defaultdict[Key, threading.Lock] = defaultdict(threading.Lock)
-        self._lock = threading.Lock()
+        self._lock, self._refreshing = threading.Lock(), threading.Lock()
         self._generation = source.generation()
 
     def loaded(self, name: str, version: str | None = None) -> Served | None:
@@ -77,7 +77,7 @@ class Registry:
             return found
         if name in self._unloaded:
             raise NotFound(f"model {name} was unloaded: load it with POST /v2/repository/models/{name}/load")
-        return self._ensure(name, version)
+        return self._ensure(name, version) if version else self._highest_that_loads(name)
 
     def load(self, name: str, version: str | None = None) -> Served:
         """Load a model, also one that failed before or was unloaded; in a thread."""
@@ -101,13 +101,14 @@ class Registry:
 
     def refresh(self) -> None:
         """See what others did to the store: forget what is gone, let new versions take over once they are loaded."""
-        generation = self.source.generation()
-        if generation == self._generation:
-            return
-        self._generation = generation
-        self._failed.clear()
-        for name in {name for name, _ in list(self._served)}:
-            self._renew(name)
+        with self._refreshing:  # who finds another at it waits: what was deleted must not answer afterwards
+            generation = self.source.generation()
+            if generation == self._generation:
+                return
+            self._generation = generation
+            self._failed.clear()
+            for name in {name for name, _ in list(self._served)}:
+                self._renew(name)
 
     def entries(self) -> list[Entry]:
         """Return all versions of all models, loaded or not; in a thread."""
@@ -124,6 +125,20 @@ class Registry:
     def all_loaded(self) -> list[Served]:
         """Return the models that are loaded."""
         return list(self._served.values())
+
+    def _highest_that_loads(self, name: str) -> Served:
+        """Return the highest version that can be served; a broken one takes nobody's place."""
+        versions = self.source.versions(name)
+        for version in versions[:-1]:
+            try:
+                return self._took_over(self._ensure(name, version))
+            except Unprocessable:
+                continue  # was logged
+        return self._took_over(self._ensure(name, versions[-1] if versions else None))
+
+    def _took_over(self, served: Served) -> Served:
+        self._highest[served.model.name] = served.model.version
+        return served
 
     def _ensure(self, name: str, version: str | None, again: bool = False) -> Served:
         versions = self.source.versions(name)
@@ -149,7 +164,8 @@ class Registry:
             raise
         self._failed.pop(key, None)
         with self._lock:
-            self._served[key] = served
+            if again or key[0] not in self._unloaded:  # it may have been unloaded meanwhile
+                self._served[key] = served
             self._make_room(key)
         log.info("model loaded", model=key[0], version=key[1], provider=served.model.provider, batched=served.batched)
         return served

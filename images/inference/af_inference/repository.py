@@ -196,7 +196,7 @@ class Repository:
     def generation(self) -> int:
         """Return a number that differs after each change of the store, whoever made it."""
         try:
-            return (self.store / ".generation").stat().st_mtime_ns if self.store else 0
+            return int((self.store / ".generation").read_text(), 16) if self.store else 0
         except FileNotFoundError:
             return 0
 
@@ -231,8 +231,9 @@ class Repository:
 
     @staticmethod
     def _changed(store: Path) -> None:
-        new = store / f".generation-{uuid.uuid4().hex}"
-        new.touch()
+        number = uuid.uuid4().hex  # no time: two changes may have the same
+        new = store / f".generation-{number}"
+        new.write_text(number)
         new.replace(store / ".generation")
 
     @staticmethod

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from af_inference import log
+from af_inference.asgi import as_problem
 from af_inference.auth import Token
 from af_inference.backend import Backend
-from af_inference.errors import Problem
 from af_inference.metrics import Metrics
 from af_inference.registry import Registry
 from af_inference.repository import Repository
@@ -118,6 +118,6 @@ class Server:
     def _load(self, model: CatalogueModel) -> str:
         try:
             self.registry.load(model.name, model.version)
-        except Problem as problem:
-            return str(problem)
+        except Exception as error:  # noqa: BLE001  (a volume that cannot be read must not end the thread that waits for it)
+            return str(as_problem(error))
         return ""
