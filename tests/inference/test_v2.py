@@ -329,7 +329,7 @@ def test_many_large_bodies_at_once_are_told_to_wait(tmp_path: Path) -> None:
     onnx_models.put(tmp_path / "linear", onnx_models.linear())
     models = [{"name": "linear", "path": str(tmp_path / "linear")}]
     body = orjson.dumps(asked(shape=[10**5, 4], data=[1] * (4 * 10**5)))
-    with serving(config(tmp_path, models=models, limits={"large": 1})) as running, contextlib.ExitStack() as stack:
+    with serving(config(tmp_path, models=models, limits={"bodies": 10**6})) as running, contextlib.ExitStack() as stack:
         slow = stack.enter_context(socket.create_connection(("127.0.0.1", running.http), 30))
         head = f"POST /v2/models/linear/infer HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
         slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])

@@ -16,7 +16,7 @@ from af_inference.errors import Failed, NotFound, Problem, TooMany
 from af_inference.responses import Json, problem_response
 from af_inference.server import Server
 
-_LARGE_BYTES = 2**18
+_SMALL_BYTES = 2**16
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})  # a kubelet has no token
 
 
@@ -33,21 +33,21 @@ class Front:
 
     def __init__(self, server: Server, hot: Mapping[str, App], rest: App) -> None:
         self._server, self._base, self._hot, self._rest = server, server.settings.base, hot, rest
-        self._large = 0
+        self._bodies = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         try:
             app = self._app(scope)
-            large = self._is_large(scope)
+            size = self._size(scope)
         except Problem as problem:
             await reply_problem(send, problem)
             return
-        self._large += large
+        self._bodies += size
         try:
             await app(scope, receive, send)
         finally:
-            self._large -= large
+            self._bodies -= size
 
     def _app(self, scope: Scope) -> App:
         """Return what answers, which sees a path without the base, and has not to ask for a token."""
@@ -60,16 +60,17 @@ class Front:
             return self._rest
         return self._hot.get(path) or v2.infer(self._server, path) or self._rest
 
-    def _is_large(self, scope: Scope) -> bool:
-        """Say whether a body may be large, and whether there is room for one more; one without a length may be."""
-        length = header(scope, b"content-length")
-        if int(length) <= _LARGE_BYTES if length else header(scope, b"transfer-encoding") is None:
-            return False
-        if self._large >= self._server.settings.limits.large:
-            raise TooMany(
-                f"{self._large} large requests are being answered: ask again later, or with fewer rows at a time"
-            )
-        return True
+    def _size(self, scope: Scope) -> int:
+        """Return what a body may take, if there is room for it; one without a length may take all that a body can."""
+        length, limits = header(scope, b"content-length"), self._server.settings.limits
+        if length is None and header(scope, b"transfer-encoding") is None:
+            return 0
+        size = limits.body if length is None else min(int(length), limits.body)
+        if size <= _SMALL_BYTES:
+            return 0
+        if self._bodies + size > limits.bodies:
+            raise TooMany("too much is being answered at a time: ask again later, or with fewer rows at a time")
+        return size
 
 
 def application(server: Server) -> Front:

@@ -26,8 +26,8 @@ class Limits:
     ----------
     body, inflated
         Bytes of a request's body as it came, and after it was inflated.
-    large
-        Requests of more than a quarter of a MiB that are answered at a time: what they may take of memory, in bodies.
+    bodies
+        Bytes of all bodies that are answered at a time, small ones not counted.
     upload, model
         Bytes of an uploaded archive, and of one model's files.
     rows, columns
@@ -54,7 +54,7 @@ class Limits:
 
     body: int = 64 * MIB
     inflated: int = 64 * MIB
-    large: int = 16
+    bodies: int = 512 * MIB
     upload: int = 512 * MIB
     model: int = 2048 * MIB
     rows: int = 1_000_000
