@@ -43,6 +43,18 @@ def answers(tenant: Tenant) -> None:
     assert models.ask(tenant, NOTEBOOK, "ask")["http"] == pytest.approx(models.MASSES, rel=1e-6)
 
 
+def test_one_of_two_dies_and_the_other_serves(mortal: Tenant) -> None:
+    mortal.patch(NAME, inference={"replicas": 2})
+    models.settled(mortal, NAME, 2)
+    models.kill(mortal, SECOND)
+    answers(mortal)
+    poll(lambda: restarts(mortal, SECOND) == 1, "its container is started again")
+    models.settled(mortal, NAME, 2)
+    assert not condition(mortal.session(NAME), "InferenceLost"), "it was there all the time"
+    mortal.patch(NAME, inference={"replicas": 1})
+    models.settled(mortal, NAME, 1)
+
+
 def test_a_server_that_is_killed_is_missed_and_starts_again(mortal: Tenant) -> None:
     uid = models.pods(mortal, NAME)[FIRST]["metadata"]["uid"]
     models.kill(mortal, FIRST)
@@ -65,25 +77,14 @@ def test_a_pod_that_is_deleted_is_made_anew(mortal: Tenant) -> None:
     answers(mortal)
 
 
-def test_one_of_two_dies_and_the_other_serves(mortal: Tenant) -> None:
-    mortal.patch(NAME, inference={"replicas": 2})
-    models.settled(mortal, NAME, 2)
-    models.kill(mortal, SECOND)
-    found = mortal.wait_condition(NAME, "InferenceReady", "False", seconds=60)
-    assert found["message"].startswith("1 of 2 replicas ready, which serve: ")
-    answers(mortal)
-    models.settled(mortal, NAME, 2)
-    assert condition(mortal.session(NAME), "InferenceLost")["status"] == "False", "it was there all the time"
-    mortal.patch(NAME, inference={"replicas": 1})
-    models.settled(mortal, NAME, 1)
-
-
 def test_the_token_is_made_anew_for_nobody(mortal: Tenant) -> None:
     """What asks the service was started with it: an object that is deleted comes back, and so does the token."""
     before = token(mortal)
-    mortal.kubectl("delete", "configmap,service", f"{NAME}-inference")
-    poll(lambda: mortal.kubectl("get", "service", f"{NAME}-inference", "--ignore-not-found"), "the Service is back")
-    poll(lambda: "True" in condition(mortal.session(NAME), "InferenceReady").get("status", ""), "it is ready")
+    mortal.kubectl("delete", "configmap,role", f"{NAME}-inference")
+    for kind in ("configmap", "role"):
+        poll(
+            lambda kind=kind: mortal.kubectl("get", kind, f"{NAME}-inference", "--ignore-not-found"), f"{kind} is back"
+        )
     assert token(mortal) == before
     answers(mortal)
 
