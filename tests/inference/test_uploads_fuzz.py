@@ -29,7 +29,7 @@ MOST = 1 << 20
 NET = onnx_models.network()
 GOOD = bundle(NET, labels="labels.txt")
 FORM, FORM_HEADERS = form({"name": "net"}, {"model": ("m.onnx", NET.SerializeToString()), "params": ("p", b"{}")})
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=50, deadline=None)
 
 
 @contextlib.contextmanager
@@ -182,7 +182,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     shutil.rmtree(place)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(mutated(NET.SerializeToString()))
 def test_mutated_models_are_taken_or_refused_by_the_real_child(server: Running, model: bytes) -> None:
     answer = server.ask("POST", "/upload", tar({"net/model.onnx": model}))

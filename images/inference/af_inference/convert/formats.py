@@ -1,7 +1,6 @@
 """Which format an upload is in, by the names that TFaaS and Keras give their files."""
 
 import importlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,7 +58,7 @@ def _missing(source: Path) -> str:
 def convert(kind: str, file: Path, target: Path, params: Mapping[str, Any]) -> Original | None:
     """Write an ONNX model, and return its source ready to run; None where the source is ONNX itself."""
     if kind == ONNX:
-        shutil.move(file, target)
+        file.rename(target)
         return None
     # Only now: the environment that serves has no TensorFlow.
     converters = importlib.import_module("af_inference.convert.tensorflow_formats")

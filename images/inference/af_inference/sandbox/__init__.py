@@ -1,7 +1,7 @@
 """A process that reads what strangers have made: which files, how much of the machine, and nobody else.
 
 The server never opens an uploaded file. Programs of its own do, one for each upload, and each shuts itself in before it
-reads the first byte: :func:`enter` from the inside, :func:`run <af_inference.sandbox.child.run>` from the outside.
+reads the first byte: :func:`enter`. From the outside it is run by :mod:`af_inference.uploads.child`.
 """
 
 import ctypes
@@ -40,7 +40,7 @@ SYSTEM = (
 class Bounds:
     """How much of the machine a child may take.
 
-    Parameters
+    Attributes
     ----------
     memory
         Bytes of its own that it may hold.

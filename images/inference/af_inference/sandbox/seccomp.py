@@ -29,7 +29,7 @@ DENIED = (
 DENIED_BY_NUMBER = (452,)  # fchmodat2
 ITS_OWN_ONLY = ("kill", "tgkill")
 CLONE_THREAD = 0x00010000
-NOT_EQUAL, EQUAL, MASKED_EQUAL = 1, 4, 7
+NOT_EQUAL, MASKED_EQUAL = 1, 7
 
 
 class _Argument(ctypes.Structure):

@@ -39,14 +39,13 @@ class _Parts:
         name = _model(file) if part == "model" else NAMES.get(part)
         if name is None:
             return
-        stream: BinaryIO = file.file_object
-        stream.seek(0)
+        write = _decode if part == "model" and self._base64 else shutil.copyfileobj
         try:
-            with (self._target / name).open("xb") as copy:
-                _decode(stream, copy) if part == "model" and self._base64 else shutil.copyfileobj(stream, copy)
+            with file.file_object as stream, (self._target / name).open("xb") as copy:
+                stream.seek(0)
+                write(stream, copy)
         except FileExistsError:
             raise Invalid(f"the form has the part {part} twice") from None
-        file.close()
 
     def _one_more(self) -> None:
         self._count += 1

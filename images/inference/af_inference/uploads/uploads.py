@@ -17,10 +17,10 @@ from af_inference.asgi import Receive, Scope, header
 from af_inference.errors import Forbidden, Full, TooMany, Unprocessable, Unsupported
 from af_inference.repository import MODEL, Artifact, check_name
 from af_inference.runtime import Runtime
-from af_inference.sandbox.child import Children, Program
 from af_inference.served import Served
 from af_inference.server import Server
 from af_inference.uploads import body, room
+from af_inference.uploads.child import Children, Program
 
 # The environment with TensorFlow, in the image that has one.
 CONVERTER = Path("/opt/convert/bin/python")
@@ -126,14 +126,14 @@ class Uploads:
         """Make a model of a body, and let it serve."""
         arguments = (sent.content_type, sent.encoding, str(self._limits.model))
         found = self._run(_unpacking(), folder, *arguments)
-        name = check_name(str(found["name"]))
+        name = check_name(str(found.get("name", "")))
         self._server.repository.check_new(name, sent.version)
         room.check(self._server.repository, self._limits)
-        said = self._run(self._conversion(found["format"]), folder)
+        said = self._run(self._conversion(found.get("format")), folder)
         served = self._try(name, _version(folder))
         artifact = self._server.repository.put(name, sent.version, served)
         self._server.registry.load(name, artifact.version)
-        log.info("model uploaded", model=name, version=artifact.version, **said)
+        log.info("model uploaded", model=name, version=artifact.version, difference=said.get("difference"))
         return artifact
 
     def _run(self, program: Program, folder: Path, *arguments: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _version(folder: Path) -> Path:
 
 def _keep(file: Path, version: Path, most: int | None = None) -> None:
     # The child can make no links; should it find a way, the server follows none.
-    if file.resolve() != file.absolute() or not file.is_file():
+    if file.is_symlink() or file.parent.is_symlink() or not file.is_file():
         raise Unprocessable(f"the conversion left no file {file.name}")
     if most is not None and file.stat().st_size > most:
         raise Unprocessable(f"{file.name} has more than {most} bytes")

@@ -1,7 +1,8 @@
 """The outside of a child: started with nothing of the server's, waited for, killed when its time is over."""
 
+from __future__ import annotations
+
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -11,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from af_inference import errors
+from af_inference import errors, log
 from af_inference.errors import Unprocessable
 from af_inference.sandbox import Bounds
 
-log = logging.getLogger(__name__)
-
 ANSWER_BYTES = 65536
+LOG_BYTES = 2000
 # Threads for each core of a large machine would take the memory that is meant for the model.
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -31,7 +31,7 @@ ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
 }
 # How a process that ended without an answer ended.
-DEATHS = {
+DEATHS: dict[int, str] = {
     signal.SIGKILL: "was killed: most likely it needed more memory than there is",
     signal.SIGABRT: "gave up, as libraries do where memory is short",
     signal.SIGXCPU: "took more processor time than it may",
@@ -43,7 +43,7 @@ DEATHS = {
 class Program:
     """A program of ours that reads what was uploaded.
 
-    Parameters
+    Attributes
     ----------
     interpreter
         The Python that runs it, and with it the environment.
@@ -83,10 +83,11 @@ class Children:
         with (folder.parent / "answer").open("w+b") as answer, (folder.parent / "log").open("w+b") as said:
             code = self._wait(argv, folder, bounds.seconds, (answer.fileno(), said.fileno()))
             answer.seek(0)
-            said.seek(0)
-            line, words = answer.read(ANSWER_BYTES), said.read(ANSWER_BYTES)
-        if code:
-            log.warning("%s ended with %s: %s", program.module, code, words.decode(errors="replace")[-2000:])
+            line = answer.read(ANSWER_BYTES)
+            said.seek(max(0, said.seek(0, os.SEEK_END) - LOG_BYTES))
+            words = said.read().decode(errors="replace")
+        if code != 0:
+            log.warning("a child ended without an answer", program=program.module, code=code, said=words)
         return _result(program, bounds, code, line)
 
     def kill(self) -> None:
@@ -142,4 +143,4 @@ def _result(program: Program, bounds: Bounds, code: int | None, line: bytes) -> 
 def _death(code: int) -> str:
     if code >= 0:
         return f"ended with code {code} and no answer"
-    return DEATHS.get(signal.Signals(-code), f"crashed ({signal.Signals(-code).name})")
+    return DEATHS.get(-code, f"crashed ({signal.strsignal(-code)})")
