@@ -84,6 +84,8 @@ class Runtime:
             It is asked for GPUs, and this onnxruntime has none.
         """
         provider = PROVIDERS[settings.device]
+        if settings.device == "cuda":
+            ort.preload_dlls()  # CUDA and cuDNN come as wheels, where no loader looks for them
         if provider not in (found := ort.get_available_providers()):
             raise InvalidSettings(
                 f"device {settings.device} needs {provider}, and this onnxruntime has only {', '.join(found)}:"
