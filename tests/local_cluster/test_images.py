@@ -22,8 +22,8 @@ ALL = sorted(path.parent.name for path in CHECKOUT.glob("images/*/Containerfile"
 NOT_BUILT = "inference_gpu"
 BUILT = [name for name in ALL if name != NOT_BUILT]
 RECIPES = [*sorted(CHECKOUT.glob("images/*/Containerfile")), CHECKOUT / "examples/z2jh/Containerfile"]
-ROOMS = ("af_client.cli", "af_client.hub", "af_client.pod")
-DOORS = {f"af_client/{name}.py" for name in ("__main__", "here", "spawner")}
+ROOMS = ("af_client.cli", "af_client.convert", "af_client.hub", "af_client.pod")
+DOORS = {f"af_client/{name}.py" for name in ("__main__", "here", "model_files", "spawner")}
 LOCKS = sorted([*CHECKOUT.glob("images/*/requirements.lock"), CHECKOUT / "requirements/operator.lock"])
 DIGEST = "sha256:" + "0" * 64
 
@@ -310,10 +310,10 @@ def _is_in(copied: set[Path], module: str) -> bool:
     return bool({path.with_suffix(".py"), path / "__init__.py"} & copied)
 
 
-@pytest.mark.parametrize(("name", "room"), [("operator", None), ("programs", "pod"), ("hub", "hub")])
-def test_an_image_has_the_clients_room_that_runs_in_it_and_no_other(name: str, room: str | None) -> None:
+@pytest.mark.parametrize(("name", "rooms"), [("operator", set()), ("programs", {"pod", "convert"}), ("hub", {"hub"})])
+def test_an_image_has_the_clients_rooms_that_run_in_it_and_no_other(name: str, rooms: set[str]) -> None:
     inside = [path.relative_to(CHECKOUT / "af_client") for path in Image(name).files() if "af_client" in path.parts]
-    assert {path.parts[0] for path in inside if len(path.parts) > 1} == ({room} if room else set())
+    assert {path.parts[0] for path in inside if len(path.parts) > 1} == rooms
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(CHECKOUT)))
