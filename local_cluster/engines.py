@@ -21,7 +21,7 @@ EXPECTED = {
     "spark_base": "1 min",
     "root_base": "1 min",
     "ml_base": "2 min",
-    "xcache": "15 s",
+    "xcache": "30 s",
     "inference": "20 s",
     "inference_convert_base": "1 min",
     "hub": "40 s",
