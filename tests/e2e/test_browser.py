@@ -155,7 +155,7 @@ def stop_and_start_again(page: HubPage, marie: HubUser) -> None:
     page.browser.picture("start-again")
     page.launch()
     lab = page.await_lab(SERVER)
-    lab.page.get_by_role("tab", name="File Browser").click()
+    lab.side_bar("File Browser")
     for file in ("notes.txt", "zmumu.ipynb"):
         expect(lab.page.get_by_role("listitem").filter(has_text=file)).to_be_visible()
     page.browser.picture("next-day")

@@ -148,9 +148,15 @@ class Lab:
         dialog.get_by_role("button", name="Rename and Save").click()
         expect(self.page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
 
+    def side_bar(self, name: str) -> None:
+        """Show a side bar; a click on the one that is shown would hide it."""
+        tab = self.page.get_by_role("tab", name=name)
+        if tab.get_attribute("aria-selected") != "true":
+            tab.click()
+
     def open_dashboard(self, pane: str) -> Locator:
         """Open one of Dask's plots from the panel at the left; return the frame's element."""
-        self.page.get_by_role("tab", name="Dask").click()
+        self.side_bar("Dask")
         self.page.get_by_role("button", name=pane, exact=True).click()
         return self.page.locator("iframe:visible").last
 
