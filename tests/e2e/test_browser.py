@@ -67,7 +67,7 @@ def choose(page: HubPage) -> None:
     page.choose("Workers on cpu", "2")
     page.choose("From the start on cpu", "2")
     page.choose("Cache for root:// files", "one for the session; kept while the server is stopped")
-    page.form().get_by_label(re.compile("^dimuon, version 1: ")).check()
+    page.form().get_by_label(re.compile("^dimuon, version 1: ")).filter(visible=True).check()
     page.browser.picture("form")
 
 
