@@ -92,7 +92,7 @@ bench-smart-cache: venv ## A year of opens through caches that ask a model, keep
 bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (17 minutes; no cluster); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
-bench-inference: venv ## The inference server beside others and TensorFlow by itself (7 minutes; no cluster); numbers into benchmarks/
+bench-inference: venv ## The inference server beside others and TensorFlow by itself (10 minutes; no cluster); numbers into benchmarks/
 	@command -v h2load >/dev/null || { echo "installing nghttp2-client"; apt-get update -qq && apt-get install -qq -y nghttp2-client >/dev/null; }
 	@$(BIN)/python -m benchmarks.inference $(ARGS)
 

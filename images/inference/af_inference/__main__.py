@@ -16,7 +16,7 @@ from af_inference.server import Server
 from af_inference.settings import InvalidSettings
 
 _KEEP_ALIVE_SECONDS = 75
-_GRACE_SECONDS = 20
+_GRACE_SECONDS = 12  # for each protocol, one after the other: a pod has 30
 
 
 class Http(uvicorn.Server):
