@@ -104,3 +104,12 @@ async def test_who_sends_nothing_more_is_not_waited_for(tmp_path: Path, monkeypa
 
     with pytest.raises(Invalid, match="send it again"):
         await body.save({"headers": []}, nothing, tmp_path / "body", MIB)
+
+
+def test_an_upload_takes_no_room_of_bodies_that_are_held_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    sent = bundle(onnx_models.linear(columns=60_000))
+    file = config(tmp_path, store=str(tmp_path / "store"), upload=True, limits={"bodies": len(sent) // 2})
+    with serving(file) as server:
+        assert server.ask("POST", "/json", sent).status == 429
+        assert server.ask("POST", "/upload", sent).status == 200

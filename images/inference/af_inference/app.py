@@ -17,6 +17,7 @@ from af_inference.responses import Json, problem_response
 from af_inference.server import Server
 
 _SMALL_BYTES = 2**16
+TO_FILES = frozenset({"/upload"})  # what comes there is held by no memory, and has bounds of its own
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})  # a kubelet has no token
 
 
@@ -63,7 +64,7 @@ class Front:
     def _size(self, scope: Scope) -> int:
         """Return what a body may take, if there is room for it; one without a length may take all that a body can."""
         length, limits = header(scope, b"content-length"), self._server.settings.limits
-        if length is None and header(scope, b"transfer-encoding") is None:
+        if (length is None and header(scope, b"transfer-encoding") is None) or scope["path"] in TO_FILES:
             return 0
         size = limits.body if length is None else min(int(length), limits.body)
         if size <= _SMALL_BYTES:
