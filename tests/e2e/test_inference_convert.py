@@ -21,7 +21,7 @@ def pod(image: str) -> dict[str, Any]:
         "name": "server",
         "image": image,
         "command": ["python", f"/program/{PROGRAM.name}"],
-        "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}},
+        "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

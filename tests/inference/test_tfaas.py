@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import re
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from af_inference.app import application
 from af_inference.server import Server
 from af_inference.settings import load
 from af_inference.tfaas import rows
+from af_inference.tfaas.model import Models
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -392,3 +395,14 @@ def _routes(app: Any) -> Iterator[tuple[str, set[str]]]:
 )
 def test_answers_in_json(output: NDArray[Any], one: bool, text: bytes) -> None:
     assert rows.to_json(output, one) == text
+
+
+async def test_what_is_known_of_a_model_keeps_it_not_loaded(tmp_path: Path) -> None:
+    onnx_models.put(tmp_path / "linear", onnx_models.linear())
+    server = Server.of(load(config(tmp_path, models=[{"name": "linear", "path": str(tmp_path / "linear")}])))
+    models = Models(server.registry)
+    served = weakref.ref((await models.get("linear")).served)
+    assert (await models.get("linear")).single is (await models.get("linear")).single
+    server.registry.unload("linear")
+    gc.collect()
+    assert served() is None

@@ -18,7 +18,7 @@ from af_inference.server import Server
 from af_inference.settings import MIB
 from af_inference.tensors import DTYPES, Array
 from af_inference.tfaas import fields, rows
-from af_inference.tfaas.model import Models, Single
+from af_inference.tfaas.model import Loaded, Models
 from af_inference.tfaas.predict import PLAIN
 
 FORMATS = ("PNG", "JPEG")
@@ -54,15 +54,16 @@ def _model(scope: Scope, form: fields.Form) -> str:
     return form.values.get("model") or asked[0]
 
 
-async def _answer(model: Single, form: fields.Form) -> bytes:
+async def _answer(model: Loaded, form: fields.Form) -> bytes:
     if "image" not in form.files:
         raise Invalid("the form must have a file image, and a field model: curl -F image=@hits.png -F model=…")
     name, content = form.files["image"]
-    picture = await asyncio.to_thread(pixels, content, model.channels)
-    output = await model.ask(picture.astype(DTYPES[model.input.datatype])[None])
-    if not model.labels:
+    single = model.single
+    picture = await asyncio.to_thread(pixels, content, single.channels)
+    output = await model.answer(picture.astype(DTYPES[single.input.datatype])[None])
+    if not single.labels:
         return rows.to_json(output, one=True)
-    return orjson.dumps({"filename": name, "labels": best(rows.finite(output)[0].ravel(), model.labels)}) + b"\n"
+    return orjson.dumps({"filename": name, "labels": best(rows.finite(output)[0].ravel(), single.labels)}) + b"\n"
 
 
 def pixels(content: bytes, channels: int) -> Array:

@@ -25,8 +25,8 @@ def json(server: Server, models: Models) -> App:
     async def answer(body: bytes) -> tuple[Served, bytes]:
         asked = rows.from_json(body)
         model = await models.get(asked.model)
-        array, one = rows.feed(asked, model.input)
-        return model.served, rows.to_json(await model.ask(array), one)
+        array, one = rows.feed(asked, model.single.input)
+        return model.served, rows.to_json(await model.answer(array), one)
 
     return _app(server, answer, rows.JSON_BYTES, PLAIN)
 
@@ -37,8 +37,8 @@ def proto(server: Server, models: Models) -> App:
     async def answer(body: bytes) -> tuple[Served, bytes]:
         asked = rows.from_proto(body)
         model = await models.get(asked.model)
-        array, _ = rows.feed(asked, model.input)
-        return model.served, rows.to_proto(await model.ask(array))
+        array, _ = rows.feed(asked, model.single.input)
+        return model.served, rows.to_proto(await model.answer(array))
 
     return _app(server, answer, rows.PROTO_BYTES, OCTETS)
 
