@@ -20,7 +20,7 @@ from af_decision import metrics, policy, server
 from af_decision.history import DAY, DECAYS, FEATURES, History, dataset_of
 from af_decision.model import Model, Unavailable
 from af_decision.policy import FAILURES, MOST_ROWS, PAUSE, REMEMBERED, SECONDS, Policy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TOKEN = "secret"
@@ -53,6 +53,7 @@ def test_data_set_and_tier_of_a_path(path: str, dataset: str, tier: str) -> None
     assert dataset_of(path) == (dataset, tier)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 100 * DAY)), max_size=40))
 def test_features_are_what_was_before_counted_anew(opens: list[tuple[int, float]]) -> None:
     """Against the definition, over all accesses kept: nothing of an access itself is in its features."""

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from af_decision.history import DAY, FEATURES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks._access_log import WEEK, Log, generate, study
@@ -57,6 +57,7 @@ def plain_lru(files: list[int], capacity: float, admitted: list[bool]) -> tuple[
     return hits, written
 
 
+@settings(deadline=None)
 @given(FILES, st.floats(0.5, 8), st.data())
 def test_lru_is_that_of_a_list(files: list[int], capacity: float, data: st.DataObject) -> None:
     admitted = data.draw(st.lists(st.booleans(), min_size=len(files), max_size=len(files)))
@@ -67,6 +68,7 @@ def test_lru_is_that_of_a_list(files: list[int], capacity: float, data: st.DataO
     assert found.from_origin == pytest.approx(total * (1 - found.byte_hit_rate))
 
 
+@settings(deadline=None)
 @given(FILES, st.floats(0.5, 8))
 def test_ppc_without_a_prediction_is_lru(files: list[int], capacity: float) -> None:
     log, span = log_of(files, SIZES), Span(0, 0, len(files))
@@ -97,6 +99,7 @@ def best_of_all(files: list[int], capacity: int) -> int:
     return max(states.values())
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=14), st.integers(1, 3))
 def test_with_files_of_one_size_belady_is_the_best_of_all(files: list[int], capacity: int) -> None:
     log, span = log_of(files, [1.0] * 5), Span(0, 0, len(files))
@@ -105,6 +108,7 @@ def test_with_files_of_one_size_belady_is_the_best_of_all(files: list[int], capa
     assert bound(log, span, float(capacity)).hit_rate * len(files) >= best - 1e-9
 
 
+@settings(deadline=None)
 @given(FILES, st.floats(0.5, 8), st.integers(0, 10))
 def test_nobody_surpasses_the_bound(files: list[int], capacity: float, warm: int) -> None:
     log, span = log_of(files, SIZES), Span(0, min(warm, len(files) - 1), len(files))
