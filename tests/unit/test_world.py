@@ -10,7 +10,7 @@ from af_kube.store import key_of, version_of
 from af_operator import world as module
 from af_operator.components import shipped
 from af_operator.model import Key
-from af_operator.names import SESSION_UID
+from af_operator.names import SESSION_UID, USER
 from af_operator.views import HubServer
 from af_operator.world import LAST_APPLIED, World, parse_session, trim, trim_session
 from tests.support.bench import SPEC
@@ -220,3 +220,22 @@ def test_what_is_kept_of_many_like_sessions_is_small() -> None:
     assert world.session_body(Key("physics", "s7")) == trim_session(
         body | {"metadata": {**body["metadata"], "name": "s7", "uid": "u7", "resourceVersion": "8"}}
     )
+
+
+def test_of_one_kind_some_are_a_users_and_others_a_sessions() -> None:
+    """Volume claims: a home that went to the others would not be seen, and made anew."""
+    bed = Bed()
+    home, store = (
+        {
+            **child(3, uid=name),
+            "kind": "PersistentVolumeClaim",
+            "metadata": {**child(3, uid=name)["metadata"], "name": name},
+        }
+        for name in ("home-alice", "s-inference-store")
+    )
+    home["metadata"]["labels"] = {USER: "alice"}
+    for body in (home, store):
+        bed.world.wrote(body)
+    observed = bed.world.observed(parse_session(session(1, spec=SPEC | {"user": "alice"})))
+    assert [body["metadata"]["name"] for body in observed.shared] == ["home-alice"]
+    assert [body["metadata"]["name"] for body in observed.children] == ["s-inference-store"]
