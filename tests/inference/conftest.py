@@ -15,6 +15,7 @@ MODELS = {
     "network": onnx_models.network(),
     "centred": onnx_models.centred(),
     "table": onnx_models.looked_up(),
+    "slow": onnx_models.slow(),
     "fixed": onnx_models.identity("FLOAT", [3, 2]),
     **{f"same_{kind}": onnx_models.identity(kind) for kind in ("BOOL", "INT8", "INT64", "UINT16", "FLOAT16", "DOUBLE")},
     "same_STRING": onnx_models.identity("STRING"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,25 @@ def test_everybody_gets_their_own_answers(running: Running) -> None:
     )
     assert together < 1  # some went together
     assert apart == 1
+
+
+@pytest.mark.parametrize(("module", "protocol"), [(http_client, "http"), (grpc_client, "grpc")])
+def test_a_slow_model_keeps_no_other_waiting(running: Running, module: Any, protocol: str) -> None:
+    port = getattr(running, protocol)
+    quick, rows = asker(module, port), np.random.default_rng(2).standard_normal((20_000, 400)).astype(np.float32)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(lambda: asker(module, port)("slow", {"x": rows}, "y"))
+        running.until(lambda: _computing(running, slow))
+        assert quick("linear", {"x": np.ones((1, 4), np.float32)}, "y").tolist() == [[8]]
+        assert not slow.done()
+        assert np.allclose(slow.result(60), rows, atol=1e-3)
+
+
+def _computing(running: Running, slow: Future[Any]) -> bool:
+    """Say whether the slow model has begun: it is not waiting in the queue, and has not answered."""
+    assert not slow.done()
+    busy = 'af_inference_running{model="slow",version="1"} 1.0'
+    return busy in running.ask("GET", "/metrics").body.decode()
 
 
 @pytest.fixture

@@ -71,6 +71,8 @@ class Batcher:
         Whether rows of different requests may be put together: the answer to one must not depend on the rows beside it.
     waiting
         Requests in the queue.
+    running
+        Runs that are under way.
     """
 
     def __init__(self, model: Model, limits: Limits, batched: bool, statistics: Statistics) -> None:
@@ -78,7 +80,7 @@ class Batcher:
         self._limits, self._statistics = limits, statistics
         self._lock = threading.Lock()
         self._queues: OrderedDict[tuple[object, ...], deque[Ask]] = OrderedDict()
-        self._running = 0
+        self.running = 0
         self._alone = itertools.count()
         self._runs = ThreadPoolExecutor(model.parallel, f"model-{model.name}")
 
@@ -129,9 +131,9 @@ class Batcher:
             key = ask.key if self.batched else (next(self._alone),)
             self._queues.setdefault(key, deque()).append(ask)
             self.waiting += 1
-            if self._running >= self.model.parallel:
+            if self.running >= self.model.parallel:
                 return False
-            self._running += 1
+            self.running += 1
             return True
 
     def _take(self) -> list[Ask]:
@@ -151,7 +153,7 @@ class Batcher:
         """Say whether there is something left; if not, whoever asks has stopped running."""
         with self._lock:
             if not self._queues:
-                self._running -= 1
+                self.running -= 1
             return bool(self._queues)
 
     def _go_on(self) -> None:

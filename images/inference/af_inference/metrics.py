@@ -71,15 +71,17 @@ class _Models(Collector):
         yield from _sums(served)
         labels = ("model", "version")
         waiting = GaugeMetricFamily("af_inference_queue_requests", "Requests that wait.", labels=labels)
+        running = GaugeMetricFamily("af_inference_running", "Runs that are under way.", labels=labels)
         provider = GaugeMetricFamily(
             "af_inference_model_info", "On what it runs.", labels=(*labels, "provider", "batched")
         )
         rows = HistogramMetricFamily("af_inference_batch_rows", "Rows of one run of a model.", labels=labels)
         for each in served:
             waiting.add_metric(_key(each), each.batcher.waiting)
+            running.add_metric(_key(each), each.batcher.running)
             provider.add_metric((*_key(each), each.model.provider, str(each.batched).lower()), 1)
             rows.add_metric(_key(each), *_buckets(each))
-        yield from (waiting, provider, rows)
+        yield from (waiting, running, provider, rows)
 
 
 def _sums(served: list[Served]) -> Iterator[Metric]:
