@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gc
-import io
 import json
 import re
-import struct
 import weakref
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from PIL import Image
 
 from tests.support.inference import onnx_models
 from tests.support.inference.bundles import BOUNDARY, form
+from tests.support.inference.pictures import picture, png_header
 from tests.support.inference.serving import Answer, Running, config, serving
 
 CLASSES = ["muon", "electron", "photon", "tau", "jet", "nothing"]
@@ -186,13 +184,6 @@ def test_a_message_that_does_not_fit_is_refused(server: Running, body: bytes, st
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 
-def picture(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (5, 3)) -> bytes:
-    pixels = np.zeros((size[1], size[0], 3), np.uint8) + np.array([10, 200, 90], np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, kind)
-    return buffer.getvalue()
-
-
 def show(server: Running, content: bytes, model: str = "hits", name: str = "hits.png", query: str = "") -> Answer:
     body, headers = form({"model": model} if model else {}, {"image": (name, content)})
     return server.ask("POST", f"/tfaas/image{query}", body, headers)
@@ -225,12 +216,6 @@ def test_a_frozen_graph_is_answered_with_its_best_labels(server: Running) -> Non
             {"label": "muon", "probability": 10.0},
         ],
     }
-
-
-def png_header(width: int, height: int) -> bytes:
-    """Return the beginning of a picture that says that it is large."""
-    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + b"\0\0\0\xffIDAT"
 
 
 @pytest.mark.parametrize(

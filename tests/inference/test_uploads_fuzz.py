@@ -20,9 +20,9 @@ from af_inference.unpack.__main__ import unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.inference.test_tfaas import picture
 from tests.support.inference import onnx_models
 from tests.support.inference.bundles import bundle, form, member, tar, tar_of
+from tests.support.inference.pictures import picture
 from tests.support.inference.serving import Running, config, serving
 
 MOST = 1 << 20
