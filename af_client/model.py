@@ -15,6 +15,8 @@ API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "AnalysisSession"
 PLURAL = "analysissessions"
 Body = Mapping[str, Any]
+REPLICAS = "replicas"
+"""In a component's section of the spec, and what it calls them as a pool in its status."""
 TIMED_OUT = frozenset({"DeadlineExceeded", "LifetimeExceeded"})
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from af_client.errors import BadInput
-from af_client.model import Session
+from af_client.model import REPLICAS, Session
 
 Body = Mapping[str, Any]
-REPLICAS = "replicas"
-"""In a component's section, and what it calls them as a pool in its status."""
 
 
 @dataclass(frozen=True)

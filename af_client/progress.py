@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from af_client.model import Condition, Pool, Session
+from af_client.model import REPLICAS, Condition, Pool, Session
 
 SUMMARY = frozenset({"Ready", "RunComplete", "Suspended"})
 """Conditions that repeat what the others say, or are said in the session's phase."""
@@ -64,6 +64,8 @@ def _line(condition: Condition) -> str:
 
 
 def _pool(pool: Pool) -> str:
+    if pool.name == REPLICAS:
+        return f"{pool.component}: {pool.ready} of {pool.desired} replicas"
     return f"{pool.component} pool {pool.name}: {pool.ready} of {pool.desired} workers"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +21,7 @@ NAME = "served"
 NOTEBOOK = (f"{NAME}-notebook-0", "--container=notebook")
 USER = {"user": "alice", "mode": "Interactive", "image": models.IMAGE}
 SERVICE = f"{NAME}-inference"
+ASKED = 1000
 QUIET = timedelta(seconds=30)
 FROM_DASK = """
 from dask.distributed import Client
@@ -122,11 +124,16 @@ def test_it_costs_the_operator_no_request_while_it_is_calm(served: Tenant) -> No
 
 def test_replicas_are_fewer_and_more_while_it_serves(served: Tenant) -> None:
     before = models.pods(served, NAME)
-    done = af("scale", NAME, "inference", "1", f"--namespace={served.namespace}", environment=ENVIRONMENT)
-    assert done.stdout.endswith("inference: 1 replicas\n"), done.stderr
-    models.settled(served, NAME, 1)
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(models.ask, served, NOTEBOOK, "steadily", "double", ASKED)
+        done = af("scale", NAME, "inference", "1", f"--namespace={served.namespace}", environment=ENVIRONMENT)
+        assert done.stdout.endswith("inference: 1 replicas\n"), done.stderr
+        gone = f"pod/{SERVICE}-r1"
+        served.kubectl("wait", "--for=delete", gone, "--timeout=60s")
+        running = not asking.done()
+        assert asking.result(200) == {"200": ASKED}, "nobody who asks meets a closed port"
+    assert running, "asked all the time"
     assert set(models.pods(served, NAME)) == {f"{SERVICE}-r0"}
-    assert models.ask(served, NOTEBOOK, "predict", "", "double", 4) == 8
     served.patch(NAME, inference={"replicas": 2})
     models.settled(served, NAME, 2)
     after = models.pods(served, NAME)

@@ -16,6 +16,7 @@ POOLS = [
     {"name": "gpu", "nodePool": "gpu", "gpusPerWorker": 1, "workers": {"min": 1, "max": 1}},
 ]
 SPARK = {"pools": [{"name": "spark", "nodePool": "cpu", "size": "medium", "workers": {"min": 1, "max": 1}}]}
+MODELS = {"models": [{"name": "dimuon"}], "upload": True}
 PROGRAM = "from dask.distributed import Client; print(Client().submit(sum, [1, 2]).result())"
 FULL = {
     **HEADLESS,
@@ -31,7 +32,9 @@ def test_a_restart_writes_nothing(tenant: Tenant) -> None:
     waits = {"command": ["sleep", "300"]}
     before = Audit()
     uids = [
-        tenant.apply("runs", {**HEADLESS, "run": waits, "dask": DASK, "spark": SPARK})["metadata"]["uid"],
+        tenant.apply("runs", {**HEADLESS, "run": waits, "dask": DASK, "spark": SPARK, "inference": MODELS})["metadata"][
+            "uid"
+        ],
         tenant.apply("finished", HEADLESS)["metadata"]["uid"],
         tenant.apply("suspended", {**HEADLESS, "run": waits, "dask": DASK, "suspend": True})["metadata"]["uid"],
         tenant.apply("refused", {**HEADLESS, "profile": "there-is-none"})["metadata"]["uid"],

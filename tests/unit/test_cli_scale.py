@@ -147,7 +147,7 @@ def test_replicas_are_waited_for(served: FakeTransport) -> None:
 
     served.script = [[sizes(1), sizes(2)]]
     done = af(served, "z", "inference", "2")
-    assert "inference pool replicas: 1 of 2 workers" in done.stderr
+    assert "inference: 1 of 2 replicas" in done.stderr
     assert done.stdout == "session z inference: 2 replicas\n"
 
 

@@ -76,6 +76,8 @@ def _container(session: Session, profile: Profile, mounts: Iterable[Body]) -> Bo
         startupProbe={**ready, "periodSeconds": 1, "failureThreshold": 600},
         readinessProbe={**ready, "periodSeconds": 5, "failureThreshold": 3},
         livenessProbe={**live, "periodSeconds": 10, "failureThreshold": 6},
+        # One that goes still answers until all nodes have heard of it: whoever asks the Service meets no closed port.
+        lifecycle={"preStop": {"sleep": {"seconds": 3}}},
         volumeMounts=list(mounts),
     )
     container["securityContext"] |= {"readOnlyRootFilesystem": True}

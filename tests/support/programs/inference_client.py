@@ -8,6 +8,8 @@ import json
 import os
 import sys
 import tarfile
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -85,6 +87,19 @@ def predict(url: str, name: str, value: float) -> float:
     return float(json.loads(said)["outputs"][0]["data"][0])
 
 
+def steadily(name: str, number: int) -> dict[str, int]:
+    """Ask so often, by a connection of its own each time; return how often each HTTP status came, or what failed."""
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}).encode()
+    said: Counter[str] = Counter()
+    for _ in range(number):
+        try:
+            said[str(_sent(URL, TOKEN, "POST", f"/v2/models/{name}/infer", body)[0])] += 1
+        except OSError as error:
+            said[type(error).__name__] += 1
+        time.sleep(0.02)
+    return dict(said)
+
+
 def intrude(url: str, grpc_address: str) -> dict[str, Any]:
     """Try all that a service does, with no token, a guessed one, and this session's own; return what is answered."""
     return {
@@ -122,7 +137,13 @@ GRPC_CALLS: dict[str, Callable[..., Any]] = {
     "metadata": lambda client, headers: client.get_model_metadata("dimuon", headers=headers),
     "unload": lambda client, headers: client.unload_model("dimuon", headers=headers),
 }
-COMMANDS: dict[str, Callable[..., Any]] = {"ask": ask, "upload": upload, "predict": predict, "intrude": intrude}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "ask": ask,
+    "upload": upload,
+    "predict": predict,
+    "intrude": intrude,
+    "steadily": steadily,
+}
 
 if __name__ == "__main__":
     command, *values = json.loads(sys.argv[1])
