@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from af_inference.errors import Failed, Invalid, Unprocessable
-from af_inference.runtime import OnnxModel, Runtime
+from af_inference.runtime import PROVIDERS, OnnxModel, Runtime
 from af_inference.settings import InvalidSettings, Settings
 from af_inference.trial import answer_once, rows_are_independent
 
@@ -135,12 +135,27 @@ def test_a_gpu_that_was_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch)
         Runtime.of(Settings(device="cuda"))
 
 
-def test_a_gpu_that_does_not_work_is_no_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let onnxruntime say that it has CUDA, and take the CPU, as it does where there is no GPU."""
     real = onnxruntime.InferenceSession
 
     def falls_back(*args: Any, **_: Any) -> Any:
-        return real(*args, providers=["CPUExecutionProvider"])  # as onnxruntime does when CUDA's libraries are missing
+        return real(*args, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", falls_back)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+
+
+def test_a_gpu_that_does_not_work_is_no_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fall_back(monkeypatch)
+    with pytest.raises(InvalidSettings, match="does not work: it would not run on CUDAExecutionProvider"):
+        Runtime.of(Settings(device="cuda"))
     with pytest.raises(Unprocessable, match="would not run on CUDAExecutionProvider"):
         Runtime(provider="CUDAExecutionProvider").load("m", "1", onnx_models.put(tmp_path, onnx_models.linear()))
+
+
+def test_a_gpu_is_tried_with_a_model_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    fall_back(monkeypatch)
+    monkeypatch.setitem(PROVIDERS, "cuda", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert Runtime.of(Settings(device="cuda")).provider == "CPUExecutionProvider"

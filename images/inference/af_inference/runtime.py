@@ -16,6 +16,10 @@ from af_inference.settings import InvalidSettings, Settings
 from af_inference.tensors import Array, Arrays, Tensor
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_IDENTITY = bytes.fromhex(  # y = x, as an ONNX model
+    "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801"
+    "620f0a0179120a0a08080112040a02080142040a001011"
+)
 _DATATYPES = {
     "tensor(bool)": "BOOL",
     **{f"tensor({sign}int{bits})": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
@@ -81,17 +85,18 @@ class Runtime:
         Raises
         ------
         InvalidSettings
-            It is asked for GPUs, and this onnxruntime has none.
+            It is asked for GPUs, and this onnxruntime or this machine has none.
         """
         provider = PROVIDERS[settings.device]
-        if settings.device == "cuda":
-            ort.preload_dlls()  # CUDA and cuDNN come as wheels, where no loader looks for them
         if provider not in (found := ort.get_available_providers()):
             raise InvalidSettings(
                 f"device {settings.device} needs {provider}, and this onnxruntime has only {', '.join(found)}:"
                 " use the image with onnxruntime-gpu on a node with a GPU, or device cpu"
             )
-        return cls(provider, settings.threads, settings.limits.model)
+        runtime = cls(provider, settings.threads, settings.limits.model)
+        if settings.device == "cuda":
+            runtime._try_gpu()
+        return runtime
 
     def load(self, name: str, version: str, file: Path) -> OnnxModel:
         """Load a model from its ``model.onnx``.
@@ -103,12 +108,24 @@ class Runtime:
         """
         external_data.check(file, self.model_bytes)
         try:
-            session = ort.InferenceSession(str(file), self._options(), providers=[self.provider])
+            session = self._session(str(file))
         except Exception as error:  # noqa: BLE001  (onnxruntime's errors have no common class of their own)
             raise Unprocessable(f"model {name} version {version} cannot be loaded: {said(error)}") from None
-        if self.provider not in session.get_providers():  # onnxruntime falls back on its own, and only warns
-            raise Unprocessable(f"model {name} would not run on {self.provider}: look at the log for what CUDA misses")
         return OnnxModel(name, version, self.provider, session)
+
+    def _try_gpu(self) -> None:
+        """Refuse to start where CUDA was built in and does not work: a server without models would seem to be fine."""
+        ort.preload_dlls()  # CUDA and cuDNN come as wheels, where no loader looks for them
+        try:
+            self._session(_IDENTITY)
+        except Exception as error:  # noqa: BLE001  (onnxruntime's errors have no common class of their own)
+            raise InvalidSettings(f"device cuda was asked for and does not work: {said(error)}") from None
+
+    def _session(self, model: str | bytes) -> ort.InferenceSession:
+        session = ort.InferenceSession(model, self._options(), providers=[self.provider])
+        if self.provider not in session.get_providers():  # onnxruntime falls back on its own, and only warns
+            raise Unprocessable(f"it would not run on {self.provider}: look at the log for what CUDA misses")
+        return session
 
     def _options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -117,9 +134,7 @@ class Runtime:
         options.enable_mem_pattern = False  # patterns are kept for each shape, and batches have any
         options.enable_cpu_mem_arena = False  # an arena keeps for ever what the largest request ever took
         options.log_severity_level = 3
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # the cores are the session's, not ours
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are the session's, not ours
         options.add_session_config_entry("session.load_model_format", "ONNX")
         return options
 

@@ -67,7 +67,7 @@ def _options(most: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
         # Long jobs keep one connection: without an end none would ever find a replica that came later.
         ("grpc.max_connection_age_ms", 300_000),
-        ("grpc.max_connection_age_grace_ms", 60_000),
+        ("grpc.max_connection_age_grace_ms", 300_000),
         # Clients may ask whether we live as often as each ten seconds, also between requests.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
