@@ -87,12 +87,15 @@ class Models:
     def list(self) -> list[ServedModel]:
         """Return all versions of all models, by name."""
         index = self._service.ask(Question("POST", "/v2/repository/index", b"{}")).json()
-        found = [
-            ServedModel(
-                each["name"], str(each.get("version", "")), each.get("state") == "READY", each.get("reason") or ""
-            )
-            for each in index
-        ]
+        try:
+            found = [
+                ServedModel(
+                    each["name"], str(each.get("version", "")), each.get("state") == "READY", each.get("reason") or ""
+                )
+                for each in index
+            ]
+        except open_inference.WRONG as error:
+            raise open_inference.no_answer(error) from error
         return sorted(found, key=lambda model: (model.name, _order(model)))
 
     def signature(self, model: str, version: str | int | None = None) -> Signature:

@@ -30,6 +30,8 @@ NUMPY = {
 }
 BYTES = "BYTES"
 """Text, each with its length before it."""
+WRONG = (ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error)
+"""What comes of reading an answer that is none."""
 _PREFIX = struct.Struct("<I")
 
 
@@ -73,9 +75,23 @@ class Signature:
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Signature:
-        """Read a model's metadata."""
-        inputs, outputs = ([_tensor(each) for each in body.get(key) or []] for key in ("inputs", "outputs"))
-        return cls(body["name"], tuple(map(str, body.get("versions") or ())), tuple(inputs), tuple(outputs))
+        """Read a model's metadata.
+
+        Raises
+        ------
+        ModelRefused
+            It is none.
+        """
+        try:
+            inputs, outputs = ([_tensor(each) for each in body.get(key) or []] for key in ("inputs", "outputs"))
+            return cls(body["name"], tuple(map(str, body.get("versions") or ())), tuple(inputs), tuple(outputs))
+        except WRONG as error:
+            raise no_answer(error) from error
+
+
+def no_answer(error: Exception) -> ModelRefused:
+    """Return what is to be told of one that answers, and not in these words."""
+    return ModelRefused(f"this is no answer of a model service: {error}: is its URL right?")
 
 
 def _tensor(body: Mapping[str, Any]) -> Tensor:
@@ -118,8 +134,8 @@ def answer(body: bytes, length: str | None) -> dict[str, Array]:
     ModelRefused
         It is none.
     """
-    end = len(body) if length is None else int(length)
     try:
+        end = len(body) if length is None else int(length)
         entries = json.loads(body[:end])["outputs"]
         found, at = {}, end
         for entry in entries:
@@ -127,8 +143,8 @@ def answer(body: bytes, length: str | None) -> dict[str, Array]:
             content = None if size is None else body[at : at + size]
             found[entry["name"]] = _decode(_tensor(entry), entry.get("data") if content is None else content)
             at += size or 0
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise ModelRefused(f"this is no answer of a model service: {error}: is its URL right?") from error
+    except WRONG as error:
+        raise no_answer(error) from error
     return found
 
 
@@ -146,9 +162,10 @@ def _decode(tensor: Tensor, content: Any) -> Array:
         return np.asarray(content, tensor.dtype).reshape(tensor.shape)
     if tensor.datatype != BYTES:
         return np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
-    array = np.empty(tensor.shape, object)
-    array.flat[:] = _texts(content)
-    return array
+    texts = _texts(content)
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array.reshape(tensor.shape)
 
 
 def _texts(content: bytes) -> list[str]:

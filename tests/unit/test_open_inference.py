@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tritonclient.http import InferInput, InferRequestedOutput, InferResult
 from tritonclient.http._utils import _get_inference_request
 
@@ -94,6 +97,29 @@ def test_an_answer_may_be_json_alone() -> None:
 def test_what_is_no_answer_is_said(content: bytes, length: str | None) -> None:
     with pytest.raises(ModelRefused, match="no answer of a model service"):
         answer(content, length)
+
+
+@given(st.data())
+def test_whatever_comes_is_an_answer_or_is_said_to_be_none(data: st.DataObject) -> None:
+    content, length = reply(arrays())
+    at = data.draw(st.integers(0, len(content)))
+    changed = content[:at] + data.draw(st.binary(max_size=8)) + content[at + data.draw(st.integers(0, 8)) :]
+    with contextlib.suppress(ModelRefused):
+        answer(changed, data.draw(st.sampled_from([length, None, "", "-1", "x", str(2**70)])))
+
+
+@pytest.mark.parametrize("outputs", ["x", 1, ["x"], [[]], [{"name": "y", "datatype": "BYTES", "shape": [10**15]}]])
+def test_json_of_another_shape_is_no_answer(outputs: Any) -> None:
+    for read in (lambda: answer(json.dumps({"outputs": outputs}).encode(), None), lambda: Signature.parse(outputs)):
+        with pytest.raises(ModelRefused, match="no answer of a model service"):
+            read()
+
+
+@pytest.mark.parametrize("length", ["1e999", "10000000000000000000000"])
+def test_a_shape_of_no_size_is_no_answer(length: str) -> None:
+    head = f'{{"outputs": [{{"name": "y", "datatype": "FP32", "data": [1], "shape": [{length}]}}]}}'
+    with pytest.raises(ModelRefused, match="no answer of a model service"):
+        answer(head.encode(), None)
 
 
 def test_a_type_that_numpy_lacks_is_said() -> None:
