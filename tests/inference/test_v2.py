@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import socket
@@ -15,6 +16,7 @@ import orjson
 import pytest
 import tritonclient.http as triton
 from numpy.typing import NDArray
+from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tests.support.inference import onnx_models
@@ -58,6 +60,15 @@ def test_infer_in_json_and_binary(client: Any, binary_in: bool, binary_out: bool
     assert result.as_numpy("y").tolist() == [[20], [8]]
     assert result.get_response()["id"] == "7"
     assert result.get_response()["model_version"] == "2"
+
+
+async def test_infer_from_coroutines(running: Running) -> None:
+    async with aio.InferenceServerClient(f"127.0.0.1:{running.http}") as client:
+        assert await client.is_model_ready("linear", headers=token())
+        for result in await asyncio.gather(
+            *(client.infer("linear", [tensor("x", ROWS)], headers=token()) for _ in range(8))
+        ):
+            assert result.as_numpy("y").tolist() == [[20], [8]]
 
 
 def test_versions_are_asked_by_their_number(client: Any) -> None:
