@@ -42,6 +42,7 @@ from af_client.models import Models
 DATASET = os.environ.get("DATASET", "root://origin.af-storage.svc.cluster.local:1094//data/").rstrip("/")
 URLS = [f"{DATASET}/nano-{number}.root" for number in range(int(os.environ.get("FILES", "4")))]
 SHARES = len(URLS) * pairs.SHARES
+TASKS = 4  # of Spark: one takes longer to begin than to read a share
 
 Array = np.ndarray[Any, Any]
 Way = Callable[[str], Array]
@@ -88,7 +89,7 @@ class Clock:
 
 def spark_table(spark: SparkSession) -> DataFrame:
     """Return the pairs as a table, kept by Spark's workers, which have read them."""
-    shares = spark.range(0, SHARES, 1, SHARES)
+    shares = spark.range(0, SHARES, 1, TASKS)
     table = shares.mapInArrow(partial(asking.read_in_spark, URLS), asking.TABLE).cache()
     table.count()
     return table

@@ -131,7 +131,8 @@ def figure(confusion: Array) -> Figure:
         axes.set(title=kind, xticks=(), yticks=())
     table.imshow(confusion, cmap="Blues")
     for (row, column), count in np.ndenumerate(confusion):
-        table.text(column, row, str(count), ha="center", va="center")
+        colour = "white" if 2 * count > confusion.max() else "black"
+        table.text(column, row, str(count), color=colour, ha="center", va="center")
     table.set_xticks(range(len(hits.KINDS)), hits.KINDS, rotation=20)
     table.set_yticks(range(len(hits.KINDS)), hits.KINDS)
     table.set(xlabel="taken for", ylabel="is")
