@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,6 +126,7 @@ def _original(original: Callable[[Array], Array], asked: Array, what: str) -> Ar
 
 
 def _run(content: bytes, output: str, sample: Array) -> Array:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it writes to the home directory, and tells its maker
     import onnxruntime  # noqa: PLC0415 - a Keras model needs none here
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

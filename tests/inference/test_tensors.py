@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,17 @@ def test_data_may_be_nested_or_flat() -> None:
     assert from_values("FP32", (2, 2), [[1, 2], [3, 4]]).tolist() == from_values("FP32", (2, 2), [1, 2, 3, 4]).tolist()
 
 
+def test_one_long_text_takes_no_more_room_than_itself() -> None:
+    values = [""] * 100_000 + ["x" * 1_000_000]
+    tracemalloc.start()
+    try:
+        from_values("BYTES", (100_001,), values)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
 def test_no_rows_are_rows() -> None:
     assert from_values("FP32", (0, 3), []).shape == (0, 3)
     assert from_bytes("BYTES", (0,), b"").shape == (0,)
@@ -55,7 +67,9 @@ def test_no_rows_are_rows() -> None:
         ("INT64", (1,), [1.5], "no INT64"),
         ("UINT64", (1,), [2**64], "no UINT64"),
         ("BOOL", (1,), [1], "no BOOL"),
-        ("BYTES", (1,), [1], "list of strings"),
+        ("BYTES", (1,), [1], "no BYTES"),
+        ("FP32", (3,), [1, [2, 3]], "rows of different length"),
+        ("FP32", (3,), [1, 2, "x" * 10], "no FP32"),
         ("BF16", (1,), [1], "none of"),
         (["FP32"], (1,), [1], "none of"),
     ],

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -108,10 +109,14 @@ def from_values(datatype: object, shape: Sequence[int], values: Any) -> Array:
     dtype = _dtype(datatype)
     if not isinstance(values, list):
         raise Invalid(f"data are no {datatype}, but must be a list of them")
+    flat = _flat(values)
+    # Before there is an array: numpy would make text of all of them, each as long as the longest.
+    if not set(map(type, flat)) <= ({str} if dtype.hasobject else {bool, int, float}):
+        raise Invalid(f"data are no {datatype}")
     try:
-        array = np.asarray(values)
-    except (ValueError, OverflowError):
-        raise Invalid(f"data are no {datatype} of shape {list(shape)}: rows of different length?") from None
+        array = np.array(flat, object if dtype.hasobject else None)
+    except OverflowError:
+        raise Invalid(f"data are out of the range of {datatype}") from None
     return _shaped(_cast(array, dtype), shape)
 
 
@@ -153,15 +158,25 @@ def _shaped(array: Array, shape: Sequence[int]) -> Array:
     return array.reshape(shape)
 
 
+def _flat(values: list[Any]) -> list[Any]:
+    """Return what lists of lists hold."""
+    for _ in range(_RANK):
+        kinds = set(map(type, values))
+        if list not in kinds:
+            return values
+        if len(kinds) > 1 or len(set(map(len, values))) > 1:
+            raise Invalid("data are a list, flat or nested as the shape says: these have rows of different length")
+        values = list(chain.from_iterable(values))
+    raise Invalid(f"data may be nested {_RANK} deep")
+
+
 def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Convert what JSON can say: no text into numbers, no fraction into integers, nothing out of range."""
+    """Convert what JSON can say: no fraction into integers, nothing out of range."""
     kind, datatype = array.dtype.kind, DATATYPES[dtype]
     if array.size == 0:
         return array.astype(dtype)
     if dtype.hasobject:
-        if kind != "U":
-            raise Invalid("data of BYTES are a list of strings")
-        return array.astype(object)
+        return array
     if kind not in {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[dtype.kind]:
         raise Invalid(f"data are no {datatype}")
     if dtype.kind in "iu":
