@@ -22,6 +22,7 @@ from af_operator.api.common import (
     rules,
 )
 from af_operator.api.inference import ProfileInference
+from af_operator.api.xcache import ProfileXCache
 
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 
@@ -119,19 +120,6 @@ class NodePool(ApiModel):
         le=10_000,
         description="Workers of one session on these nodes, over all its pools; no limit if left out.",
     )
-
-
-class ProfileXCache(ApiModel):
-    """The caches, and where they read from. One origin: a cache knows files by their path alone."""
-
-    image: ImageReference = Field(description="Image with xrootd.")
-    origin: Annotated[
-        str,
-        Field(max_length=260, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$"),
-        Format("write host:port, such as xrootd.example.org:1094; no scheme, no path"),
-    ] = Field(min_length=1, description="host:port of the one permitted origin, in practice a site's redirector.")
-    max_size: Bytes = Field(default="100Gi", description="Largest disk of one cache.")
-    memory: Bytes = Field(default="1536Mi", description="Memory limit of one cache; its buffers take up to 1 GiB.")
 
 
 class Results(ApiModel):

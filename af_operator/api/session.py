@@ -14,7 +14,6 @@ from af_names import FILE_NAME, MAX_FILE_NAME, MAX_SOURCE_BYTES
 from af_operator.api.common import (
     BY_NAME,
     ApiModel,
-    Bytes,
     Format,
     Name,
     Rule,
@@ -24,7 +23,8 @@ from af_operator.api.common import (
     rules,
     unchangeable,
 )
-from af_operator.api.inference import Inference, ModelName
+from af_operator.api.inference import Inference
+from af_operator.api.xcache import XCache
 
 FileName = Annotated[str, Field(min_length=1, max_length=MAX_FILE_NAME, pattern=FILE_NAME)]
 ConfigMapName = Annotated[
@@ -250,42 +250,6 @@ class Notebook(ApiModel):
         default=None,
         description="Name of the JupyterHub server that shows this session, and so a part of its URL; the session's "
         "own name if left out. Empty is the user's default server.",
-    )
-
-
-class XCacheDecision(ApiModel):
-    """Which files are worth keeping: a model of the session is asked at each open of a file that is not cached."""
-
-    model: ModelName = Field(
-        description="A model of the session's `inference`, which says how probable it is that a file is read again."
-    )
-    # Too high a threshold costs more than too low a one, the more the larger the cache is: benchmarks/README.md.
-    threshold_percent: int = Field(
-        default=20, ge=0, le=100, description="What is less probable is read past the cache, and not kept."
-    )
-
-
-class XCache(ApiModel):
-    """An XRootD cache that the session's `root://` reads go through, without a change in user code."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            forbidden(
-                "!has(self.decision) || self.placement == 'Session'",
-                "decision",
-                "decision needs placement: Session; the cache of one pod sees too few opens to decide by",
-            ),
-        )
-    )
-    placement: Literal["Sidecar", "Session"] = Field(
-        default="Sidecar",
-        description="Sidecar: one cache in each pod that reads. Session: one cache for the whole session.",
-    )
-    size: Bytes = Field(default="10Gi", description="Disk for one cache, at most the profile's xcache.maxSize.")
-    decision: XCacheDecision | None = Field(
-        default=None,
-        description="Only with placement Session. Left out, or while the model does not answer within 50 ms, every "
-        "file is cached.",
     )
 
 

@@ -26,6 +26,10 @@ def named(name: Any = "topjet", **more: Any) -> Body:
     return asking(models=[{"name": name, **more}])
 
 
+def cached(xcache: Body) -> Body:
+    return {"spec": {"xcache": xcache}}
+
+
 SESSIONS: dict[str, tuple[Body, str]] = {
     "nothing to serve": ({"spec": {"inference": {}}}, USELESS),
     "an empty list": (asking(models=[]), USELESS),
@@ -51,6 +55,26 @@ SESSIONS: dict[str, tuple[Body, str]] = {
     "1000 replicas": (asking(replicas=1000), "replicas in body should be less than or equal to 100"),
     "GPUs of no node pool": (asking(gpusPerReplica=1), "gpusPerReplica needs nodePool"),
     "17 GPUs": (asking(nodePool="gpu", gpusPerReplica=17), "should be less than or equal to 16"),
+    "decision of a sidecar": (
+        cached({"decision": {"model": "popularity"}}),
+        "decision needs placement: Session; the cache of one pod sees too few opens to decide by",
+    ),
+    "decision without a model": (
+        cached({"placement": "Session", "decision": {}}),
+        "spec.xcache.decision.model: Required value",
+    ),
+    "decision without a model service": (
+        cached({"placement": "Session", "decision": {"model": "popularity"}}),
+        "decision needs inference: it is a model of the session's own service that decides",
+    ),
+    "decision by a model that is not served": (
+        merged(cached({"placement": "Session", "decision": {"model": "popularity"}}), asking()),
+        "no model of this name can be served: name it in inference.models too, or write inference.upload: true",
+    ),
+    "decision over a hundred percent": (
+        cached({"placement": "Session", "decision": {"model": "popularity", "thresholdPercent": 101}}),
+        "spec.xcache.decision.thresholdPercent in body should be less than or equal to 100",
+    ),
     "a variable of TFaaS": ({"spec": {"env": [{"name": "TFAAS_URL", "value": "x"}]}}, "are set by the session itself"),
     "a variable of ours": (
         {"spec": {"env": [{"name": "AF_INFERENCE_TOKEN", "value": "x"}]}},

@@ -218,29 +218,6 @@ SESSIONS: dict[str, tuple[Body, str]] = {
     "cache size in milli-bytes": (spec(xcache={"size": "10m"}), "write a size such as 10Gi or 512Mi"),
     "cache size Arabic": (spec(xcache={"size": "\u0661Gi"}), "write a size such as 10Gi or 512Mi"),
     "cache size 1e100": (spec(xcache={"size": "1e100"}), "write a size such as 10Gi or 512Mi"),
-    "decision of a sidecar": (
-        spec(xcache={"decision": {"model": "popularity"}}),
-        "decision needs placement: Session; the cache of one pod sees too few opens to decide by",
-    ),
-    "decision without a model": (
-        spec(xcache={"placement": "Session", "decision": {}}),
-        "spec.xcache.decision.model: Required value",
-    ),
-    "decision without a model service": (
-        spec(xcache={"placement": "Session", "decision": {"model": "popularity"}}),
-        "decision needs inference: it is a model of the session's own service that decides",
-    ),
-    "decision by a model that is not served": (
-        spec(
-            xcache={"placement": "Session", "decision": {"model": "popularity"}},
-            inference={"models": [{"name": "topjet"}]},
-        ),
-        "no model of this name can be served: name it in inference.models too, or write inference.upload: true",
-    ),
-    "decision over a hundred percent": (
-        spec(xcache={"placement": "Session", "decision": {"model": "popularity", "thresholdPercent": 101}}),
-        "spec.xcache.decision.thresholdPercent in body should be less than or equal to 100",
-    ),
     "cache origin": (spec(xcache={"origin": "169.254.169.254"}), 'unknown field "spec.xcache.origin"'),
     # Environment.
     "env LD_PRELOAD": (env("LD_PRELOAD"), "are set by the session itself: choose another name"),

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from af_operator import names
-from af_operator.api.profile import ProfileXCache
-from af_operator.api.session import XCache
+from af_operator.api.xcache import ProfileXCache, XCache
 from af_operator.components._shared import pod_reasons, pod_spec
 from af_operator.components._shared.defaults import (
     activity,

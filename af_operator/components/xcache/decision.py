@@ -7,8 +7,7 @@ whoever has not answered within 50 ms, the file is cached.
 from __future__ import annotations
 
 from af_operator import names
-from af_operator.api.profile import ProfileXCache
-from af_operator.api.session import XCacheDecision
+from af_operator.api.xcache import ProfileXCache, XCacheDecision
 from af_operator.components._shared import pod_spec
 from af_operator.model import Body, Session
 
