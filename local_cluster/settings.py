@@ -30,7 +30,8 @@ GPU_COUNT = 2
 MAX_PODS = 240
 
 STORAGE_CLASS = "local-volumes"
-# One is used up by each home that a test makes, and each store of uploaded models; `make cluster` makes those anew whose claim is gone.
+# One is used up by each home that a test makes, and by each store of uploaded models; `make cluster` makes those anew
+# whose claim is gone.
 VOLUME_COUNT = 90
 VOLUME_SIZE = "20Gi"
 
