@@ -15,16 +15,20 @@ from tests.support.audit import JOB_CONTROLLER, OPERATOR, Audit
 from tests.support.tenant import DASK, HEADLESS, Tenant, poll
 
 PROGRAM = """
-import os, pathlib, time
+import math, os, pathlib, time
+import numpy as np
+from af_client.models import Models
 from dask.distributed import Client
+mass = Models().predict("dimuon", np.array([[45, 0, 0, 45, 0, math.pi]], np.float32)).item()
+print("the mass is", round(mass, 3), flush=True)
 with Client() as client:
     client.wait_for_workers(1)
     print("the sum is", client.submit(sum, [20, 22]).result(), flush=True)
     time.sleep(3)
-pathlib.Path(os.environ["AF_RESULTS"], "sum.txt").write_text("42")
+pathlib.Path(os.environ["AF_RESULTS"], "sum.txt").write_text(f"42 {mass:.1f}")
 """
 RUN = {"command": ["python", "main.py"], "source": {"files": {"main.py": PROGRAM}}}
-SPEC = {**HEADLESS, "run": RUN, "dask": DASK}
+SPEC = {**HEADLESS, "run": RUN, "dask": DASK, "inference": {"models": [{"name": "dimuon"}]}}
 
 pytestmark = pytest.mark.alone  # they kill the operator
 
@@ -80,9 +84,12 @@ def _nothing_was_created_twice(tenant: Tenant, audit: Audit) -> None:
     assert not twice
     assert Counter(name.partition("/")[0] for name in ours) == {
         "deployments": 1,  # the scheduler
-        "services": 1,
-        "pods": 1,  # a worker
-        "configmaps": 3,  # source, log, and the code of the scheduler's agent
+        "services": 2,  # the scheduler's, and of the models
+        "pods": 2,  # a worker, and a server of models
+        "configmaps": 4,  # source, log, the code of the scheduler's agent, and what the models' server is told
+        "secrets": 1,  # its token,
+        "roles": 1,  # and who may read that
+        "rolebindings": 1,
         "jobs": 1,
     }
     assert [name.partition("/")[0] for name in pods] == ["pods"]
@@ -94,4 +101,5 @@ def _the_run_is_recorded(tenant: Tenant) -> None:
     assert status["run"]["exitCode"] == 0
     assert [file["url"].rpartition("/")[2] for file in status["run"]["results"]["files"]] == ["sum.txt"]
     kept = json.loads(tenant.kubectl("get", "configmap", "killed-run-log", "-o", "json"))["data"]
+    assert "the mass is 90.0" in kept["log"]
     assert "the sum is 42" in kept["log"]
