@@ -45,9 +45,7 @@ def draw_spectrum(axes: Axes, tested: Pairs, score: Array) -> None:
     masses = [tested.mass[~tested.is_z], tested.mass[tested.is_z]]
     axes.hist(masses, MASSES, stacked=True, color=("#bbbbbb", "#a8c4fb"), label=("photons", "Z"))
     axes.hist(tested.mass[kept], MASSES, histtype="step", color="black", label=f"taken by the network: {KEPT:.0%} of Z")
-    axes.set(
-        yscale="log", xlim=MASSES[[0, -1]], xlabel=r"$m_{\mu^+\mu^-}$ [GeV]", ylabel="Pairs / GeV"
-    )
+    axes.set(yscale="log", xlim=MASSES[[0, -1]], xlabel=r"$m_{\mu^+\mu^-}$ [GeV]", ylabel="Pairs / GeV")
     axes.set(title="The network has never seen the mass")
     axes.set_ylim(0.5, 30 * axes.get_ylim()[1])  # room for the words
     axes.legend(frameon=False, loc="upper left")
