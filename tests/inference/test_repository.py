@@ -103,9 +103,9 @@ def test_what_was_deleted_is_gone(store: Path) -> None:
 
 def test_the_catalogue_does_not_change(tmp_path: Path, store: Path) -> None:
     repository = Repository([CatalogueModel("top", None, versions(tmp_path / "top", "1"))], store)
-    with pytest.raises(Conflict, match="take another name"):
+    with pytest.raises(Conflict, match="upload under another name"):
         upload(repository, "top")
-    with pytest.raises(Conflict, match="take another name"):
+    with pytest.raises(Conflict, match="upload under another name"):
         repository.delete("top")
 
 

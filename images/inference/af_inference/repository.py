@@ -217,7 +217,9 @@ class Repository:
         if self.store is None:
             raise Conflict("this service has no store: its profile allows no uploads")
         if name is not None and check_name(name) in self.catalogue:
-            raise Conflict(f"{name} is a model of the catalogue, which does not change: take another name")
+            raise Conflict(
+                f"{name} is a model of the catalogue, which stays as it is: upload under another name, delete your own"
+            )
         return self.store
 
     @staticmethod
