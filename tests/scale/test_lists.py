@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from af_operator.model import Kind
-from af_operator.world import PROFILE, SESSION
+from af_operator.world import SESSION
 from local_cluster.control_plane import ControlPlane
 from local_cluster.processes import poll
 from tests.support.faults import PAGE_GONE, Cut, Pages, too_many
 from tests.support.many_sessions import NOTEBOOK, RUN, children_of, session
 from tests.support.proxied_operator import ProxiedOperator, of_kind, proxied
-from tests.support.site import KINDS, Body, Ref, Site
+from tests.support.site import KINDS, WATCHES, Body, Ref, Site
 
 NAMESPACE = "lists"
 SESSIONS = 6
@@ -71,13 +71,8 @@ def test_the_world_is_whole_all_the_same(
         assert operator.process.get("readyz") == (200, "ok")
         assert [str(write) for write in operator.proxy.writes] == []
         assert operator.process.sessions() == keys - 1
-        assert {kind.plural: n for kind in KINDS if (n := len(operator.lists(kind))) > most(kind)} == {}
+        assert {kind.plural: n for kind in KINDS if (n := len(operator.lists(kind))) > LISTS * WATCHES[kind]} == {}
         serves(site, session(f"late-{wrong.__name__.replace('_', '-')}", NAMESPACE, RUN))
-
-
-def most(kind: Kind) -> int:
-    """Return how often a kind may be listed; kopf lists those two as well."""
-    return LISTS * (2 if kind in (SESSION, PROFILE) else 1)
 
 
 def serves(site: Site, late: Body) -> None:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from af_operator.world import PROFILE, SESSION
 from local_cluster.control_plane import ControlPlane
 from local_cluster.processes import poll
 from tests.support.api_proxy import counted
 from tests.support.exchange import Call
 from tests.support.many_sessions import CHILDREN, RUN, spread
 from tests.support.proxied_operator import ProxiedOperator, proxied
-from tests.support.site import KINDS, Site
+from tests.support.site import WATCHES, Site
 
 pytestmark = pytest.mark.timeout(400)
 FEW, MANY = 100, 400
@@ -96,10 +95,9 @@ def asked(calls: list[Call], kind: str) -> list[Call]:
     return [call for call in calls if call.kind == kind and counted(call)]
 
 
-def test_a_restart_lists_each_kind_once(grown: Grown) -> None:
+def test_a_restart_lists_once_for_each_watch(grown: Grown) -> None:
     lists = Counter(c.path.rpartition("/")[2] for c in grown.many.calls if c.kind == "list" and not c.page)
-    # Those two come by kopf in full, and by name from a watch that notices what goes in a gap.
-    expected = {kind.plural: 2 if kind in (SESSION, PROFILE) else 1 for kind in KINDS}
+    expected = {kind.plural: watches for kind, watches in WATCHES.items()}
     assert {plural: lists[plural] for plural in expected} == expected
 
 
