@@ -52,8 +52,12 @@ class Server:
     namespace: str
 
     def keep(self, body: Body) -> str:
-        """Store a session, and return its name. No such profile: an operator that may be here starts nothing."""
-        made = self.create(merged(body, {"spec": {"profile": NO_PROFILE}}), keep=True)
+        """Store a session under a name of its own, and return that: the same object is also created without a trace.
+
+        No such profile: an operator that may be here starts nothing.
+        """
+        own = {"metadata": {"name": f"kept-{body['metadata']['name']}"}, "spec": {"profile": NO_PROFILE}}
+        made = self.create(merged(body, own), keep=True)
         assert made.code == 200, made.message
         return str(made.body["metadata"]["name"])
 

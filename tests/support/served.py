@@ -19,11 +19,11 @@ IMAGE = "ml"
 """The user's image that has Triton's own clients."""
 MASSES = [math.sqrt(2 * 40 * 50 * (math.cosh(1) - math.cos(3))), 60.0]
 """Of the muons that the client asks for."""
-KILLER = """
-import os, pathlib, signal
+SENDER = """
+import os, pathlib, signal, sys
 lines = {p.parent.name: p.read_text().split("\\0") for p in pathlib.Path("/proc").glob("[0-9]*/cmdline")}
 [number] = [number for number, words in lines.items() if words[:3] == ["python", "-m", "af_inference"]]
-os.kill(int(number), signal.SIGKILL)
+os.kill(int(number), getattr(signal, sys.argv[1]))
 """
 
 
@@ -55,9 +55,9 @@ def url(pod: Body) -> str:
     return f"http://{pod['status']['podIP']}:8000"
 
 
-def kill(tenant: Tenant, pod: str) -> None:
-    """End the server by SIGKILL; its container ends with it, and may take the exec along."""
-    said = tenant.kubectl("exec", pod, "--container=server", "--", "python", "-c", KILLER, check=False)
+def send(tenant: Tenant, pod: str, signal: str) -> None:
+    """Send a signal to the server, by its name; with SIGKILL its container ends, and may take the exec along."""
+    said = tenant.kubectl("exec", pod, "--container=server", "--", "python", "-c", SENDER, signal, check=False)
     assert "Traceback" not in said, said
 
 
