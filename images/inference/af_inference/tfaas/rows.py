@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array as c_array
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any, NamedTuple
@@ -57,20 +58,36 @@ def from_json(body: bytes) -> Asked:
         model, values = lower.get("model", ""), lower.get("values")
     if not isinstance(model, str):
         raise Invalid("model must be a name")
-    return Asked(model, _array(values))
+    rows = _rows_of_floats(values)
+    return Asked(model, _numbers(values) if rows is None else rows)
 
 
-def _array(values: Any) -> Array:
+def _rows_of_floats(values: Any) -> Array | None:
+    """Return rows that begin with a fraction as `_numbers` does, in half the time; None for whatever else it is."""
+    try:
+        if type(values[0][0]) is not float or len(set(map(len, values))) > 1:
+            return None
+        flat = list(chain.from_iterable(values))
+        numbers = np.frombuffer(c_array("d", flat))
+    except (TypeError, KeyError, IndexError, OverflowError):
+        return None
+    # To Python true is a number, 1. Only where there are such is it worth to look at the type of each.
+    if ((numbers == 0) | (numbers == 1)).any() and bool in set(map(type, flat)):
+        return None
+    return numbers.reshape(len(values), -1)
+
+
+def _numbers(values: Any) -> Array:
     if not isinstance(values, list):
         raise Invalid("values must be a list: the numbers of one row, or a list of rows")
     _check_numbers(values)
     try:
-        array = np.array(values)
+        numbers = np.array(values)
     except ValueError:
         raise Invalid("all rows in values must have the same number of values") from None
-    if array.dtype.kind not in "fiu":
+    if numbers.dtype.kind not in "fiu":
         raise Invalid("values has a number that is too large")
-    return array
+    return numbers
 
 
 def _check_numbers(values: list[Any]) -> None:
