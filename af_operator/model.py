@@ -109,6 +109,11 @@ class Session:
         """The session's identity."""
         return SessionRef(self.namespace, self.name, self.uid)
 
+    def told(self, condition: str) -> Body | None:
+        """Return a condition of the last written status by its type; None where there is none."""
+        conditions: Iterable[Body] = self.status.get("conditions", ())
+        return next((each for each in conditions if each["type"] == condition), None)
+
 
 @dataclass(frozen=True)
 class Profile:

@@ -50,7 +50,7 @@ def lost(session: Session, observed: Settled, holder: Holder, *, deleted: bool) 
     deleted
         The Deployment is gone, or another one than that which ran before.
     """
-    previous = next((c for c in session.status.get("conditions", ()) if c["type"] == holder.condition), None)
+    previous = session.told(holder.condition)
     if session.spec.suspend or observed.finished:
         return Condition(holder.condition, False, "Gone", f"there is no {holder.called} now") if previous else None
     cause = "Deleted" if deleted else _cause(observed, holder)
@@ -109,6 +109,5 @@ def _was_up(session: Session, component: tuple[str, str]) -> bool:
 
 
 def _ready_since(session: Session, component: tuple[str, str]) -> datetime | None:
-    conditions = session.status.get("conditions", ())
-    ready = next((c for c in conditions if c["type"] == f"{component[1]}Ready" and c["status"] == "True"), None)
-    return untrusted.time_of(ready["lastTransitionTime"]) if ready else None
+    ready = session.told(f"{component[1]}Ready")
+    return untrusted.time_of(ready["lastTransitionTime"]) if ready and ready["status"] == "True" else None

@@ -100,15 +100,14 @@ def facility(profile: Profile) -> ProfileInference:
 
 def was_lost(session: Session) -> str | None:
     """Return what the status says of a loss: the reason of the condition, or None where there was none."""
-    conditions = session.status.get("conditions", ())
-    return next((str(c["reason"]) for c in conditions if c["type"] == LOST), None)
+    lost = session.told(LOST)
+    return str(lost["reason"]) if lost else None
 
 
 def was_up(session: Session) -> bool:
     """Return whether the service has served since it was begun, as the status says."""
-    conditions = session.status.get("conditions", ())
-    true = {c["type"] for c in conditions if c["status"] == "True"}
-    return bool({f"{TITLE}Ready", LOST} & true) or was_lost(session) == RETURNED
+    told = (session.told(condition) for condition in (f"{TITLE}Ready", LOST))
+    return any(each is not None and each["status"] == "True" for each in told) or was_lost(session) == RETURNED
 
 
 def _chosen(name: str, version: str | None, profile: Profile) -> CatalogueModel:

@@ -75,9 +75,8 @@ def finish_in_status(session: Session) -> Finish | None:
 
     The end of a lifetime is none: the session's deadline says so itself, for as long as it is past.
     """
-    conditions = session.status.get("conditions", ())
-    condition = next((c for c in conditions if c["type"] == "RunComplete" and c["status"] == "True"), None)
-    if condition is None or condition["reason"] == "LifetimeExceeded":
+    condition = session.told("RunComplete")
+    if condition is None or condition["status"] != "True" or condition["reason"] == "LifetimeExceeded":
         return None
     return _finish(session, {**condition, "time": condition["lastTransitionTime"]})
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,6 +18,7 @@ from af_inference.responses import Json
 from af_inference.served import Served
 from af_inference.server import Server
 from af_inference.v2 import metadata
+from af_inference.v2.wire import json_object
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _SMALL_BODY = 2**16
@@ -94,10 +94,7 @@ def _repository(server: Server) -> list[Route]:
 
 async def _parameters(request: Request) -> dict[str, Any]:
     body = await read_body(request.scope, request.receive, _SMALL_BODY)
-    try:
-        found = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise Invalid(f"the body is no JSON: {error}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("parameters", {}), dict):
+    found = json_object(body or b"{}")
+    if not isinstance(found.get("parameters", {}), dict):
         raise Invalid("the body must be a JSON object")
     return found

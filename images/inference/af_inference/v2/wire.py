@@ -52,7 +52,7 @@ def parse(body: bytes, header_length: bytes | None, limits: Limits) -> Request:
         It has more tensors than a request may have.
     """
     length = _length(header_length, len(body))
-    head = _json(body[:length])
+    head = json_object(body[:length])
     parameters = _object(head.get("parameters", {}), "parameters")
     inputs = _list(head.get("inputs"), "inputs", limits)
     feeds, rest = {}, memoryview(body)[length:]
@@ -99,7 +99,14 @@ def _length(header_length: bytes | None, most: int) -> int:
     return length
 
 
-def _json(text: bytes) -> dict[str, Any]:
+def json_object(text: bytes) -> dict[str, Any]:
+    """Return what a body says.
+
+    Raises
+    ------
+    Invalid
+        It is no JSON, or no object.
+    """
     try:
         return _object(orjson.loads(text), "the body")
     except orjson.JSONDecodeError as error:
