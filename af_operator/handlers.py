@@ -8,9 +8,10 @@ on each object (deletion then hangs without the operator) and keep its state in 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -45,6 +46,7 @@ with _without("kubernetes", "kubernetes_asyncio", "pykube"):
 COALESCE = 0.05
 """Seconds in which the events of many children become one pass."""
 ANEW_SECONDS = 2.0
+ENDS = (signal.SIGINT, signal.SIGTERM)
 FREE_AFTER = 1.0
 """Seconds in which the comings and goings of GPU workers become one count of what is free."""
 log = structlog.get_logger()
@@ -63,7 +65,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.chunk_size = 100  # a session may have 256 KiB of source
     settings.queueing.idle_timeout = 0.1  # for so long the body of an event that was handled stays in memory
     settings.persistence.finalizer = f"{SESSION.api_version.partition('/')[0]}/never-used"
-    settings.process.ultimate_exiting_timeout = 10
+    # It would kill the process as well after kopf has ended by an error. One that hangs is the kubelet's to end.
+    settings.process.ultimate_exiting_timeout = None
 
 
 class Transport:
@@ -81,25 +84,29 @@ class Transport:
         kopf ends when a page of its list is too old, or the API server has failed for a minute: it begins anew. One
         that does so again and again falls behind what is known by name, and the process is no longer alive.
         """
-        while True:
+        stop = asyncio.Event()
+        while not stop.is_set():
             try:
-                await self._kopf(namespaces)
+                await self._kopf(namespaces, stop)
             except Exception as error:
-                log.exception("kopf has ended, and begins anew", error=type(error).__name__)
-                await asyncio.sleep(ANEW_SECONDS)
-            else:
-                return
+                log.exception("kopf has ended", error=type(error).__name__, anew=not stop.is_set())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), ANEW_SECONDS)
 
-    async def _kopf(self, namespaces: Collection[str]) -> None:
+    async def _kopf(self, namespaces: Collection[str], stop: asyncio.Event) -> None:
         settings = kopf.OperatorSettings()
         configure(settings)
-        await kopf.operator(
+        tasks = await kopf.spawn_tasks(
             registry=self.registry(),
             settings=settings,
             standalone=True,
             clusterwide=not namespaces,
             namespaces=list(namespaces),
+            stop_flag=stop,
         )
+        for number in ENDS:  # kopf's own handlers tell only the kopf that runs then, and not that it was a signal
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await _first_of(tasks)
 
     def registry(self) -> kopf.OperatorRegistry:
         """Return a registry with our event handlers."""
@@ -177,6 +184,23 @@ class Transport:
         label = change.body["metadata"].get("labels", {}).get(names.USER, "")
         for key in self._world.sessions_of_user(change.key.namespace, label):
             self._queue.add(key, COALESCE)
+
+
+async def _first_of(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Run tasks until one ends, end the others, and raise what any of them failed of.
+
+    ``kopf.run_tasks`` would also wait for, cancel, and raise the errors of all else that runs in the loop: a host name
+    that an agent's question could not resolve made an operator forget the signal that had ended it.
+    """
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in ended:
+        if isinstance(result, Exception):
+            raise result
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from af_operator import handlers, names
 from af_operator.components import shipped
@@ -205,17 +210,60 @@ def test_what_kopf_gets_wrong_for_us_is_set() -> None:
     assert options.queueing.worker_limit is None, "set alone it starves"
 
 
-async def test_a_kopf_that_ends_with_an_error_begins_anew(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server that does not answer: kopf asks again and again."""
+    named = {"name": "gone"}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "gone",
+        "contexts": [named | {"context": {"cluster": "gone", "user": "gone"}}],
+        "clusters": [named | {"cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [named | {"user": {"token": "t"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+
+
+async def _unresolved() -> None:
+    raise OSError("Domain name not found")
+
+
+@pytest.mark.usefixtures("nobody_there")
+async def test_a_signal_ends_it_whatever_else_in_the_process_fails_or_goes_on(bed: Bed) -> None:
+    """Seen: an agent's name could not be resolved just as the operator was told to end, and it went on."""
+    watch = asyncio.create_task(bed.transport.run([]))
+    await asyncio.sleep(0.1)  # kopf has its tasks, and we the signals
+    failing = asyncio.create_task(_unresolved())
+    going_on = asyncio.create_task(asyncio.Event().wait())
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(watch, 30)
+    assert not going_on.done(), "it was ended with kopf"
+    assert isinstance(failing.exception(), OSError)
+    going_on.cancel()
+
+
+async def test_kopf_begins_anew_when_it_fails_and_no_timer_takes_the_process_along(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(handlers, "ANEW_SECONDS", 0.0)
-    outcomes: list[Exception | None] = [RuntimeError("410: the continue parameter is too old"), None]
     asked: list[dict[str, Any]] = []
+    third = asyncio.Event()
 
-    async def operator(**options: Any) -> None:
+    async def spawn_tasks(**options: Any) -> list[asyncio.Task[Any]]:
         asked.append(options)
-        if error := outcomes.pop(0):
-            raise error
+        if len(asked) < 3:
+            return [asyncio.create_task(_unresolved()), asyncio.create_task(asyncio.Event().wait())]
+        third.set()
+        return [asyncio.create_task(options["stop_flag"].wait()), asyncio.create_task(asyncio.Event().wait())]
 
-    monkeypatch.setattr(kopf, "operator", operator)
-    await bed.transport.run(["physics"])
-    assert [options["namespaces"] for options in asked] == [["physics"]] * 2
+    monkeypatch.setattr(kopf, "spawn_tasks", spawn_tasks)
+    watch = asyncio.create_task(bed.transport.run(["physics"]))
+    await third.wait()
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(watch, 30)
+    assert [options["namespaces"] for options in asked] == [["physics"]] * 3
     assert not asked[0]["clusterwide"]
+    assert asked[0]["settings"].process.ultimate_exiting_timeout is None
