@@ -101,7 +101,7 @@ class Inference(ApiModel):
         default=1, ge=1, le=100, description="Servers that share the requests; they count as workers do."
     )
     node_pool: Name | None = Field(
-        default=None, description="A node pool of the profile; any node without GPUs if left out. Immutable."
+        default=None, description="A node pool of the profile; the profile's defaults.nodePool if left out. Immutable."
     )
     gpus_per_replica: int = Field(
         default=0, ge=0, le=16, description="GPUs of the node pool's gpuResource for each replica. Immutable."

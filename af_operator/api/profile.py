@@ -26,6 +26,17 @@ from af_operator.api.xcache import ProfileXCache
 
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 
+SecretName = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
+    Format("write the name of a Secret; no path, no other namespace"),
+]
+PriorityClassName = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
+    Format("write the name of a PriorityClass (`kubectl get priorityclasses`)"),
+]
+
 
 class Image(ApiModel):
     """An image that sessions may name."""
@@ -44,12 +55,38 @@ class Image(ApiModel):
 class Size(ApiModel):
     """A shape of a container: what it asks for and what it may use."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.cpuLimit) || !isQuantity(self.cpu) || !isQuantity(self.cpuLimit) || "
+                "quantity(self.cpuLimit).compareTo(quantity(self.cpu)) >= 0",
+                "cpuLimit is below cpu: write at least as much, or leave cpuLimit out",
+                fieldPath=".cpuLimit",
+            ),
+            rule(
+                "!has(self.sharedMemory) || !isQuantity(self.memory) || !isQuantity(self.sharedMemory) || "
+                "quantity(self.sharedMemory).compareTo(quantity(self.memory)) <= 0",
+                "sharedMemory is more than memory, of which it is a part: write at most as much",
+                fieldPath=".sharedMemory",
+            ),
+        )
+    )
     name: Name = Field(description="What sessions call it.")
     cpu: Cpu = Field(
         description="CPU request; also, rounded up, the threads of a Dask worker and the cores of a Spark worker."
     )
     cpu_limit: Cpu | None = Field(default=None, description="CPU limit; none if left out.")
     memory: Bytes = Field(description="Memory request and limit.")
+    ephemeral_storage: Bytes | None = Field(
+        default=None,
+        description="Disk of the node for scratch, results on their way, spilled data, logs and whatever is written "
+        "into the container; a pod that has more is evicted. Four times the memory, at least 10Gi, if left out.",
+    )
+    shared_memory: Bytes | None = Field(
+        default=None,
+        description="Size of /dev/shm, for libraries that share arrays between processes; it counts as memory of the "
+        "container. Half of the memory if left out.",
+    )
 
 
 class Toleration(ApiModel):
@@ -201,6 +238,11 @@ class Defaults(ApiModel):
 
     image: Name | None = Field(default=None, description="Name of an image; the first of images if left out.")
     size: Name | None = Field(default=None, description="Name of a size; the first of sizes if left out.")
+    node_pool: Name | None = Field(
+        default=None,
+        description="Name of a node pool: where runs, notebooks, schedulers, caches and servers are, if the session "
+        "does not say. Any node without GPUs if left out.",
+    )
     ttl_seconds_after_finished: int = Field(
         default=86_400, ge=0, le=31_536_000, description="A finished session is deleted after this time."
     )
@@ -221,6 +263,12 @@ class ProfileSpec(ApiModel):
                 "defaults.size must be the name of one of sizes",
                 fieldPath=".defaults.size",
             ),
+            rule(
+                "!has(self.defaults.nodePool) || "
+                "(has(self.nodePools) && self.nodePools.exists(n, n.name == self.defaults.nodePool))",
+                "defaults.nodePool must be the name of one of nodePools",
+                fieldPath=".defaults.nodePool",
+            ),
         )
     )
     images: list[Image] = Field(
@@ -234,6 +282,18 @@ class ProfileSpec(ApiModel):
         max_length=64,
         description="Node pools that sessions may name.",
         json_schema_extra=BY_NAME,
+    )
+    image_pull_secrets: list[SecretName] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Names of Secrets in each session's namespace with which the kubelet pulls images of sessions from "
+        "private registries. Whoever runs the namespace puts them there.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    priority_class_name: PriorityClassName | None = Field(
+        default=None,
+        description="PriorityClass of all pods of sessions, which says who is preempted; the cluster's default if left "
+        "out.",
     )
     dask: ProfileDask = Field(default_factory=ProfileDask)
     xcache: ProfileXCache | None = Field(default=None, description="Sessions have no cache if left out.")

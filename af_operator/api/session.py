@@ -21,9 +21,10 @@ from af_operator.api.common import (
     forbidden,
     rule,
     rules,
-    unchangeable,
 )
+from af_operator.api.dask import Dask
 from af_operator.api.inference import Inference
+from af_operator.api.spark import Spark
 from af_operator.api.xcache import XCache
 
 FileName = Annotated[str, Field(min_length=1, max_length=MAX_FILE_NAME, pattern=FILE_NAME)]
@@ -108,6 +109,9 @@ class Run(ApiModel):
     )
     source: Source | None = None
     size: Name | None = Field(default=None, description="A size of the profile; the profile's default if left out.")
+    node_pool: Name | None = Field(
+        default=None, description="A node pool of the profile; the profile's defaults.nodePool if left out."
+    )
     backoff_limit: int = Field(default=0, ge=0, le=10, description="How often a failed run is tried again.")
     active_deadline_seconds: Seconds | None = Field(
         default=None,
@@ -115,130 +119,13 @@ class Run(ApiModel):
     )
 
 
-class Workers(ApiModel):
-    """How many workers. The session is ready at `min`. Where `max` is more, the pool is elastic: as its tasks ask."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule("self.min <= self.max", "min must not be larger than max; min is 1 where it is left out"),
-        )
-    )
-    min: int = Field(
-        default=1,
-        ge=0,
-        le=1000,
-        description="Workers that must be ready before the session counts as ready and the run starts.",
-    )
-    max: int = Field(ge=0, le=1000, description="Workers at most; as many as `min` is a pool of a fixed size.")
-
-
-class Pool(ApiModel):
-    """Workers of one shape on one node pool."""
-
-    name: Name = Field(description="The pool's name, unique in the session.")
-    node_pool: Name = Field(description="A node pool of the profile.")
-    size: Name | None = Field(default=None, description="A size of the profile; the profile's default if left out.")
-    workers: Workers
-    gpus_per_worker: int = Field(
-        default=0, ge=0, le=16, description="GPUs of the node pool's gpuResource for each worker."
-    )
-
-
-class Dask(ApiModel):
-    """A Dask cluster: one scheduler, and pools of workers.
-
-    In the session's pods `Client()` without arguments finds it.
-    """
-
-    pools: list[Pool] = Field(
-        min_length=1,
-        max_length=8,
-        description="Pools of workers, each on one node pool; names are unique. Another shape of a pool (node pool, "
-        "size, GPUs) replaces its workers.",
-        json_schema_extra=BY_NAME,
-    )
-
-
-SPARK_OPTIONS = (
-    "spark.default.parallelism",
-    "spark.driver.maxResultSize",
-    "spark.dynamicAllocation.cachedExecutorIdleTimeout",
-    "spark.dynamicAllocation.executorIdleTimeout",
-    "spark.locality.wait",
-    "spark.memory.fraction",
-    "spark.memory.storageFraction",
-    "spark.network.timeout",
-    "spark.python.worker.reuse",
-    "spark.rdd.compress",
-    "spark.shuffle.compress",
-    "spark.speculation",
-    "spark.sql.adaptive.coalescePartitions.enabled",
-    "spark.sql.adaptive.enabled",
-    "spark.sql.adaptive.skewJoin.enabled",
-    "spark.sql.ansi.enabled",
-    "spark.sql.autoBroadcastJoinThreshold",
-    "spark.sql.execution.arrow.maxRecordsPerBatch",
-    "spark.sql.execution.pythonUDF.arrow.enabled",
-    "spark.sql.files.maxPartitionBytes",
-    "spark.sql.parquet.compression.codec",
-    "spark.sql.parquet.filterPushdown",
-    "spark.sql.session.timeZone",
-    "spark.sql.shuffle.partitions",
-    "spark.sql.sources.partitionOverwriteMode",
-    "spark.task.maxFailures",
-)
-"""What a session may set: how its queries run. Nothing here names a file, a class, a host, a program or a command line
-of Java, and nothing says who may come in: with such an option the engine would load or open what a session says."""
-
-SparkOption = Annotated[str, Field(max_length=100)]
-SparkValue = Annotated[
-    str,
-    # Written into a file of Java properties, where a backslash, a line break or a space at the end means something.
-    Field(min_length=1, max_length=100, pattern=r"^[-A-Za-z0-9._:/+]+$"),
-    Format("write the value as text: letters, digits and . _ : / + -, such as '200', 64m or Europe/Zurich"),
-]
-
-
-class Spark(ApiModel):
-    """A Spark cluster: a standalone master, a Spark Connect server, and pools of workers.
-
-    In the session's pods `SparkSession.builder.getOrCreate()` finds it.
-    """
-
-    # The server that runs was started with them.
-    model_config = ConfigDict(
-        json_schema_extra=rules(unchangeable("conf"), unchangeable("size")),
-    )
-    pools: list[Pool] = Field(
-        min_length=1,
-        max_length=8,
-        description="Pools of workers, of the same kind as Dask's. Another shape of a pool (node pool, size, GPUs) "
-        "replaces its workers.",
-        json_schema_extra=BY_NAME,
-    )
-    size: Name | None = Field(
-        default=None,
-        description="A size of the profile for the Spark Connect server, which holds what queries bring back; the "
-        "profile's default if left out. Immutable.",
-    )
-    conf: Annotated[
-        dict[SparkOption, SparkValue],
-        Field(max_length=len(SPARK_OPTIONS)),
-        Rule(
-            f"self.all(option, option in {list(SPARK_OPTIONS)})",
-            f"these options of Spark may be set, and no others: {', '.join(SPARK_OPTIONS)}",
-        ),
-    ] = Field(
-        default_factory=dict,
-        description="Options of Spark, from a list of those that say how queries run. What is left of "
-        "`spark.sql.*` can be set in a program, with `spark.conf.set`. Immutable.",
-    )
-
-
 class Notebook(ApiModel):
     """A JupyterLab server of one's own, with the user's home and the session's Dask and cache at hand."""
 
     size: Name | None = Field(default=None, description="A size of the profile; the profile's default if left out.")
+    node_pool: Name | None = Field(
+        default=None, description="A node pool of the profile; the profile's defaults.nodePool if left out."
+    )
     server_name: (
         Annotated[
             str,

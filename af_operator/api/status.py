@@ -86,6 +86,16 @@ class RunStatus(ApiModel):
         default=None, ge=0, le=EXACT, description="Largest memory of the command and its children."
     )
     attempts: int | None = Field(default=None, ge=0, le=100, description="Pods started so far.")
+    disruptions: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="How often the run lost its pod to the cluster: an eviction, a drain, a preemption, a lost node. "
+        "These do not count as failures.",
+    )
+    last_disruption: str | None = Field(
+        default=None, max_length=1000, description="What the latest of them was, in words."
+    )
     results: ResultsStatus | None = None
 
 

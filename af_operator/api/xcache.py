@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from af_operator.api.common import ApiModel, Bytes, Format, ImageReference, forbidden, rules
+from af_operator.api.common import ApiModel, Bytes, Format, ImageReference, Name, forbidden, rules
 from af_operator.api.inference import ModelName
 
 
@@ -32,6 +32,11 @@ class XCache(ApiModel):
                 "decision",
                 "decision needs placement: Session; the cache of one pod sees too few opens to decide by",
             ),
+            forbidden(
+                "!has(self.nodePool) || self.placement == 'Session'",
+                "nodePool",
+                "nodePool needs placement: Session; a sidecar is where the pod is that it serves",
+            ),
         )
     )
     placement: Literal["Sidecar", "Session"] = Field(
@@ -39,6 +44,11 @@ class XCache(ApiModel):
         description="Sidecar: one cache in each pod that reads. Session: one cache for the whole session.",
     )
     size: Bytes = Field(default="10Gi", description="Disk for one cache, at most the profile's xcache.maxSize.")
+    node_pool: Name | None = Field(
+        default=None,
+        description="Only with placement Session: a node pool of the profile; the profile's defaults.nodePool if left "
+        "out.",
+    )
     decision: XCacheDecision | None = Field(
         default=None,
         description="Only with placement Session. Left out, or while the model does not answer within 50 ms, every "

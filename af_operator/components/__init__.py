@@ -14,7 +14,7 @@ from datetime import datetime
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared.budget import Demand
 from af_operator.model import (
     Audience,

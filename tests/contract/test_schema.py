@@ -41,6 +41,8 @@ STATUS: Body = {
         "wallSeconds": 59.5,
         "peakMemoryBytes": 3_000_000_000,
         "attempts": 1,
+        "disruptions": 2,
+        "lastDisruption": "Preempting: pod good-run-x7k2p was preempted by a pod of higher priority",
         "results": {
             "url": "root://storage.example.org:1094//results/good",
             "count": 1,

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from af_operator import names, plan
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components import Component, dask
 from af_operator.components._shared import budget, placement
 from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER_GROUP

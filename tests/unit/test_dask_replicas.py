@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components import dask
 from af_operator.components._shared import budget
 from af_operator.components._shared import pools as worker_pools

@@ -15,8 +15,9 @@ from af_client.hub import options_form
 from af_client.hub.choices import BadOption
 from af_client.hub.offers import Offer
 from af_client.model import Session
+from af_operator.api.pools import Pool
 from af_operator.api.profile import ProfileSpec
-from af_operator.api.session import Pool, SessionSpec
+from af_operator.api.session import SessionSpec
 from tests.support.spawner_bench import PROFILE
 
 

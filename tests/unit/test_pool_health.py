@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import pool_health
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pool_health import PoolState

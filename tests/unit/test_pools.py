@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.pools import Resized, WorkerGroup

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from af_operator import names, plan
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components import dask, shipped
 from af_operator.components._shared import budget, worker_pods
 from af_operator.components._shared.worker_pods import FAILED_PAUSE

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import choices
 from af_operator.errors import InvalidSession
 from af_operator.model import Profile

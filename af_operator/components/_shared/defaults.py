@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared.budget import Demand
 from af_operator.model import Audience, Finish, LogRequest, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms

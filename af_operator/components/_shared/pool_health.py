@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import placement, pod_reasons, pod_spec, pools
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import WorkerGroup

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared.budget import Demand
 from af_operator.errors import InvalidSession

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import count, islice
 
 from af_operator import names, ownership
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.model import POD, Body, Keep, Manifest, Session, age_of, label_of, ref_of

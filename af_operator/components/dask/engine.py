@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared.pod_reasons import Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import dask_kubernetes, native

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from af_operator import names
-from af_operator.api.session import Dask, Pool
+from af_operator.api.dask import Dask
+from af_operator.api.pools import Pool
 from af_operator.components._shared import pools
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.model import Profile, Session

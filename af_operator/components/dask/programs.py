@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import choices, pod_spec, pools
 from af_operator.model import Body, Keep, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed

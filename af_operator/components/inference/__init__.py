@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import access, pod_spec, secrets, volumes, worker_pods
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import activity, finish, log_wanted, question, registration, report

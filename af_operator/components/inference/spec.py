@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from af_operator.api.inference import CatalogueModel, Inference, ModelStore, ProfileInference
-from af_operator.api.session import Pool, Workers
+from af_operator.api.pools import Pool, Workers
 from af_operator.components._shared import choices, pools
 from af_operator.errors import InvalidSession
 from af_operator.model import Profile, Session

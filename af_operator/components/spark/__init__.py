@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, worker_pods
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import choices, placement, pod_spec, pools
 from af_operator.components.spark import conf
 from af_operator.components.spark import spec as specs

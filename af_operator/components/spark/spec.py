@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from af_operator import names
+from af_operator.api.pools import Pool
 from af_operator.api.profile import Size
-from af_operator.api.session import Pool, Spark
+from af_operator.api.spark import Spark
 from af_operator.components._shared import choices, pod_spec
 from af_operator.components._shared import pools as worker_pools
 from af_operator.errors import InvalidSession

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from af_operator import names, ownership
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups

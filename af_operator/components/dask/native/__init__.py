@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import (
     choices,
     placement,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import choices, placement, pod_spec, worker_pods
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand

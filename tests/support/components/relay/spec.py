@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field, TypeAdapter, ValidationError
 
 from af_operator import names
-from af_operator.api.session import Pool
+from af_operator.api.pools import Pool
 from af_operator.components._shared import pod_spec
 from af_operator.components._shared import pools as worker_pools
 from af_operator.model import Session
