@@ -95,7 +95,9 @@ class Session:
     """The last written status. Read for transition times, to write nothing when nothing changed, for what was told for
     good (that a run is complete and what was known of it, that a scheduler was ready or lost, when the session was last
     used), and for its phase (``status.phase``)."""
-    deleting: bool = False
+    deleted: datetime | None = None
+    """Since when it is being deleted. From then on it is planned as one that stops, whatever holds it."""
+    finalizers: tuple[str, ...] = ()
     trimmed: bool = False
     """The text of ``spec.run.source.files`` is not at hand: only the names of the files are."""
 
@@ -103,6 +105,11 @@ class Session:
     def key(self) -> Key:
         """The session's key in the queue."""
         return Key(self.namespace, self.name)
+
+    @property
+    def deleting(self) -> bool:
+        """Whether it is being deleted; what it stays for are its finalizers."""
+        return self.deleted is not None
 
     @property
     def ref(self) -> SessionRef:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from af_operator import drift, names, ownership
+from af_operator import drift, names, ownership, status
 from af_operator.api import ProfileSpec
 from af_operator.api.profile import Image, Size
 from af_operator.components import Component, Components, Item
@@ -23,6 +23,7 @@ from af_operator.model import (
     Finish,
     Keep,
     Kind,
+    LogRequest,
     Manifest,
     ObjectRef,
     Plan,
@@ -36,6 +37,8 @@ from af_operator.views import ACTIVITY_STEP, Question, activity_at
 
 NOTHING = ProfileSpec(images=[Image(name="none", image="none")], sizes=[Size(name="none", cpu="1", memory="1Mi")])
 """Stands for the catalogue when it is gone."""
+DELETED = "Deleted"
+"""How a session ends that is being deleted, whatever holds it."""
 Enabled = Sequence[Component]
 
 
@@ -65,11 +68,12 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
     facts = _facts(session, settled, enabled)
     terms = _terms(session, profile, settled, active, _waiting(active, facts))
     items = list(_desired(session, profile, settled, active, terms))
-    desired = tuple(stamp(session, c.NAME, m, settled) for c, m in items if isinstance(m, Manifest))
+    manifests = ((c, m) for c, m in items if isinstance(m, Manifest) and _has_a_place(m, session, settled))
+    desired = tuple(stamp(session, c.NAME, m, settled) for c, m in manifests)
     planned_refs = {m.ref for m in desired} | {k.ref for _, k in items if isinstance(k, Keep)}
     ttl = session.spec.ttl_seconds_after_finished
     ttl = profile.spec.defaults.ttl_seconds_after_finished if ttl is None else ttl
-    gone_at = end.time + timedelta(seconds=ttl) if end else None
+    gone_at = end.time + timedelta(seconds=ttl) if end and not session.deleting else None
     deadlines = (c.deadline(session, settled) for c in active)
     return replace(
         facts,
@@ -80,11 +84,20 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
         active=frozenset(c.NAME for c in active),
         finished=end,
         source_wanted=any(m.from_source for m in desired),
-        log_wanted=next((w for c in active if (w := c.log_wanted(session, settled))), None),
+        log_wanted=None if session.deleting else _log_wanted(session, settled, active),
         questions=_questions(session, profile, settled, active, terms),
         expired=gone_at is not None and now >= gone_at,
         look_again=_earliest(now, gone_at, _lifetime_end(session, profile), *deadlines),
     )
+
+
+def _has_a_place(manifest: Manifest, session: Session, observed: Observed) -> bool:
+    # What is made for a session that goes would be the garbage collector's, or nobody's: what is there is stopped.
+    return not session.deleting or (not manifest.shared and observed.get(manifest.ref) is not None)
+
+
+def _log_wanted(session: Session, observed: Settled, active: Enabled) -> LogRequest | None:
+    return next((wanted for c in active if (wanted := c.log_wanted(session, observed))), None)
 
 
 def _settled(session: Session, profile: Profile, observed: Observed, enabled: Enabled, now: datetime) -> Settled:
@@ -255,10 +268,18 @@ def _fits(component: Component, session: Session, profile: Profile) -> bool:
 
 
 def _finish(session: Session, profile: Profile, observed: Observed, enabled: Enabled, now: datetime) -> Finish | None:
-    for component in enabled:
-        end = component.finish(session, observed)
-        if end:
-            return end
+    ends = (component.finish(session, observed) for component in enabled)
+    end = next((each for each in ends if each), None)
+    if end and end.reason != DELETED:
+        return end
+    return _deletion(session) or _end_of_lifetime(session, profile, now)
+
+
+def _deletion(session: Session) -> Finish | None:
+    return Finish(DELETED, status.deletion(session), session.deleted) if session.deleted else None
+
+
+def _end_of_lifetime(session: Session, profile: Profile, now: datetime) -> Finish | None:
     deadline = _lifetime_end(session, profile)
     if deadline is None or now < deadline:
         return None

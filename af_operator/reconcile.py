@@ -120,7 +120,7 @@ class Reconciler:
         except ValidationError as error:
             await self._tell_unreadable(key, error)
             return None
-        if session is None or session.deleting:
+        if session is None:
             self._refused.pop(key, None)
             self._status_waits_since.pop(key, None)
             self._nonces.pop(key, None)

@@ -20,6 +20,9 @@ def decide(session: Session, plan: Plan, observed: Observed) -> Registration | N
 def _at_rest(session: Session, plan: Plan, server: HubServer, hub: HubView) -> Registration | None:
     # A server that runs in the Hub belongs to a session that runs: to start it would bring this one back.
     outdated = server in (hub.servers or ())
+    if session.deleting:
+        message = "not shown as running: the session is being deleted"
+        return Registration(server, False, "Deleting", message, outdated=outdated)
     if plan.finished:
         message = "not shown as running: the session has finished"
         return Registration(server, False, "Finished", message, outdated=outdated)

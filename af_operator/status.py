@@ -139,7 +139,7 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
             return
     else:
         yield "Accepted", True, "Accepted", f"the spec fits profile {session.spec.profile}"
-    parts = [(plan.titles[name], _component(name, plan, refusals)) for name in plan.health]
+    parts = [(plan.titles[name], _component(name, session, plan, refusals)) for name in plan.health]
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message
@@ -155,18 +155,28 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
         yield "RunComplete", end is not None, *((end.reason, end.message) if end else ("NotFinished", "not finished"))
 
 
-def _component(name: str, plan: Plan, refusals: Sequence[Refusal]) -> Health:
+def _component(name: str, session: Session, plan: Plan, refusals: Sequence[Refusal]) -> Health:
     refused = next((r for r in refusals if r.component == name), None)
     if refused:
         return Health(False, refused.reason, f"{refused.ref.kind} {refused.ref.name}: {refused.message}")
     if name not in plan.active:
+        if session.deleting:
+            return Health(False, "Deleting", "gone: the session is being deleted")
         if plan.finished:
             return Health(False, "Finished", "gone: the session has finished")
         return Health(False, "Suspended", "gone while the session is suspended")
     return plan.health[name]
 
 
+def deletion(session: Session) -> str:
+    """Return that a session is being deleted, and what holds it."""
+    held = f"; it is held by finalizer {', '.join(session.finalizers)}, which only who has put it there should remove"
+    return f"the session is being deleted{held if session.finalizers else ''}"
+
+
 def _summary(session: Session, plan: Plan, parts: Iterable[tuple[str, Health]]) -> tuple[bool, str, str]:
+    if session.deleting:
+        return False, "Deleting", deletion(session)
     if plan.finished:
         return False, "Finished", plan.finished.message
     if session.spec.suspend:

@@ -66,7 +66,8 @@ def parse_session(body: Body, *, trimmed: bool = False) -> Session:
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         spec=SessionSpec.model_validate(body["spec"]),
         status=body.get("status", {}),
-        deleting="deletionTimestamp" in metadata,
+        deleted=_time(metadata.get("deletionTimestamp")),
+        finalizers=tuple(metadata.get("finalizers", ())),
         trimmed=trimmed,
     )
 
@@ -270,6 +271,10 @@ class World:
 def with_text(session: Session, body: Body) -> Session:
     """Return the session with the text of its files, from a body that has it."""
     return replace(session, spec=SessionSpec.model_validate(body["spec"]), trimmed=False)
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _packed(keep: Callable[[Body], Body], **indexes: Callable[[Body], Any]) -> Store[Body]:
