@@ -19,6 +19,8 @@ INFERENCE_GRPC_PORT = 8001
 INFERENCE_TOKEN = "token"  # noqa: S105 - the name of a key
 """Key of the token in the model service's Secret."""
 RUN_CONTAINER = "run"
+SESSION_UID = "analysisfacility.io/session-uid"
+"""Label of what belongs to a session: its uid. An admission policy lets the operators and the Hub alone set it."""
 
 FILE_NAME = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 MAX_FILE_NAME = 100
@@ -92,7 +94,10 @@ def inference_pod(session: str, replica: int = 0) -> str:
 
 
 def hub_secret(session: str) -> str:
-    """Return the name of the Secret in which JupyterHub's spawner puts the environment; made by it alone."""
+    """Return the name of the Secret in which JupyterHub's spawner puts the environment.
+
+    It is the session's only if the session is its controller and `SESSION_UID` its label, as of all other children.
+    """
     return child(session, "hub")
 
 

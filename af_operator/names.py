@@ -17,7 +17,7 @@ from af_operator.model import Session
 MANAGER = "af-operator"
 """Field manager of every apply, and value of the managed-by label."""
 
-SESSION_UID = f"{GROUP}/session-uid"
+SESSION_UID = af_names.SESSION_UID
 SESSION_NAME = f"{GROUP}/session"
 COMPONENT = f"{GROUP}/component"
 POOL = f"{GROUP}/pool"

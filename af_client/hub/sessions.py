@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import af_names
-from af_client.errors import ApiError, ClientError, NotFound
+from af_client.errors import ApiError, ClientError, Invalid, NameTaken, NotFound
 from af_client.hub import names
 from af_client.hub.transport import AsyncTransport
 from af_client.hub.watch import Watched
 from af_client.model import API_VERSION, ENDED, KIND, PLURAL, Session
 from af_kube.errors import TEST_FAILED
 from af_kube.reflector import Source
-from af_kube.request import APPLY_PATCH, JSON_PATCH, Request
+from af_kube.request import JSON_PATCH, Request
 from af_kube.store import Body, Change, Key
 
 FIELD_MANAGER = "af-hub"
@@ -49,6 +49,10 @@ class Ref:
 
 class NotSuspended(ClientError):
     """Somebody else has resumed the session."""
+
+
+class NameConflict(ClientError):
+    """Something that a session needs under its name is there already, and somebody else's."""
 
 
 class HubSessions:
@@ -137,33 +141,46 @@ class HubSessions:
         """Put the whole environment into the session's Secret; what was in it before is gone.
 
         Only while the session is suspended: a running server has what its Secret says.
+
+        Raises
+        ------
+        NameConflict
+            A Secret of this name is there, and not the session's: it is neither read nor changed.
         """
-        owner = {"apiVersion": API_VERSION, "kind": KIND, "name": ref.name, "uid": ref.uid}
         name = af_names.hub_secret(ref.name)
+        marks = {"labels": {af_names.SESSION_UID: ref.uid}, "ownerReferences": [_owner(ref)]}
+        data = {k: base64.b64encode(v.encode()).decode() for k, v in environment.items()}
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "namespace": ref.namespace, "ownerReferences": [owner]},
+            "metadata": {"name": name, "namespace": ref.namespace, **marks},
             "type": "Opaque",
-            "data": {k: base64.b64encode(v.encode()).decode() for k, v in environment.items()},
+            "data": data,
         }
-        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
-        # Server-side apply: one request whether there is one or not, and it takes away what we no longer say.
-        path = _secret(ref.namespace, name)
-        await self._api.call(Request("PATCH", path, query, body, APPLY_PATCH))
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        try:
+            await self._api.call(Request("POST", f"/api/v1/namespaces/{ref.namespace}/secrets", query, body))
+        except NameTaken:
+            await self._overwrite(ref, [*(("metadata", *mark) for mark in marks.items()), ("data", data)])
+
+    async def _overwrite(self, ref: Ref, parts: Iterable[tuple[Any, ...]]) -> None:
+        """Change the Secret of an earlier start, if it is the session's: the request itself asks."""
+        patch = [{"op": "test", "path": "/metadata/ownerReferences/0/uid", "value": ref.uid}]
+        patch += [{"op": "add", "path": "/" + "/".join(where), "value": value} for *where, value in parts]
+        path = _secret(ref.namespace, af_names.hub_secret(ref.name))
+        try:
+            await self._api.call(Request("PATCH", path, {"fieldManager": FIELD_MANAGER}, patch, JSON_PATCH))
+        except Invalid as error:  # the test has failed, or it is one that nobody can change
+            raise NameConflict(f"Secret {af_names.hub_secret(ref.name)} is not this session's") from error
 
     async def token(self, ref: Ref) -> str | None:
         """Return the token with which the session's running server speaks to the Hub; None if it has none."""
         for name in (af_names.hub_secret(ref.name), af_names.notebook(ref.name)):
-            try:
+            with suppress(NotFound):
                 secret = await self._api.call(Request("GET", _secret(ref.namespace, name)))
-            except NotFound:
-                continue
-            # One that is left of an earlier session of this name goes any moment, and nobody runs with it.
-            owners = [owner.get("uid") for owner in secret["metadata"].get("ownerReferences", [])]
-            if ref.uid in owners:
-                value = (secret.get("data") or {}).get(TOKEN, "")
-                return base64.b64decode(value).decode() or None
+                value = (secret.get("data") or {}).get(TOKEN)
+                if value and _belongs(secret, ref):
+                    return base64.b64decode(value).decode()
         return None
 
     async def resume(self, ref: Ref) -> Session:
@@ -230,6 +247,21 @@ def _path(ref: Ref) -> str:
 
 def _secret(namespace: str, name: str) -> str:
     return f"/api/v1/namespaces/{namespace}/secrets/{name}"
+
+
+def _owner(ref: Ref) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": KIND, "name": ref.name, "uid": ref.uid, "controller": True}
+
+
+def _belongs(secret: Body, ref: Ref) -> bool:
+    """Return whether a Secret is this session's: what its server runs with, and not what others have laid there.
+
+    Anybody may name an owner, and one that is left of an earlier session of this name goes any moment. The label can be
+    set by the operators and the Hub alone.
+    """
+    meta = secret["metadata"]
+    owners = [owner.get("uid") for owner in meta.get("ownerReferences", [])]
+    return ref.uid in owners and (meta.get("labels") or {}).get(af_names.SESSION_UID) == ref.uid
 
 
 def _same(ref: Ref) -> list[dict[str, Any]]:

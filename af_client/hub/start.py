@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,14 @@ from af_client.errors import ClientError, NameTaken, NotFound
 from af_client.hub import names
 from af_client.hub.errors import NotStarted, from_client
 from af_client.hub.progress import CLUSTER_UNSEEN, waiting_for
-from af_client.hub.sessions import HubSessions, NotSuspended, Ref
-from af_client.model import Session
+from af_client.hub.sessions import HubSessions, NameConflict, NotSuspended, Ref
+from af_client.model import Condition, Session
 
 LOG = logging.getLogger(__name__)
 ATTEMPTS = 4
+NAMES = 6
+"""So many names are tried for a session, beyond those that can be foreseen random ones: a quota or a policy may refuse
+under any name."""
 LATE_SECONDS = 3.0
 """We say ourselves why a start takes too long, before JupyterHub's own time-out, which would count as a crash."""
 LOOK_SECONDS = 5.0
@@ -65,6 +68,10 @@ class Start:
         self._sessions = sessions
         self._order = order
         self._made: Ref | None = None
+        self._spec: dict[str, Any] | None = None
+        """Of a session that could not be under its name."""
+        self._left: set[str] = set()
+        """Names under which something of another is, or is going."""
 
     @property
     def session(self) -> Session | None:
@@ -80,13 +87,48 @@ class Start:
             It cannot, or not in time.
         """
         try:
-            ref = await self._bring_up()
-            await self._wait(ref)
+            for _ in range(NAMES):
+                with suppress(NameConflict):
+                    return await self._under_this_name()
+            return await self._under_this_name()
+        except NameConflict as error:
+            raise _without_name(f"no name was free for your session: {error}") from error
         except ClientError as error:
             await self._clean_up()
             namespace = self.ref.namespace if self.ref else self._order.namespace()
             raise from_client(error, namespace) from error
+
+    async def _under_this_name(self) -> Ref:
+        try:
+            ref = await self._bring_up()
+            await self._wait(ref)
+        except NameConflict as error:
+            await self._leave_name(error)
+            raise
         return ref
+
+    async def _leave_name(self, conflict: NameConflict) -> None:
+        """Delete a session that cannot be under its name; the next one has another, and the same spec."""
+        session = self.session
+        if session is None:
+            return  # not even made, or deleted by somebody else
+        ref = Ref.of(session.body)
+        if not self._helps_another_name(session, conflict):
+            if self._made == ref:
+                await self._sessions.delete(ref)  # so that nothing is left to trip over
+            raise _without_name(f"session {session.name} cannot run: {conflict}")
+        LOG.warning("session %s/%s cannot be under its name: %s", ref.namespace, ref.name, conflict)
+        self._spec = dict(session.body["spec"])
+        self._left.add(session.name)
+        await self._sessions.delete(ref)
+
+    def _helps_another_name(self, session: Session, conflict: NameConflict) -> bool:
+        """Return whether a session can give way to one of another name: not with models in it, which go with it."""
+        made_here = names.made_here(session.name, self._order.user, self._order.server)
+        ref = Ref.of(session.body)
+        uploads = ref != self._made and (session.body["spec"].get("inference") or {}).get("upload")
+        # Not where it is the name of the user's home that is taken.
+        return made_here and not uploads and f" {session.name}" in str(conflict) and not self._order.only_adopt
 
     async def _clean_up(self) -> None:
         """Delete a session that never began: the next start would find it, and ask for no choices."""
@@ -105,8 +147,8 @@ class Start:
         if token is None or len(token) < MIN_TOKEN:
             raise NotStarted(
                 f"session {ref.name} runs without a token for JupyterHub",
-                f"suspend it (af suspend {ref.name} -n {ref.namespace}) and start again; if that does not help, "
-                "ask your facility's admin whether the operator knows this JupyterHub",
+                "suspend it from where you have started it, then start it here; if that does not help, ask your "
+                "facility's admin whether the operator knows this JupyterHub",
                 reason="no-token",
             )
         return token
@@ -178,15 +220,10 @@ class Start:
             LOG.info("session %s/%s runs already: adopting it", session.namespace, session.name)
 
     async def _make_room(self, ended: Session) -> None:
-        if ended.name not in names.session_names(self._order.user, self._order.server):
-            # Not made here: whoever made it may want to read how it ended.
-            raise NotStarted(
-                f"session {ended.name} has ended: {waiting_for(ended)}",
-                f"delete this server (or: kubectl delete analysissession {ended.name} -n {ended.namespace}) "
-                "and start a new one; home stays",
-                reason="ended",
-            )
-        await self._sessions.delete(Ref.of(ended.body))
+        """Delete a session that has ended, if it was made here; who made another may want to read how that ended."""
+        self._left.add(ended.name)  # also what is deleted has it for a moment, and its children for some more
+        if names.made_here(ended.name, self._order.user, self._order.server):
+            await self._sessions.delete(Ref.of(ended.body))
 
     async def _create(self) -> Session:
         namespace = self._order.namespace()
@@ -197,17 +234,22 @@ class Start:
                 reason="no-namespace",
                 status_code=503,
             )
-        spec = await self._order.spec()
+        spec = self._spec or await self._order.spec()
         spec["notebook"]["serverName"] = self._order.server
         # Suspended, so that its server does not start before its environment is there.
         spec |= {"user": self._order.user, "suspend": True}
-        *nicer, own = names.session_names(self._order.user, self._order.server)
-        for name in nicer:
+        for name in self._names():
             try:
                 return await self._sessions.create(namespace, name, spec)
             except NameTaken:
                 await self._must_be_anothers(namespace, name)
-        return await self._sessions.create(namespace, own, spec)
+        raise NameConflict("sessions of others have all names that were tried")
+
+    def _names(self) -> Iterator[str]:
+        foreseen = names.session_names(self._order.user, self._order.server)
+        yield from (name for name in foreseen if name not in self._left)
+        for _ in range(NAMES):
+            yield names.another(self._order.user, self._order.server)
 
     async def _must_be_anothers(self, namespace: str, name: str) -> None:
         """Never make a second session for a server, not even when the answer to a first request was lost."""
@@ -243,6 +285,13 @@ class Start:
             raise NotStarted(f"the session has ended: {why}", "start again", reason="ended")
         if session.suspended:
             raise NotStarted("the session was suspended meanwhile", "start again", reason="suspended")
+        if conflict := self._conflict(session):
+            raise NameConflict(conflict.message)
+
+    def _conflict(self, session: Session) -> Condition | None:
+        """Return the condition that says that a name is taken; of what runs already only if nobody can be in it."""
+        taken = (c for c in session.conditions if c.status is False and c.reason == "NameConflict")
+        return next((c for c in taken if c.type == "NotebookReady" or not self.adopted), None)
 
     def _late(self, session: Session) -> NotStarted:
         why = waiting_for(session) if self._sessions.fresh else CLUSTER_UNSEEN
@@ -256,3 +305,8 @@ class Start:
     def _known(self) -> Ref:
         assert self.ref is not None  # noqa: S101 - set by _attempt
         return self.ref
+
+
+def _without_name(why: str) -> NotStarted:
+    next_step = "try again in a moment; if this stays so, tell your facility's admin, who can free the name"
+    return NotStarted(why, next_step, reason="name-conflict", status_code=409)

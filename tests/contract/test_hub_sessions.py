@@ -6,14 +6,15 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 import af_names
 from af_client.errors import Invalid, NameTaken, NotFound
-from af_client.hub.sessions import HubSessions, NotSuspended, Ref
+from af_client.hub.sessions import HubSessions, NameConflict, NotSuspended, Ref
 from af_client.hub.transport import AsyncCluster
-from af_client.model import Session
+from af_client.model import API_VERSION, KIND, Session
 from af_kube.request import Request
 from tests.support.fake_api import FakeApi
 from tests.support.spawner_bench import until
@@ -95,7 +96,27 @@ async def test_what_the_environment_no_longer_says_goes(hub: tuple[HubSessions, 
     assert "OLD" not in found["data"]
     assert base64.b64decode(found["data"]["JUPYTERHUB_API_TOKEN"]) == b"second-token"
     assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [ref.uid]
+    assert found["metadata"]["labels"][af_names.SESSION_UID] == ref.uid
     await sessions.delete(ref)
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another session's", "nobody's, for good"])
+async def test_a_secret_of_somebody_else_is_left_as_it_is(hub: tuple[HubSessions, Any, str], whose: str) -> None:
+    sessions, api, namespace = hub
+    name = "met-" + uuid4().hex[:8]
+    other = Ref.of((await made(hub, f"{name}-other")).body)
+    owner = {"apiVersion": API_VERSION, "kind": KIND, "name": other.name, "uid": other.uid}
+    metadata = {"name": af_names.hub_secret(name), "namespace": namespace}
+    metadata |= {"ownerReferences": [owner]} if "another" in whose else {}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "immutable": "for good" in whose}
+    await api.call(Request("POST", f"/api/v1/namespaces/{namespace}/secrets", body=secret))
+    ref = Ref.of((await made(hub, name)).body)
+    before = await secret_of(hub, ref)
+    with pytest.raises(NameConflict):
+        await sessions.write_environment(ref, {"JUPYTERHUB_API_TOKEN": "ours"})
+    assert await secret_of(hub, ref) == before
+    for each in (ref, other):
+        await sessions.delete(each)
 
 
 async def test_a_name_that_is_taken(hub: tuple[HubSessions, Any, str]) -> None:

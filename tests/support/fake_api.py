@@ -7,9 +7,11 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
+from functools import reduce
 from typing import Any
 
 from af_client.errors import Unreachable, from_response
+from af_kube.errors import TEST_FAILED
 from af_kube.request import Request
 
 BASE = "/apis/analysisfacility.io/v1alpha1"
@@ -18,6 +20,10 @@ APPLY = "application/apply-patch+yaml"
 
 def refusal(code: int, reason: str, message: str, **details: Any) -> Exception:
     return from_response(code, json.dumps({"reason": reason, "message": message, "details": details}))
+
+
+def _into(part: Any, step: str) -> Any:
+    return part[int(step)] if isinstance(part, list) else part[step]
 
 
 class FakeApi:
@@ -106,10 +112,16 @@ class FakeApi:
     async def _patch(self, path: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
         body = deepcopy(self.objects[path])
         for step in steps:
-            _, part, field = step["path"].split("/")
-            if step["op"] == "test" and body[part].get(field) != step["value"]:
-                raise refusal(422, "Invalid", "the server rejected our request due to an error in our request")
-            body[part][field] = step["value"]
+            *way, last = step["path"].strip("/").split("/")
+            try:
+                part = reduce(_into, way, body)
+                failed = step["op"] == "test" and _into(part, last) != step["value"]
+            except LookupError:
+                failed = True
+            if failed:
+                raise refusal(422, "Invalid", TEST_FAILED)
+            if step["op"] != "test":
+                part[last] = step["value"]
         return await self.put(path, body)
 
     @asynccontextmanager

@@ -47,6 +47,7 @@ UGLY = [
     ("system:serviceaccount:physics:alice", ""),
     ("alice", "zmumu-f09c377749"),  # as if hashed: the name of alice's server zmumu if that had to be
     ("alice", "zmumu-0123456789"),
+    ("alice", "zmumu-f09c377749-01234567"),  # the same of one that is random
 ]
 
 
@@ -79,6 +80,18 @@ def test_no_two_servers_share_a_name_whatever_they_are_called(one: tuple[str, st
     assert found == names.session_names(*one)
     if one != other:
         assert not set(found) & set(names.session_names(*other))
+
+
+@given(st.tuples(ANY | NEAR, ANY | NEAR), st.tuples(ANY | NEAR, ANY | NEAR))
+def test_a_further_name_is_new_each_time_and_no_other_servers(one: tuple[str, str], other: tuple[str, str]) -> None:
+    found = names.another(*one)
+    assert len(found) <= 40
+    assert re.fullmatch(NAME, found)
+    assert names.another(*one) != found
+    assert names.made_here(found, *one)
+    assert not set(names.session_names(*one)) & {found}
+    if one != other:
+        assert not names.made_here(found, *other)
 
 
 @pytest.mark.parametrize(
