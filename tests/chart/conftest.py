@@ -54,6 +54,7 @@ EVERYTHING: Values = {
     "hub": {
         "enabled": True,
         "baseUrl": "/jupyter/",
+        "existingSecret": "of-the-facility",
         "namespaces": ["physics"],
         "config": {
             "JupyterHub": {

@@ -1,6 +1,5 @@
 """JupyterHub in the chart: what it is given, who may reach it, and its configuration as JupyterHub reads it."""
 
-import base64
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +17,16 @@ from .test_rbac import rights
 
 HUB: Values = {**DEFAULT, "image": {**DEFAULT["image"], "hub": "registry.example.org/hub@sha256:4567"}}
 ENVIRONMENT = {"AF_OPERATOR_HUB_TOKEN": "the operator's", "AF_SHARED_PASSWORD": "everybody's"}
+KEYS = {"proxy-token", "operator-token", "crypt-key", "shared-password"}
 SCOPES = ["list:users", "read:servers", "start:servers"]
+
+Template = Callable[[Values], "subprocess.CompletedProcess[str]"]
 
 pytestmark = pytest.mark.timeout(600)
 
 
 def with_hub(**hub: Any) -> dict[str, Any]:
-    return {**HUB, "hub": {"enabled": True, **hub}}
+    return {**HUB, "hub": {"enabled": True, "existingSecret": "of-the-facility", **hub}}
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +60,8 @@ def test_no_hub_unless_asked_for(default: Objects) -> None:
     assert [o["metadata"]["name"] for o in default if "hub" in o["metadata"]["name"]] == []
 
 
-def test_the_image_is_asked_for(template: Callable[[Values], "subprocess.CompletedProcess[str]"]) -> None:
-    done = template({**DEFAULT, "hub": {"enabled": True}})
+def test_the_image_is_asked_for(template: Template) -> None:
+    done = template({**with_hub(), **DEFAULT})
     assert done.returncode != 0
     assert "image.hub is needed" in done.stderr
 
@@ -121,31 +123,31 @@ def test_the_node_port(hub: Objects, everything: Objects) -> None:
 # --- secrets --------------------------------------------------------------------------------------------------------
 
 
-def test_every_secret_is_made_and_none_is_short(hub: Objects) -> None:
-    data = named(hub, "Secret", "hub")["data"]
-    assert set(data) == {"proxy-token", "operator-token", "crypt-key", "shared-password"}
-    values = {key: base64.b64decode(value).decode() for key, value in data.items()}
-    assert len(set(values.values())) == 4
-    assert len(values.pop("shared-password")) == 20
-    assert {len(bytes.fromhex(value)) for value in values.values()} == {32}
+def test_secrets_are_not_made_anew_by_each_rendering(template: Template) -> None:
+    done = template({**HUB, "hub": {"enabled": True}})
+    assert done.returncode != 0
+    assert "hub.existingSecret is needed where helm does not see the cluster" in done.stderr
 
 
-def test_containers_get_secrets_that_are_there(hub: Objects) -> None:
-    keys = set(named(hub, "Secret", "hub")["data"])
-    for name, expected in (("hub", 4), ("proxy", 1)):
+def test_two_renderings_are_the_same(template: Template) -> None:
+    for values in (DEFAULT, EVERYTHING, with_hub()):
+        first, second = template(values), template(values)
+        assert first.returncode == 0, first.stderr
+        assert first.stdout == second.stdout
+
+
+def test_containers_get_keys_of_the_secret(hub: Objects) -> None:
+    for name, expected in (("hub", KEYS), ("proxy", {"proxy-token"})):
         [container] = named(hub, "Deployment", name)["spec"]["template"]["spec"]["containers"]
         asked = [e["valueFrom"]["secretKeyRef"] for e in container["env"]]
-        assert len(asked) == expected
-        assert {a["name"] for a in asked} == {"hub"}
-        assert {a["key"] for a in asked} <= keys
+        assert {a["key"] for a in asked} == expected
 
 
-def test_a_secret_of_yours_instead(render: Render) -> None:
-    objects = render(with_hub(existingSecret="of-argo"))
-    assert [o["metadata"]["name"] for o in objects if o["kind"] == "Secret"] == ["hub-values"]
+def test_a_secret_of_yours_instead(hub: Objects) -> None:
+    assert [o["metadata"]["name"] for o in hub if o["kind"] == "Secret"] == ["hub-values"]
     for deployment in ("hub", "proxy"):
-        [container] = named(objects, "Deployment", deployment)["spec"]["template"]["spec"]["containers"]
-        assert {e["valueFrom"]["secretKeyRef"]["name"] for e in container["env"]} == {"of-argo"}
+        [container] = named(hub, "Deployment", deployment)["spec"]["template"]["spec"]["containers"]
+        assert {e["valueFrom"]["secretKeyRef"]["name"] for e in container["env"]} == {"of-the-facility"}
 
 
 def test_no_secret_in_what_others_read(everything: Objects) -> None:

@@ -47,13 +47,13 @@ def test_none_by_default(default: Objects) -> None:
 
 @pytest.mark.parametrize("base", ["/", "/lab/"])
 def test_the_charts_own(render: Render, base: str) -> None:
-    pod = operator(render({"image": IMAGES, "hub": {"enabled": True, "baseUrl": base}}))
+    pod = operator(render({"image": IMAGES, "hub": {"enabled": True, "baseUrl": base, "existingSecret": "mine"}}))
     assert told(pod) == {
         "API_URL": f"http://hub.{NAMESPACE}.svc.cluster.local:8081{base}hub/api",
         "BASE_URL": base,
         "TOKEN_FILE": "/run/secrets/hub/token",
     }
-    assert token(pod) == ("hub", "operator-token", "/run/secrets/hub/token")
+    assert token(pod) == ("mine", "operator-token", "/run/secrets/hub/token")
 
 
 def test_one_from_outside(render: Render) -> None:
@@ -65,7 +65,10 @@ def test_one_from_outside(render: Render) -> None:
 @pytest.mark.parametrize(
     ("hub", "said"),
     [
-        ({"enabled": True, "external": OUTSIDE}, "hub.external.apiUrl is for a JupyterHub that is not this chart's"),
+        (
+            {"enabled": True, "existingSecret": "s", "external": OUTSIDE},
+            "hub.external.apiUrl is for a JupyterHub that is not this chart's",
+        ),
         ({"external": {"apiUrl": OUTSIDE["apiUrl"]}}, "hub.external.tokenSecret.name is needed"),
     ],
 )
