@@ -141,7 +141,7 @@ def test_a_pool_without_gpus_on_nodes_with_gpus(shared_tenant: Tenant, closed: s
     shared_tenant.apply("refused", {**INTERACTIVE, "profile": closed, "dask": without})
     found = shared_tenant.wait_condition("refused", "Accepted", "False", reason="NodePoolForGPUs")
     assert found["message"] == (
-        "dask pool 'gpu': node pool 'gpu' is for workers with GPUs only: set gpusPerWorker: 1, or choose another "
+        "dask pool 'gpu': node pool 'gpu' is for pods with GPUs only: set gpusPerWorker: 1, or choose another "
         "nodePool (cpu), or ask the facility's admin for cpuWorkers: true on node pool 'gpu'"
     )
     shared_tenant.apply("taken", {**INTERACTIVE, "dask": without})

@@ -37,9 +37,10 @@ def load(case: str, name: str, default: Any = None) -> Any:
     return yaml.safe_load(path.read_text()) if path.exists() else default
 
 
-def planned(case: str) -> list[dict[str, Any]]:
+def planned(case: str, engine: str | None = None) -> list[dict[str, Any]]:
     common = yaml.safe_load((HERE / "profile.yaml").read_text())
     profile = load(case, "profile.yaml", common)
+    profile["spec"] |= {"dask": {"engine": engine}} if engine else {}
     session = parse_session(load(case, "session.yaml"))
     hub = load(case, "hub.yaml")
     observed = Observed(

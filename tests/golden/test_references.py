@@ -38,6 +38,8 @@ EXPECTED: dict[str, set[Pair]] = {
     "notebook": NOTEBOOK | DASK | CONFIGURED | {("StatefulSet", "PersistentVolumeClaim")},
     "notebook-hub": NOTEBOOK,
     "notebook-suspended": STOPPED,
+    "placed": NATIVE | CACHE | REPLICAS | {("Deployment", "Secret"), ("Deployment", "Service"), ("Job", "Secret")},
+    "placed-notebook": NOTEBOOK | DASK | {("Deployment", "ConfigMap"), ("DaskWorkerGroup", "Service")},
     "session-cache": CACHE,
     "session-cache-decision": REPLICAS
     | CACHE

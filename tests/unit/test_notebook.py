@@ -188,7 +188,7 @@ def test_the_home_belongs_to_no_session() -> None:
 
 def test_without_a_home_in_the_profile_files_are_lost_and_that_is_said() -> None:
     volumes = built(lab(), world(), profile())["StatefulSet"].body["spec"]["template"]["spec"]["volumes"]
-    assert volumes == [{"name": "home", "emptyDir": {}}]
+    assert volumes[0] == {"name": "home", "emptyDir": {"sizeLimit": "10Gi"}}
     up = pod("p", of_component("notebook"), container("notebook", running={}), ready=True)
     assert "files are lost" in notebook.health(lab(), world(up)).message
 

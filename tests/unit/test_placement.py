@@ -96,19 +96,19 @@ def is_possible(found: Profile, name: str = "cpu") -> bool:
         (
             [CPU, GPU],
             "gpu",
-            "dask pool 'p': node pool 'gpu' is for workers with GPUs only: set gpusPerWorker: 1, or choose another "
+            "dask pool 'p': node pool 'gpu' is for pods with GPUs only: set gpusPerWorker: 1, or choose another "
             "nodePool (cpu), or ask the facility's admin for cpuWorkers: true on node pool 'gpu'",
         ),
         (
             [GPU],
             "gpu",
-            "dask pool 'p': node pool 'gpu' is for workers with GPUs only: set gpusPerWorker: 1, or ask the "
+            "dask pool 'p': node pool 'gpu' is for pods with GPUs only: set gpusPerWorker: 1, or ask the "
             "facility's admin for cpuWorkers: true on node pool 'gpu'",
         ),
         (
             [CPU, GPU, {"name": "fast", "nodeSelector": {"gpus": "true", "disk": "nvme"}}],
             "fast",
-            "dask pool 'p': node pool 'fast', whose nodes are all of node pool 'gpu', is for workers with GPUs only: "
+            "dask pool 'p': node pool 'fast', whose nodes are all of node pool 'gpu', is for pods with GPUs only: "
             "choose another nodePool (cpu), or ask the facility's admin for cpuWorkers: true on node pool 'gpu'",
         ),
         # One pool of the nodes is open, the other is not.

@@ -90,9 +90,67 @@ def test_extended_resources_are_those_with_a_slash_and_a_quantity() -> None:
 def test_resources_give_extended_resources_as_request_and_limit() -> None:
     found = pod_spec.resources(Size(name="s", cpu="500m", memory="1024Mi"), {"nvidia.com/gpu": 2})
     assert found == {
-        "requests": {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "2"},
-        "limits": {"memory": "1Gi", "nvidia.com/gpu": "2"},
+        "requests": {"cpu": "500m", "memory": "1Gi", "ephemeral-storage": "256Mi", "nvidia.com/gpu": "2"},
+        "limits": {"cpu": "1500m", "memory": "1Gi", "ephemeral-storage": "10Gi", "nvidia.com/gpu": "2"},
     }
+
+
+@pytest.mark.parametrize(
+    ("cpu", "said", "limit"),
+    [
+        ("50m", None, "1050m"),
+        ("0.5", None, "1500m"),
+        ("1", None, "2"),
+        ("2", None, "4"),
+        ("1500m", None, "3"),
+        ("64", None, "128"),
+        ("2", "2", "2"),
+        ("500m", "1.5", "1500m"),
+    ],
+)
+def test_a_size_without_a_cpu_limit_has_one_that_its_threads_never_reach(
+    cpu: str, said: str | None, limit: str
+) -> None:
+    size = Size(name="s", cpu=cpu, cpu_limit=said, memory="1Gi")
+    assert pod_spec.resources(size)["limits"]["cpu"] == limit
+
+
+@pytest.mark.parametrize(
+    ("memory", "said", "reserved", "limit"),
+    [
+        ("512Mi", None, "256Mi", "10Gi"),
+        ("4Gi", None, "256Mi", "16Gi"),
+        ("1.5Gi", None, "256Mi", "10Gi"),
+        ("3G", None, "256Mi", "11444Mi"),
+        # What is said is kept free for it.
+        ("4Gi", "1024Mi", "1Gi", "1Gi"),
+        ("4Gi", "2T", "2T", "2T"),
+    ],
+)
+def test_a_size_has_disk_of_its_node(memory: str, said: str | None, reserved: str, limit: str) -> None:
+    found = pod_spec.resources(Size(name="s", cpu="1", memory=memory, ephemeral_storage=said))
+    assert (found["requests"]["ephemeral-storage"], found["limits"]["ephemeral-storage"]) == (reserved, limit)
+
+
+@pytest.mark.parametrize(
+    ("memory", "said", "shared"),
+    [
+        ("4Gi", None, "2Gi"),
+        ("3Gi", None, "1536Mi"),
+        ("1Mi", None, "1Mi"),
+        ("4Gi", "0.5Gi", "512Mi"),
+        ("1G", None, "476Mi"),
+    ],
+)
+def test_scratch_has_sizes_and_shared_memory_is_memory(memory: str, said: str | None, shared: str) -> None:
+    size = Size(name="s", cpu="1", memory=memory, ephemeral_storage="7Gi", shared_memory=said)
+    volumes, mounts = pod_spec.scratch(size, {"work": "/af/work", "tmp": "/tmp"})
+    assert volumes == [
+        {"name": "work", "emptyDir": {"sizeLimit": "7Gi"}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "7Gi"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
+    ]
+    assert {m["name"]: m["mountPath"] for m in mounts} == {"work": "/af/work", "tmp": "/tmp", "shm": "/dev/shm"}
 
 
 @pytest.mark.parametrize(("text", "expected"), [("a", "a"), ("$(HOME)", "$$(HOME)"), ("$$", "$$$$"), ("5$", "5$$")])

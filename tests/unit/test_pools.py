@@ -38,6 +38,13 @@ def said(**answer: Any) -> AgentView:
     return AgentView(PoolsAnswer(pools={"g": PoolAnswer(**answer)}))
 
 
+def test_the_shape_of_a_pool_that_says_nothing_more_is_what_it_always_was() -> None:
+    """It is in the names of groups: with another one an upgrade would replace every worker that runs."""
+    assert pools.shape(pool()) == "3d12bf4da5993ae8"
+    said: list[dict[str, Any]] = [{}, {"threadsPerWorker": 1}, {"memoryPercent": 90}, {"threadsPerWorker": 2}]
+    assert len({pools.shape(pool(**more)) for more in said}) == len(said)
+
+
 def names_of(found: Resized) -> list[str]:
     return [body["metadata"]["name"] for body in found.to_delete]
 

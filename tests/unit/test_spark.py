@@ -10,6 +10,7 @@ import pytest
 
 from af_operator import names, plan
 from af_operator.components import shipped, spark
+from af_operator.components._shared import pools as worker_pools
 from af_operator.components.spark import programs, workers
 from af_operator.components.spark import spec as specs
 from af_operator.components.spark.spec import Executors, SparkAnswer
@@ -138,6 +139,10 @@ def test_both_engines_share_the_budget_of_a_node_pool() -> None:
         # The smaller worker has the cores; of the larger one's heap two executors have half each.
         ([pool(size="medium"), pool("b")], Executors(1, 832)),
         ([pool(size="wide")], Executors(8, 1856)),
+        ([pool(size="medium", threadsPerWorker=4)], Executors(4, 1856)),
+        ([pool(size="medium", memoryPercent=75)], Executors(2, 2784)),
+        # The worker of one thread has the cores; in the other two executors have half the heap each.
+        ([pool(size="medium", threadsPerWorker=1), pool("b", size="medium", threadsPerWorker=2)], Executors(1, 928)),
     ],
 )
 def test_executors_fit_every_worker(pools: list[dict[str, Any]], shape: Executors) -> None:
@@ -146,9 +151,9 @@ def test_executors_fit_every_worker(pools: list[dict[str, Any]], shape: Executor
     assert specs.executors(asked, catalogue) == shape
     for each in specs.spec(asked).pools:
         size = next(s for s in catalogue.spec.sizes if s.name == (each.size or "small"))
-        at_once = specs.cores(size) // shape.cores
+        at_once = worker_pools.threads(each, size) // shape.cores
         assert at_once >= 1
-        assert at_once * shape.heap_mib <= specs.heap_mib(size)
+        assert at_once * shape.heap_mib <= specs.heap_mib(each, size)
 
 
 # The objects.

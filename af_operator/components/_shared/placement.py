@@ -1,4 +1,4 @@
-"""Which nodes workers may run on: those without GPUs keep off the nodes of node pools with GPUs. Pure."""
+"""Which nodes pods may run on: what has no GPUs keeps off the nodes of node pools with GPUs. Pure."""
 
 from __future__ import annotations
 
@@ -6,35 +6,63 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from af_operator.api.profile import NodePool
+from af_operator.components._shared import choices
+from af_operator.components._shared.pod_spec import Place
 from af_operator.errors import InvalidSession
 from af_operator.model import Body, Profile
 
 Label = tuple[str, str]
 
+ANYWHERE = NodePool(name="anywhere")
+"""Of which all nodes are."""
 MAX_TERMS = 64
 """Far more than labels of real nodes come to. Terms multiply, and the operator serves everyone."""
 
 
+def of(profile: Profile, name: str | None, gpus: int = 0) -> Place:
+    """Return the place of a pod with so many GPUs on a node pool; without a name the default one, or anywhere."""
+    nodes = _nodes(profile, name)
+    pool = nodes.model_dump(by_alias=True, exclude_none=True)
+    return Place(
+        node_selector=pool["nodeSelector"],
+        tolerations=pool["tolerations"],
+        affinity={} if gpus else affinity_without_gpus(nodes, profile),
+        pull_secrets=profile.spec.image_pull_secrets,
+        priority=profile.spec.priority_class_name,
+    )
+
+
+def check(where: str, name: str | None, profile: Profile) -> None:
+    """Raise ``InvalidSession`` when what has no GPUs may not run on this node pool, or on the profile's default.
+
+    Parameters
+    ----------
+    where
+        The session's field that names it, for the message.
+    """
+    check_without_gpus(where if name else "defaults.nodePool of the profile", _nodes(profile, name), profile, "")
+
+
 def check_without_gpus(where: str, nodes: NodePool, profile: Profile, gpus: str = "gpusPerWorker") -> None:
-    """Raise ``InvalidSession`` when workers without GPUs may not run on this node pool.
+    """Raise ``InvalidSession`` when pods without GPUs may not run on this node pool.
 
     Parameters
     ----------
     where, gpus
-        What asks for them, and its field for GPUs: for the message.
+        What asks for them, and its field for GPUs, if it has one: for the message.
     """
     closed_pool = _closed_by(nodes, profile)
     if closed_pool is not None:
         within = "" if closed_pool.name == nodes.name else f", whose nodes are all of node pool {closed_pool.name!r},"
         others = ", ".join(sorted(n.name for n in profile.spec.node_pools if not _closed_by(n, profile)))
         remedies = [
-            *([f"set {gpus}: 1"] if nodes.gpu_resource else []),
+            *([f"set {gpus}: 1"] if nodes.gpu_resource and gpus else []),
             *([f"choose another nodePool ({others})"] if others else []),
             f"ask the facility's admin for cpuWorkers: true on node pool {closed_pool.name!r}",
         ]
         raise InvalidSession(
             "NodePoolForGPUs",
-            f"{where}: node pool {nodes.name!r}{within} is for workers with GPUs only: {', or '.join(remedies)}",
+            f"{where}: node pool {nodes.name!r}{within} is for pods with GPUs only: {', or '.join(remedies)}",
         )
     if len(_terms(nodes, profile)) > MAX_TERMS:
         raise InvalidSession(
@@ -44,13 +72,8 @@ def check_without_gpus(where: str, nodes: NodePool, profile: Profile, gpus: str 
         )
 
 
-def affinity(gpus: int, nodes: NodePool, profile: Profile) -> dict[str, Any]:
-    """Return the affinity of a worker with so many GPUs on this node pool: one that has some may run on all of it."""
-    return {} if gpus else affinity_without_gpus(nodes, profile)
-
-
 def affinity_without_gpus(nodes: NodePool, profile: Profile) -> dict[str, Any]:
-    """Return the affinity of a worker without GPUs on this node pool; empty if its labels alone keep it off."""
+    """Return the affinity of a pod without GPUs on this node pool; empty if its labels alone keep it off."""
     terms = sorted(map(sorted, _terms(nodes, profile)))
     if not any(terms):
         return {}
@@ -64,6 +87,11 @@ def kept_off(pod: Body) -> list[str]:
     terms = required.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
     expressions = (e for term in terms for e in term.get("matchExpressions", ()) if e["operator"] == "NotIn")
     return sorted({f"{e['key']}={value}" for e in expressions for value in e.get("values", ())})
+
+
+def _nodes(profile: Profile, name: str | None) -> NodePool:
+    chosen = name or profile.spec.defaults.node_pool
+    return choices.node_pool(profile, chosen) if chosen else ANYWHERE
 
 
 def _closed_pools(profile: Profile) -> list[NodePool]:

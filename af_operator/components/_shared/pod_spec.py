@@ -11,10 +11,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from af_operator.api.profile import NodePool, Size
+from af_operator.api.profile import Size
 from af_operator.model import Body, PodPatch, Session
 
 _DECIMAL = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
@@ -33,6 +34,28 @@ POD_SECURITY: Body = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 CONTAINER_SECURITY: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+DISK = "ephemeral-storage"
+LEAST_DISK, DISK_PER_MEMORY = 10 * 2**30, 4
+"""What a size allows that does not say: what Dask spills, and a few files. Enough to work with, and so little that a
+program that writes without end does not take its node along."""
+RESERVED_DISK = "256Mi"
+"""Of that, what a node must have free. Most sessions write little: were all of it asked for, nodes with small disks
+would take a few pods, and have most of their cores idle."""
+LOGS = "1Gi"
+"""Disk of a program that writes nothing but its log, of which the kubelet keeps some 50 MiB."""
+TMP, SHARED_MEMORY = "/tmp", "/dev/shm"  # noqa: S108 -- the pod's own
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pod may run, and what else the profile says of pods whatever is in them: parts of a pod spec."""
+
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: Sequence[Body] = ()
+    affinity: Body = field(default_factory=dict)
+    pull_secrets: Sequence[str] = ()
+    priority: str | None = None
 
 
 def parse_quantity(text: str) -> Decimal:
@@ -90,14 +113,65 @@ def binary_quantity(count: int) -> str:
 
 
 def resources(size: Size, extended: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Return the resources of a container of this size; `extended` names GPUs, of which request is limit."""
+    """Return the resources of a container of this size; `extended` names GPUs, of which request is limit.
+
+    Each is requested and limited: in a namespace with a quota on any of them a pod that does not say is refused.
+    """
     gpus = {name: str(count) for name, count in (extended or {}).items()}
     memory = quantity(size.memory)
-    limit = {"cpu": quantity(size.cpu_limit)} if size.cpu_limit else {}
+    reserved = quantity(size.ephemeral_storage or RESERVED_DISK)
     return {
-        "requests": {"cpu": quantity(size.cpu), "memory": memory} | gpus,
-        "limits": limit | {"memory": memory} | gpus,
+        "requests": {"cpu": quantity(size.cpu), "memory": memory, DISK: reserved} | gpus,
+        "limits": {"cpu": cpu_limit(size), "memory": memory, DISK: disk(size)} | gpus,
     }
+
+
+def fixed_resources(requests: tuple[str, str], limits: tuple[str, str], disk_limit: str = LOGS) -> dict[str, Any]:
+    """Return the resources of a program whose size nobody chooses: CPU and memory each, and the most of disk."""
+    names = ("cpu", "memory", DISK)
+    return {
+        "requests": dict(zip(names, (*requests, RESERVED_DISK), strict=True)),
+        "limits": dict(zip(names, (*limits, disk_limit), strict=True)),
+    }
+
+
+def cpu_limit(size: Size) -> str:
+    """Return the CPU limit of a size: where it says none, more than what it has threads for ever takes.
+
+    A worker computes with as many threads as it has cores, and one more receives and sends.
+    """
+    cpu = parse_quantity(size.cpu)
+    return quantity(size.cpu_limit or str(max(2 * cpu, cpu + 1)))
+
+
+def disk(size: Size) -> str:
+    """Return how much of its node's disk a container of this size may take."""
+    if size.ephemeral_storage:
+        return quantity(size.ephemeral_storage)
+    return binary_quantity(max(LEAST_DISK, DISK_PER_MEMORY * _mebibytes(size.memory)))
+
+
+def scratch(size: Size, directories: Mapping[str, str]) -> tuple[list[Body], list[Body]]:
+    """Return volumes that live as long as their pod, and where they are mounted: these directories, and /dev/shm.
+
+    Each may take all that the size has, and all together too: the kubelet evicts a pod that has more, and says where.
+
+    Parameters
+    ----------
+    directories
+        Path by the volume's name.
+    """
+    shared = quantity(size.shared_memory) if size.shared_memory else binary_quantity(_mebibytes(size.memory, 2))
+    # In memory, so it counts as the container's. Without a volume the runtime gives 64 MiB, whatever the memory.
+    memory: Body = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared}}
+    volumes: list[Body] = [*(empty_dir(name, disk(size)) for name in directories), memory]
+    paths = {**directories, "shm": SHARED_MEMORY}
+    return volumes, [{"name": name, "mountPath": path} for name, path in paths.items()]
+
+
+def _mebibytes(text: str, divisor: int = 1) -> int:
+    """Return bytes, in whole mebibytes: a quantity that everybody can read."""
+    return max(1, int(parse_quantity(text)) // divisor // 2**20) * 2**20
 
 
 def env(values: Mapping[str, str]) -> list[Body]:
@@ -138,19 +212,15 @@ def patched(base: Body, patch: PodPatch) -> dict[str, Any]:
     return {**base, **{key: value for key, value in added.items() if value}}
 
 
-def pod(
-    containers: Iterable[Body],
-    volumes: Iterable[Body] = (),
-    node_pool: NodePool | None = None,
-    affinity: Body | None = None,
-) -> dict[str, Any]:
-    """Return a pod spec without any right in the API, placed on the pool's nodes."""
-    pool = node_pool.model_dump(by_alias=True, exclude_none=True) if node_pool else {}
+def pod(containers: Iterable[Body], volumes: Iterable[Body], place: Place) -> dict[str, Any]:
+    """Return a pod spec without any right in the API."""
     optional = {
         "volumes": list(volumes),
-        "nodeSelector": pool.get("nodeSelector"),
-        "affinity": affinity,
-        "tolerations": pool.get("tolerations"),
+        "nodeSelector": dict(place.node_selector),
+        "affinity": place.affinity,
+        "tolerations": list(place.tolerations),
+        "imagePullSecrets": [{"name": name} for name in place.pull_secrets],
+        "priorityClassName": place.priority,
     }
     return {
         "automountServiceAccountToken": False,
@@ -168,9 +238,9 @@ def with_sidecars(spec: Body, sidecars: Sequence[Body]) -> dict[str, Any]:
     return {**spec, **({"initContainers": native} if native else {})}
 
 
-def empty_dir(name: str, limit: str | None = None) -> dict[str, Any]:
-    """Return a volume that lives as long as its pod."""
-    return {"name": name, "emptyDir": {"sizeLimit": limit} if limit else {}}
+def empty_dir(name: str, limit: str) -> dict[str, Any]:
+    """Return a volume that lives as long as its pod; one that takes more is evicted."""
+    return {"name": name, "emptyDir": {"sizeLimit": limit}}
 
 
 def digest(value: Any) -> str:

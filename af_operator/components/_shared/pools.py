@@ -1,9 +1,9 @@
 """Pools of workers, whatever computes in them: how many there should be, and which of them may go. Pure.
 
-Workers of one shape of a pool are a group: a pool of another shape (node pool, size, GPUs) is another group, which
-replaces the first, new before old. A component says what groups it has (`WorkerGroup`); here it is decided how many
-workers each should have (`resized`); and the component makes and removes them. Who leaves is chosen by the agent
-beside the workers, which knows what each of them holds; it retires them, and only then they may go.
+Workers of one shape of a pool are a group: a pool of another shape (node pool, size, GPUs, threads, share of memory) is
+another group, which replaces the first, new before old. A component says what groups it has (`WorkerGroup`); here it is
+decided how many workers each should have (`resized`); and the component makes and removes them. Who leaves is chosen by
+the agent beside the workers, which knows what each of them holds; it retires them, and only then they may go.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from af_operator.api.pools import Pool
+from af_operator.api.profile import Size
 from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared.budget import Demand
 from af_operator.errors import InvalidSession
@@ -108,9 +109,17 @@ def resources(pool: Pool, profile: Profile) -> dict[str, Any]:
     return pod_spec.resources(choices.size(profile, pool.size), gpus)
 
 
+def threads(pool: Pool, size: Size) -> int:
+    """Return how many tasks a worker of the pool computes at once."""
+    return pool.threads_per_worker or math.ceil(pod_spec.parse_quantity(size.cpu))
+
+
 def shape(pool: Pool) -> str:
     """Return a hash of what cannot be changed in a worker that runs."""
-    return pod_spec.digest([pool.node_pool, pool.size, pool.gpus_per_worker])
+    # What is not said is not hashed: fields that were added later change no name of a group that there is.
+    added = {"threads": pool.threads_per_worker, "memory": pool.memory_percent}
+    said = {name: value for name, value in added.items() if value is not None}
+    return pod_spec.digest([pool.node_pool, pool.size, pool.gpus_per_worker, *([said] if said else [])])
 
 
 def elastic(pool: Pool) -> bool:

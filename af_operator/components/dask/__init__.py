@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 
 from af_operator import names
 from af_operator.api.pools import Pool
-from af_operator.components._shared import pod_reasons, pod_spec
+from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
-from af_operator.components.dask import dask_kubernetes, engine, groups, native
+from af_operator.components.dask import dask_kubernetes, engine, groups, native, programs
 from af_operator.components.dask.health import health
 from af_operator.model import (
     CONFIG_MAP,
@@ -76,7 +76,10 @@ def enabled(session: Session) -> bool:
 
 
 def check(session: Session, profile: Profile) -> None:
-    """Raise ``InvalidSession`` when a pool does not fit the profile."""
+    """Raise ``InvalidSession`` when the scheduler or a pool does not fit the profile."""
+    scheduler = groups.spec(session).scheduler
+    choices.size(profile, scheduler.size if scheduler else None)
+    placement.check("dask.scheduler.nodePool", scheduler.node_pool if scheduler else None, profile)
     for pool in pools(session):
         worker_pools.check(f"dask pool {pool.name!r}", pool, profile)
 
@@ -87,11 +90,11 @@ def pools(session: Session) -> Sequence[Pool]:
 
 
 def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
-    """Return the address that `Client()` without arguments connects to, for the pods where programs start."""
+    """Return what `Client()` without arguments connects to, and Dask's configuration, where programs start."""
     if audience == "worker":
         return PodPatch()
-    address = names.dask_scheduler_address(session)
-    return PodPatch(env=tuple(pod_spec.env({"DASK_SCHEDULER_ADDRESS": address})))
+    address = {"DASK_SCHEDULER_ADDRESS": names.dask_scheduler_address(session)}
+    return PodPatch(env=tuple(pod_spec.env(address | programs.config(session))))
 
 
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
@@ -12,7 +11,9 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.pools import Pool
-from af_operator.components._shared import choices, pod_spec, pools
+from af_operator.api.profile import Size
+from af_operator.components._shared import choices, placement, pod_spec, pools
+from af_operator.components.dask import groups
 from af_operator.model import Body, Keep, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed
 from af_operator.render import render
@@ -39,7 +40,9 @@ EARLIER_AGENTS = frozenset(
 """SHA-256 of the agents that earlier versions put into schedulers: not to be taken for somebody's edit."""
 WORKER_DASHBOARD_PORT = 8788
 # The rest is for the nanny, and for memory that Python has given back and the kernel still counts.
-MEMORY_SHARE = 0.9
+MEMORY_PERCENT = 90
+WORKER_SCRATCH = {"tmp": pod_spec.TMP}
+"""Where workers spill to."""
 
 
 def agent(session: Session, observed: Observed, *, begun: bool) -> Manifest | Keep:
@@ -53,13 +56,36 @@ def agent(session: Session, observed: Observed, *, begun: bool) -> Manifest | Ke
     return Keep(desired.ref) if begun and live and _is_earlier(live.get("data") or {}) else desired
 
 
-def agent_volume(session: Session) -> Body:
-    """Return the volume that the scheduler mounts it from."""
-    return {"name": "agent", "configMap": {"name": names.dask_agent(session)}}
+def config(session: Session) -> dict[str, str]:
+    """Return the session's configuration of Dask as variables, which Dask reads in every process.
+
+    Between levels '__', and '_' for '-'.
+    """
+    asked = groups.spec(session).config
+    return {f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": value for key, value in asked.items()}
 
 
-def scheduler(session: Session, profile: Profile) -> Body:
-    """Return the scheduler's container."""
+def scheduler_pod(session: Session, profile: Profile) -> Body:
+    """Return the pod of the scheduler."""
+    agent = {"name": "agent", "configMap": {"name": names.dask_agent(session)}}
+    asked = groups.spec(session).scheduler
+    place = placement.of(profile, asked.node_pool if asked else None)
+    return pod_spec.pod([_scheduler(session, profile, asked.size if asked else None)], [agent], place)
+
+
+def default_worker_pod(session: Session, profile: Profile) -> Body:
+    """Return a pod for the default group of a DaskCluster, which has none."""
+    args, resources = ["dask", "worker"], pod_spec.resources(choices.size(profile, None))
+    container = pod_spec.container("worker", choices.image(session, profile), args=args, resources=resources)
+    return pod_spec.pod([container], [], placement.of(profile, None))
+
+
+def worker_volumes(profile: Profile, pool: Pool, patch: PodPatch) -> list[Body]:
+    """Return the volumes of a worker, with those that other components add."""
+    return [*pod_spec.scratch(choices.size(profile, pool.size), WORKER_SCRATCH)[0], *patch.volumes]
+
+
+def _scheduler(session: Session, profile: Profile, size: str | None) -> Body:
     settings = {"DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": json.dumps(ROUTES)}
     return _run_by_entrypoint(
         "scheduler",
@@ -69,9 +95,9 @@ def scheduler(session: Session, profile: Profile) -> Body:
             *("--preload", f"{AGENT}/{AGENT_FILE}"),
         ],
         volumeMounts=[{"name": "agent", "mountPath": AGENT, "readOnly": True}],
-        env=pod_spec.env(settings | pod_spec.variables(session)),
+        env=pod_spec.env(config(session) | settings | pod_spec.variables(session)),
         ports=[_port("tcp-comm", names.DASK_SCHEDULER_PORT), _port("http-dashboard", names.DASK_DASHBOARD_PORT)],
-        resources=pod_spec.resources(choices.size(profile, None)),
+        resources=pod_spec.resources(choices.size(profile, size)),
         # No liveness probe: a scheduler that is busy for long would be killed, and all results with it.
         readinessProbe=_health_probe(),
     )
@@ -93,11 +119,12 @@ def worker(
     container = _run_by_entrypoint(
         "worker",
         choices.image(session, profile),
-        [*program, *_worker_args(size.cpu, size.memory, pool.gpus_per_worker)],
-        env=pod_spec.env(pod_spec.variables(session)),
+        [*program, *_worker_args(size, pool)],
+        env=pod_spec.env(config(session) | pod_spec.variables(session)),
         ports=[_port("http-dashboard", WORKER_DASHBOARD_PORT)],
         resources=pools.resources(pool, profile),
         readinessProbe=_health_probe(),
+        volumeMounts=pod_spec.scratch(size, WORKER_SCRATCH)[1],
     )
     return pod_spec.patched(container, patch)
 
@@ -123,14 +150,15 @@ def _agent() -> str:
     return (files(__package__) / AGENT_FILE).read_text()
 
 
-def _worker_args(cpu: str, memory: str, gpus: int) -> Iterator[str]:
+def _worker_args(size: Size, pool: Pool) -> Iterator[str]:
     # By this name the worker that the agent has retired is found, and deleted.
     yield from ("--name", "$(DASK_WORKER_NAME)")
-    yield from ("--nthreads", str(math.ceil(pod_spec.parse_quantity(cpu))))
-    yield from ("--memory-limit", str(int(float(pod_spec.parse_quantity(memory)) * MEMORY_SHARE)))
-    yield from ("--dashboard-address", f":{WORKER_DASHBOARD_PORT}", "--local-directory", "/tmp")  # noqa: S108 -- the pod's own
-    if gpus:
-        yield from ("--resources", f"GPU={gpus}")
+    yield from ("--nthreads", str(pools.threads(pool, size)))
+    memory = pod_spec.parse_quantity(size.memory) * (pool.memory_percent or MEMORY_PERCENT) / 100
+    yield from ("--memory-limit", str(int(memory)))
+    yield from ("--dashboard-address", f":{WORKER_DASHBOARD_PORT}", "--local-directory", pod_spec.TMP)
+    if pool.gpus_per_worker:
+        yield from ("--resources", f"GPU={pool.gpus_per_worker}")
 
 
 def _port(name: str, number: int) -> Body:

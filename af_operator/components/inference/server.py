@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from af_operator import names
@@ -44,12 +45,10 @@ def service_ports() -> list[Body]:
 def pod(session: Session, profile: Profile) -> Body:
     """Return the pod of a replica."""
     asked, store, models = specs.spec(session), specs.store(session, profile), specs.models(session, profile)
-    volumes, mounts = zip(*_volumes(session, models), strict=True)
-    nodes = choices.node_pool(profile, asked.node_pool) if asked.node_pool else None
-    affinity = placement.affinity(asked.gpus_per_replica, nodes, profile) if nodes else {}
-    found = pod_spec.pod(
-        [_container(session, profile, mounts)], _once(volumes), nodes, affinity | _beside_the_store(session, store)
-    )
+    volumes, mounts = zip(*_volumes(session, profile, models), strict=True)
+    place = placement.of(profile, asked.node_pool, asked.gpus_per_replica)
+    place = replace(place, affinity={**place.affinity, **_beside_the_store(session, store)})
+    found = pod_spec.pod([_container(session, profile, mounts)], _once(volumes), place)
     copies = [_copy(m.name, m.source.image) for m in models if m.source and m.source.image]
     if store:
         # A new volume belongs to root. Only its top is looked at.
@@ -88,25 +87,25 @@ def _probe(path: str) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": "http", "scheme": "HTTP"}, "timeoutSeconds": 5}
 
 
-def _volumes(session: Session, models: Iterable[CatalogueModel]) -> Iterator[tuple[Body, Body]]:
+def _volumes(session: Session, profile: Profile, models: Iterable[CatalogueModel]) -> Iterator[tuple[Body, Body]]:
     """Yield volumes, each with where it is mounted; one that is mounted twice comes twice."""
-    name = names.inference(session)
+    name, size = names.inference(session), choices.size(profile, specs.spec(session).size)
     yield _read_only({"name": "config", "configMap": {"name": name}}, CONFIG_DIR)
     yield _read_only({"name": "token", "secret": {"secretName": name}}, TOKEN_DIR)
-    yield pod_spec.empty_dir("tmp"), {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 -- the pod's own
+    yield from zip(*pod_spec.scratch(size, {"tmp": pod_spec.TMP}), strict=True)
     for model in models:
-        yield from _source(model)
+        yield from _source(model, pod_spec.disk(size))
     if specs.spec(session).upload:
         claim = {"claimName": names.inference_store(session)}
         yield {"name": "store", "persistentVolumeClaim": claim}, {"name": "store", "mountPath": STORE}
 
 
-def _source(model: CatalogueModel) -> Iterator[tuple[Body, Body]]:
+def _source(model: CatalogueModel, disk: str) -> Iterator[tuple[Body, Body]]:
     source, path = model.source, f"{CATALOGUE}/{model.name}"
     if source and source.volume_claim:
         yield _read_only(_claim(source.volume_claim.claim_name), path, **_sub_path(source.volume_claim))
     elif source and source.image:
-        yield _read_only(pod_spec.empty_dir("copied"), path, subPath=model.name)
+        yield _read_only(pod_spec.empty_dir("copied", disk), path, subPath=model.name)
     elif source and source.cvmfs:
         # Where the driver mounts a repository once somebody looks into it, that has to be seen here as well.
         yield _read_only(_claim(source.cvmfs.claim_name), CVMFS, mountPropagation="HostToContainer")
@@ -135,7 +134,7 @@ def _copy(name: str, image: ModelInImage) -> Body:
         image.reference,
         # Where a pod's sandbox is made anew this runs again, into what is there.
         ["cp", "-R", f"{image.path}/.", COPIED],
-        resources={"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        resources=pod_spec.fixed_resources(("10m", "32Mi"), ("1", "256Mi")),
         volumeMounts=[{"name": "copied", "mountPath": COPIED, "subPath": name}],
     )
     container["securityContext"] |= {"readOnlyRootFilesystem": True}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from af_operator.api.inference import CatalogueModel, Inference, ModelStore, ProfileInference
 from af_operator.api.pools import Pool, Workers
-from af_operator.components._shared import choices, pools
+from af_operator.components._shared import choices, placement, pools
 from af_operator.errors import InvalidSession
 from af_operator.model import Profile, Session
 
@@ -46,6 +46,8 @@ def check(session: Session, profile: Profile) -> None:
     choices.size(profile, asked.size)
     if asked.node_pool is not None:
         pools.check("inference", pool(session), profile, "gpusPerReplica")
+    else:
+        placement.check("inference.nodePool", None, profile)
     if asked.gpus_per_replica and offered.gpu_image is None:
         raise InvalidSession(
             "NoGPUs", f"profile {profile.name!r} has no models on GPUs (inference.gpuImage): set gpusPerReplica: 0"

@@ -16,7 +16,7 @@ from typing import Any
 from af_operator import names
 from af_operator.api.profile import Home
 from af_operator.api.session import Notebook
-from af_operator.components._shared import access, choices, pod_spec, volumes
+from af_operator.components._shared import access, choices, placement, pod_spec, volumes
 from af_operator.components._shared.defaults import (
     deadline,
     demands,
@@ -92,9 +92,10 @@ def enabled(session: Session) -> bool:
 
 
 def check(session: Session, profile: Profile) -> None:
-    """Raise ``InvalidSession`` when image or size is not in the profile."""
+    """Raise ``InvalidSession`` when image, size or node pool is not in the profile, or not for notebooks."""
     choices.image(session, profile)
     choices.size(profile, _spec(session).size)
+    placement.check("notebook.nodePool", _spec(session).node_pool, profile)
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
@@ -166,14 +167,15 @@ def _is_home(session: Session, body: Body) -> bool:
 
 
 def _pod(session: Session, profile: Profile, observed: Observed, patch: PodPatch) -> dict[str, Any]:
-    container = pod_spec.patched(_container(session, profile, observed), patch)
-    pod = pod_spec.pod([container], [_home_volume(session, profile), *patch.volumes])
+    volumes, mounts = _volumes(session, profile)
+    container = pod_spec.patched(_container(session, profile, observed, mounts), patch)
+    pod = pod_spec.pod([container], [*volumes, *patch.volumes], placement.of(profile, _spec(session).node_pool))
     # A new volume belongs to root. Only its top is looked at: home may have millions of files.
     pod["securityContext"] |= {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}
     return pod_spec.with_sidecars({**pod, "terminationGracePeriodSeconds": SAVE_SECONDS}, patch.sidecars)
 
 
-def _container(session: Session, profile: Profile, observed: Observed) -> Body:
+def _container(session: Session, profile: Profile, observed: Observed, mounts: list[Body]) -> Body:
     path = names.hub_path(session, observed.hub_base_url)
     # Answered without a token. There is no liveness probe: killing a server that is busy or waits for its storage
     # takes the kernels with it, and hours of work.
@@ -193,7 +195,7 @@ def _container(session: Session, profile: Profile, observed: Observed) -> Body:
         resources=pod_spec.resources(choices.size(profile, _spec(session).size)),
         startupProbe={**probe, "periodSeconds": 1, "failureThreshold": 300},
         readinessProbe={**probe, "periodSeconds": 10, "failureThreshold": 3},
-        volumeMounts=[{"name": "home", "mountPath": HOME}],
+        volumeMounts=mounts,
     )
 
 
@@ -207,10 +209,14 @@ def _env(session: Session, path: str) -> list[Body]:
     return pod_spec.env(values | pod_spec.variables(session))
 
 
-def _home_volume(session: Session, profile: Profile) -> Body:
+def _volumes(session: Session, profile: Profile) -> tuple[list[Body], list[Body]]:
+    """Return the volumes of home and scratch, and where they are mounted."""
+    size = choices.size(profile, _spec(session).size)
     if profile.spec.storage.home is None:
-        return pod_spec.empty_dir("home")
-    return {"name": "home", "persistentVolumeClaim": {"claimName": names.home(session.spec.user)}}
+        return pod_spec.scratch(size, {"home": HOME, "tmp": pod_spec.TMP})
+    scratch, mounts = pod_spec.scratch(size, {"tmp": pod_spec.TMP})
+    home = {"name": "home", "persistentVolumeClaim": {"claimName": names.home(session.spec.user)}}
+    return [home, *scratch], [{"name": "home", "mountPath": HOME}, *mounts]
 
 
 def _stateful_set_ref(session: Session) -> ObjectRef:

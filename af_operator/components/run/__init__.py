@@ -13,7 +13,7 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Run, Source
-from af_operator.components._shared import choices, pod_spec
+from af_operator.components._shared import choices, placement, pod_spec
 from af_operator.components._shared.defaults import deadline, demands, pools, question, registration
 from af_operator.components.run.kept import recorded
 from af_operator.components.run.record import (
@@ -77,6 +77,7 @@ KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "record"
 
 SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"
+SCRATCH = {"work": WORK, "results": RESULTS, "home": HOME, "tmp": pod_spec.TMP}
 SOURCE_MOUNT: Body = {"name": "source", "mountPath": SOURCE, "readOnly": True}
 
 
@@ -86,9 +87,10 @@ def enabled(session: Session) -> bool:
 
 
 def check(session: Session, profile: Profile) -> None:
-    """Raise ``InvalidSession`` when image or size is not in the profile."""
+    """Raise ``InvalidSession`` when image, size or node pool is not in the profile, or not for runs."""
     choices.image(session, profile)
     choices.size(profile, spec(session).size)
+    placement.check("run.nodePool", spec(session).node_pool, profile)
 
 
 def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
@@ -162,18 +164,14 @@ def _render_job(session: Session, labels: dict[str, str], pod: Body, *, suspend:
 
 def _pod(session: Session, profile: Profile, patch: PodPatch) -> dict[str, Any]:
     run = spec(session)
-    container = pod_spec.patched(_container(session, profile, run), patch)
+    scratch, mounts = pod_spec.scratch(choices.size(profile, run.size), SCRATCH)
+    container = pod_spec.patched(_container(session, profile, run, mounts), patch)
     source = [_source_volume(session, run.source)] if run.source else []
-    volumes = [*source, *map(pod_spec.empty_dir, ("work", "results", "home")), *patch.volumes]
-    return pod_spec.with_sidecars({**pod_spec.pod([container], volumes), "restartPolicy": "Never"}, patch.sidecars)
+    pod = pod_spec.pod([container], [*source, *scratch, *patch.volumes], placement.of(profile, run.node_pool))
+    return pod_spec.with_sidecars({**pod, "restartPolicy": "Never"}, patch.sidecars)
 
 
-def _container(session: Session, profile: Profile, run: Run) -> Body:
-    mounts: list[Body] = [
-        {"name": "work", "mountPath": WORK},
-        {"name": "results", "mountPath": RESULTS},
-        {"name": "home", "mountPath": HOME},
-    ]
+def _container(session: Session, profile: Profile, run: Run, mounts: list[Body]) -> Body:
     copy = ["--source", SOURCE] if run.source else []
     return pod_spec.container(
         names.RUN_CONTAINER,

@@ -41,11 +41,12 @@ ROLE = {names.ROLE: "master"}
 PROGRAMS_DIR = "/af/programs"
 AGENT = "agent"
 """The package with the agent's code, here and in its pod."""
-RECOVERY_DIR = "/af/recovery"
+RECOVERY_DIR, RECOVERY_LIMIT = "/af/recovery", "256Mi"
 CONNECT = "connect"
 WORKER_UI_PORT = 8081
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- of a pod of its own
-SCRATCH = "/tmp/spark"  # noqa: S108 -- the pod's own
+WORKER_SCRATCH = {"tmp": pod_spec.TMP}
+SCRATCH = f"{pod_spec.TMP}/spark"
 MASTER_HEAP, WORKER_HEAP = "256m", "128m"
 # Both are small programs that mostly wait: a compiler that is soon done, and one thread to collect garbage, are enough.
 LEAN_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
@@ -70,26 +71,27 @@ def desired(session: Session, profile: Profile, observed: Observed) -> Iterator[
 
 def worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> Body:
     """Return the pod of a worker, with what other components add to it."""
-    nodes, size = choices.node_pool(profile, pool.node_pool), choices.size(profile, pool.size)
-    volumes, mounts = _gpu_volumes(session, pool)
+    size = choices.size(profile, pool.size)
+    scratch, mounts = pod_spec.scratch(size, WORKER_SCRATCH)
+    gpu_volumes, gpu_mounts = _gpu_volumes(session, pool)
     container = pod_spec.container(
         "worker",
         choices.image(session, profile),
         args=[
             *("spark-class", "org.apache.spark.deploy.worker.Worker", "--host", "$(SPARK_LOCAL_HOSTNAME)"),
             *("--webui-port", str(WORKER_UI_PORT), "--work-dir", f"{SCRATCH}/work"),
-            *("--cores", str(specs.cores(size)), "--memory", f"{specs.heap_mib(size)}m"),
+            *("--cores", str(pools.threads(pool, size)), "--memory", f"{specs.heap_mib(pool, size)}m"),
             names.spark_url(session, "spark", names.SPARK_MASTER_PORT),
         ],
         env=[*_worker_env(pool), *pod_spec.env(pod_spec.variables(session))],
         ports=[_port("ui", WORKER_UI_PORT)],
         resources=pools.resources(pool, profile),
         readinessProbe=_listens("ui"),
-        volumeMounts=[conf.MOUNT, *mounts],
+        volumeMounts=[conf.MOUNT, *mounts, *gpu_mounts],
     )
-    affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
-    volumes = [conf.volume(session, conf.DEFAULTS), *volumes, *patch.volumes]
-    pod = pod_spec.pod([pod_spec.patched(container, patch)], volumes, nodes, affinity)
+    volumes = [conf.volume(session, conf.DEFAULTS), *scratch, *gpu_volumes, *patch.volumes]
+    place = placement.of(profile, pool.node_pool, pool.gpus_per_worker)
+    pod = pod_spec.pod([pod_spec.patched(container, patch)], volumes, place)
     return pod_spec.with_sidecars(pod, patch.sidecars)
 
 
@@ -128,9 +130,10 @@ def _pod(session: Session, profile: Profile, shape: Executors) -> Body:
     volumes = [
         conf.volume(session, conf.DEFAULTS),
         {"name": "programs", "configMap": {"name": names.spark_programs(session)}},
-        pod_spec.empty_dir("recovery"),
+        pod_spec.empty_dir("recovery", RECOVERY_LIMIT),
     ]
-    pod = pod_spec.pod([_connect(session, profile, shape), _master(session, image), _agent(image)], volumes)
+    containers = [_connect(session, profile, shape), _master(session, image), _agent(image)]
+    pod = pod_spec.pod(containers, volumes, placement.of(profile, specs.spec(session).node_pool))
     # The master tells others its own name, which must be the Service's: a master that has started again gives workers
     # its address, and they would look for it there when its pod is another one. What listens by that name listens here.
     return pod | {"hostAliases": [{"ip": ANY_ADDRESS, "hostnames": [names.spark_host(session)]}]}
@@ -147,7 +150,7 @@ def _master(session: Session, image: str) -> Body:
         ],
         env=[*conf.env(), *pod_spec.env(java)],
         ports=[_port("master", names.SPARK_MASTER_PORT), _port("master-ui", names.SPARK_MASTER_UI_PORT)],
-        resources={"requests": {"cpu": "50m", "memory": "384Mi"}, "limits": {"memory": "640Mi"}},
+        resources=pod_spec.fixed_resources(("50m", "384Mi"), ("1", "640Mi")),
         # Not the master's own port: it writes a line for each who hangs up.
         readinessProbe=_listens("master-ui"),
         volumeMounts=[conf.MOUNT, {"name": "recovery", "mountPath": RECOVERY_DIR}],
@@ -189,7 +192,7 @@ def _agent(image: str) -> Body:
         workingDir=PROGRAMS_DIR,
         env=pod_spec.env({"AF_SPARK_UI": f"http://127.0.0.1:{names.SPARK_UI_PORT}"}),
         ports=[_port("agent", names.SPARK_AGENT_PORT)],
-        resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}},
+        resources=pod_spec.fixed_resources(("10m", "64Mi"), ("500m", "192Mi")),
         readinessProbe={"httpGet": {"path": "/health", "port": "agent"}, "periodSeconds": 2, "timeoutSeconds": 5},
         volumeMounts=[{"name": "programs", "mountPath": f"{PROGRAMS_DIR}/{AGENT}", "readOnly": True}],
     )

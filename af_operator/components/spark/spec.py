@@ -6,7 +6,6 @@ takes as many cores as the smallest worker has, so that each worker has room for
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -15,7 +14,7 @@ from af_operator import names
 from af_operator.api.pools import Pool
 from af_operator.api.profile import Size
 from af_operator.api.spark import Spark
-from af_operator.components._shared import choices, pod_spec
+from af_operator.components._shared import choices, placement, pod_spec
 from af_operator.components._shared import pools as worker_pools
 from af_operator.errors import InvalidSession
 from af_operator.model import Profile, Session
@@ -27,7 +26,7 @@ TITLE = "Spark"
 MIB = 2**20
 DAEMON_MIB = 384
 """Of a worker's memory, for the worker itself: a Java process that starts executors and serves a page."""
-HEAP_SHARE = 0.5
+HEAP_PERCENT = 50
 """Of the rest, for the heaps of executors. What is left is for what Java has beside a heap, and for Python."""
 MIN_WORKER_MIB = 1536
 MIN_HEAP_MIB = 480
@@ -87,30 +86,28 @@ def check(session: Session, profile: Profile) -> None:
         worker_pools.check(f"spark pool {pool.name!r}", pool, profile)
         _check_size(f"a worker of spark pool {pool.name!r}", pool.size, MIN_WORKER_MIB, profile)
     _check_size("the Spark Connect server (spark.size)", spec(session).size, MIN_CONNECT_MIB, profile)
+    placement.check("spark.nodePool", spec(session).node_pool, profile)
     shape = executors(session, profile)
     if shape.heap_mib < MIN_HEAP_MIB:
         raise InvalidSession(
             "SizesTooUneven",
             f"executors are as large as the smallest worker allows, with {shape.cores} cores, and of that shape one of "
-            f"the pools could give each only {shape.heap_mib} MiB of heap: choose sizes with more memory per core",
+            f"the pools could give each only {shape.heap_mib} MiB of heap: choose sizes with more memory per core, or "
+            "a larger memoryPercent",
         )
 
 
 def executors(session: Session, profile: Profile) -> Executors:
     """Return the shape of executors that fits the workers of every pool."""
-    sizes = [choices.size(profile, pool.size) for pool in spec(session).pools]
-    number = min(map(cores, sizes))
-    return Executors(number, min(heap_mib(size) * number // cores(size) for size in sizes))
+    pools = [(pool, choices.size(profile, pool.size)) for pool in spec(session).pools]
+    number = min(worker_pools.threads(pool, size) for pool, size in pools)
+    heaps = (heap_mib(pool, size) * number // worker_pools.threads(pool, size) for pool, size in pools)
+    return Executors(number, min(heaps))
 
 
-def cores(size: Size) -> int:
-    """Return how many tasks a worker of this size runs at a time."""
-    return math.ceil(pod_spec.parse_quantity(size.cpu))
-
-
-def heap_mib(size: Size) -> int:
+def heap_mib(pool: Pool, size: Size) -> int:
     """Return what a worker of this size has for the heaps of all its executors together."""
-    return int((_mib(size) - DAEMON_MIB) * HEAP_SHARE)
+    return (_mib(size) - DAEMON_MIB) * (pool.memory_percent or HEAP_PERCENT) // 100
 
 
 def connect_heap_mib(size: Size) -> int:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from af_operator import names
 from af_operator.api.xcache import ProfileXCache, XCache
-from af_operator.components._shared import pod_reasons, pod_spec
+from af_operator.components._shared import placement, pod_reasons, pod_spec
 from af_operator.components._shared.defaults import (
     activity,
     deadline,
@@ -79,7 +79,7 @@ KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "cache"
 
 CONTAINER = "xcache"
-MIN_SIZE = "100Mi"
+MIN_SIZE, RUN_LIMIT = "100Mi", "64Mi"
 CONFIG_DIR = "/etc/xcache"
 PLUGIN_DIR = "/opt/af/xrdcl-proxy"
 """Where images of profiles carry the configuration of the client's proxy plugin."""
@@ -125,6 +125,8 @@ def check(session: Session, profile: Profile) -> None:
         raise InvalidSession("LimitExceeded", message)
     if pod_spec.parse_quantity(size) < pod_spec.parse_quantity(MIN_SIZE):
         raise InvalidSession("TooSmall", f"xcache.size {size} is too small for a cache: at least {MIN_SIZE}")
+    if _spec(session).placement == "Session":
+        placement.check("xcache.nodePool", _spec(session).node_pool, profile)
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
@@ -145,7 +147,7 @@ def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatc
     env = tuple(pod_spec.env(proxy | _direct(profile)))
     if _spec(session).placement == "Session":
         return PodPatch(env=env)
-    return PodPatch(env=env, volumes=_volumes(session), sidecars=(_container(_facility(profile)),))
+    return PodPatch(env=env, volumes=_volumes(session), sidecars=(_container(session, _facility(profile)),))
 
 
 def _direct(profile: Profile) -> dict[str, str]:
@@ -183,7 +185,7 @@ def _facility(profile: Profile) -> ProfileXCache:
 
 
 def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
-    containers, volumes = [_container(_facility(profile))], [*_volumes(session)]
+    containers, volumes = [_container(session, _facility(profile))], [*_volumes(session)]
     if asked := _spec(session).decision:
         containers.append(decision.container(session, _facility(profile), asked))
         volumes.append(decision.volume(session))
@@ -194,7 +196,7 @@ def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
         selector=names.selector(session, NAME),
         labels=names.labels(session, NAME),
         config_hash=pod_spec.digest(text),
-        pod=pod_spec.pod(containers, volumes),
+        pod=pod_spec.pod(containers, volumes, placement.of(profile, _spec(session).node_pool)),
     )
 
 
@@ -211,7 +213,7 @@ def _service(session: Session) -> Manifest:
     )
 
 
-def _container(facility: ProfileXCache) -> Body:
+def _container(session: Session, facility: ProfileXCache) -> Body:
     # Without these a read of a file that is not cached hangs for minutes when the origin is away.
     timeouts = {"XRD_CONNECTIONWINDOW": "3", "XRD_CONNECTIONRETRY": "1", "XRD_STREAMERRORWINDOW": "5"}
     memory = pod_spec.quantity(facility.memory)
@@ -222,7 +224,8 @@ def _container(facility: ProfileXCache) -> Body:
         ["tini", "-g", "--", "xrootd", "-c", f"{CONFIG_DIR}/xcache.cfg", "-n", "xcache"],
         env=pod_spec.env(timeouts),
         ports=[{"name": "xrootd", "containerPort": names.XCACHE_PORT, "protocol": "TCP"}],
-        resources={"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": memory}},
+        # A pod may have as much disk as its containers may together: so the cache's is asked for here.
+        resources=pod_spec.fixed_resources(("100m", "256Mi"), ("2", memory), _disk(session)),
         # Ready once it listens. No probe after that: each one would be a line in its log.
         # The port by name: the CRD of DaskWorkerGroups takes no number here.
         startupProbe={"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": 60},
@@ -241,14 +244,17 @@ def _mounts() -> list[Body]:
 
 
 def _volumes(session: Session) -> tuple[Body, ...]:
-    size = pod_spec.parse_quantity(_spec(session).size)
-    # XCache purges once a minute; over this limit the kubelet evicts the whole pod, the user's part included.
-    limit = pod_spec.binary_quantity(-(-int(size) // 2**20) * 2**20 + 2**30)
     return (
         {"name": "xcache-config", "configMap": {"name": names.xcache_config(session)}},
-        pod_spec.empty_dir("xcache-data", limit),
-        pod_spec.empty_dir("xcache-run"),
+        pod_spec.empty_dir("xcache-data", _disk(session)),
+        pod_spec.empty_dir("xcache-run", RUN_LIMIT),
     )
+
+
+def _disk(session: Session) -> str:
+    size = pod_spec.parse_quantity(_spec(session).size)
+    # XCache purges once a minute; over this limit the kubelet evicts the whole pod, the user's part included.
+    return pod_spec.binary_quantity(-(-int(size) // 2**20) * 2**20 + 2**30)
 
 
 def _session_health(session: Session, observed: Observed) -> Health:

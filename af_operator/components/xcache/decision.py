@@ -39,7 +39,7 @@ def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -
             "periodSeconds": 10,
             "timeoutSeconds": 5,
         },
-        resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        resources=pod_spec.fixed_resources(("10m", "64Mi"), ("1", "256Mi")),
         volumeMounts=[
             {"name": "xcache-run", "mountPath": RUN_DIR},
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": True},

@@ -14,7 +14,7 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.pools import Pool
-from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
+from af_operator.components._shared import placement, pod_reasons, pod_spec
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized
 from af_operator.components.dask import groups as dask_groups
@@ -162,13 +162,12 @@ def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:
 
 
 def _cluster(session: Session, profile: Profile) -> Manifest:
-    image = choices.image(session, profile)
     return render(
         __name__,
         "cluster",
         name=names.dask_cluster(session),
-        scheduler=pod_spec.pod([programs.scheduler(session, profile)], [programs.agent_volume(session)]),
-        worker=pod_spec.pod([pod_spec.container("worker", image, args=["dask", "worker"])]),
+        scheduler=programs.scheduler_pod(session, profile),
+        worker=programs.default_worker_pod(session, profile),
         **programs.PORTS,
     )
 
@@ -196,11 +195,10 @@ def _new_group(session: Session, profile: Profile, group: GroupScale, patch: Pod
     pool = group.pool
     if pool is None:
         raise TypeError("a group that goes is not made")
-    nodes = choices.node_pool(profile, pool.node_pool)
+    place = placement.of(profile, pool.node_pool, pool.gpus_per_worker)
     worker = programs.worker(session, profile, pool, patch)
     # That CRD is of Kubernetes 1.21 and prunes what makes a sidecar native; in a Deployment it needs not be.
-    affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
-    pod = pod_spec.pod([worker, *patch.sidecars], patch.volumes, nodes, affinity)
+    pod = pod_spec.pod([worker, *patch.sidecars], programs.worker_volumes(profile, pool, patch), place)
     return _render_group(session, group, pool.name, group.resized.target, pod)
 
 

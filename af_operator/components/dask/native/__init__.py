@@ -13,15 +13,14 @@ from functools import partial
 
 from af_operator import names
 from af_operator.api.pools import Pool
+from af_operator.components._shared import lost as losses
 from af_operator.components._shared import (
-    choices,
     placement,
     pod_reasons,
     pod_spec,
     pool_health,
     worker_pods,
 )
-from af_operator.components._shared import lost as losses
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import groups as dask_groups
@@ -96,13 +95,14 @@ def deadline(observed: Settled) -> datetime | None:
 
 
 def _worker_pod(session: Session, profile: Profile, observed: Settled, patch: PodPatch, pool: Pool) -> Body:
-    nodes = choices.node_pool(profile, pool.node_pool)
-    affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
+    place = placement.of(profile, pool.node_pool, pool.gpus_per_worker)
     container = programs.worker(session, profile, pool, patch, programs.WORKER_MODULE)
     container["env"] = [*_worker_env(session), *container.get("env", ())]
     # Dask must be the same on both sides: whoever comes after an edit of the catalogue has the scheduler's image.
     container["image"] = _image(session, observed) or container["image"]
-    return pod_spec.with_sidecars(pod_spec.pod([container], patch.volumes, nodes, affinity), patch.sidecars)
+    return pod_spec.with_sidecars(
+        pod_spec.pod([container], programs.worker_volumes(profile, pool, patch), place), patch.sidecars
+    )
 
 
 def _worker_env(session: Session) -> list[Body]:
@@ -120,7 +120,7 @@ def _image(session: Session, observed: Observed) -> str | None:
 def _scheduler(session: Session, profile: Profile, observed: Observed) -> Manifest | Keep:
     live = observed.get(_scheduler_ref(session))
     if live is None:
-        pod = pod_spec.pod([programs.scheduler(session, profile)], [programs.agent_volume(session)])
+        pod = programs.scheduler_pod(session, profile)
     elif live.get("spec", {}).get("replicas") == 1:
         return Keep(_scheduler_ref(session))  # as it was begun: an edit of the catalogue stops no running session
     else:

@@ -140,7 +140,6 @@ def _resized(session: Session, observed: Settled, terms: Terms) -> list[Resized]
 
 
 def _worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> Body:
-    nodes = choices.node_pool(profile, pool.node_pool)
     container = pod_spec.container(
         "worker",
         choices.image(session, profile),
@@ -148,6 +147,6 @@ def _worker(session: Session, profile: Profile, patch: PodPatch, pool: Pool) -> 
         env=pod_spec.env({"RELAY_URL": broker.url(session)}),
         resources=worker_pools.resources(pool, profile),
     )
-    affinity = placement.affinity(pool.gpus_per_worker, nodes, profile)
-    pod = pod_spec.pod([pod_spec.patched(container, patch)], patch.volumes, nodes, affinity)
+    place = placement.of(profile, pool.node_pool, pool.gpus_per_worker)
+    pod = pod_spec.pod([pod_spec.patched(container, patch)], patch.volumes, place)
     return pod_spec.with_sidecars(pod, patch.sidecars)

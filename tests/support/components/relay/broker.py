@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from af_operator import names
-from af_operator.components._shared import choices, pod_spec, secrets
+from af_operator.components._shared import choices, placement, pod_spec, secrets
 from af_operator.model import CONFIG_MAP, DEPLOYMENT, SECRET, SERVICE, Body, Kind, Manifest, Profile, Session
 from af_operator.observed import Observed
 from af_operator.render import render
@@ -62,4 +62,4 @@ def _pod(session: Session, profile: Profile) -> Body:
         resources=pod_spec.resources(choices.size(profile, None)),
         volumeMounts=[{"name": "program", "mountPath": "/relay", "readOnly": True}],
     )
-    return pod_spec.pod([own], [program])
+    return pod_spec.pod([own], [program], placement.of(profile, None))
