@@ -13,7 +13,7 @@ COMPONENTS = ("kube-scheduler", "kwok")
 CONTROLLERS = ("deployment-controller", "replicaset-controller")
 """Of kube-controller-manager: those that make pods of Deployments."""
 PODS_EACH = 110
-CAPACITY = {"cpu": "128", "memory": "512Gi", "pods": str(PODS_EACH)}
+CAPACITY = {"cpu": "128", "memory": "512Gi", "ephemeral-storage": "1Ti", "pods": str(PODS_EACH)}
 
 
 def nodes(number: int) -> Iterator[dict[str, Any]]:

@@ -47,6 +47,19 @@ def test_the_judge_is_strict(default: Objects) -> None:
 
 
 @pytest.mark.parametrize("values", ["default", "everything"])
+def test_each_container_says_all_that_a_quota_asks_for(values: str, request: pytest.FixtureRequest) -> None:
+    objects: Objects = request.getfixturevalue(values)
+    specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] in {"Deployment", "Job", "StatefulSet"}]
+    containers = [c for spec in specs for c in (*spec["containers"], *spec.get("initContainers", ()))]
+    assert len(containers) >= len(specs) > 1
+    for container in containers:
+        for part in ("requests", "limits"):
+            assert container["resources"][part].keys() == {"cpu", "memory", "ephemeral-storage"}, container["name"]
+    volumes = [volume for spec in specs for volume in spec.get("volumes", ()) if "emptyDir" in volume]
+    assert all("sizeLimit" in volume["emptyDir"] for volume in volumes)
+
+
+@pytest.mark.parametrize("values", ["default", "everything"])
 def test_names_are_unique_and_placed(values: str, request: pytest.FixtureRequest) -> None:
     objects: Objects = request.getfixturevalue(values)
     keys = Counter((o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in objects)

@@ -26,9 +26,9 @@ MASTER, CONNECT, WORKER = "deploy.master.Master", "SparkConnectServer", "deploy.
 CONTAINERS = {MASTER: "master", CONNECT: "connect", WORKER: "worker"}
 DRIVER_SIZE, WORKER_SIZE = "driver", "worker"
 SIZES = [
-    {"name": "small", "cpu": "50m", "memory": "512Mi"},
-    {"name": DRIVER_SIZE, "cpu": "50m", "memory": "1Gi"},
-    {"name": WORKER_SIZE, "cpu": "50m", "memory": "1536Mi"},
+    {"name": "small", "cpu": "50m", "cpuLimit": "2", "memory": "512Mi"},
+    {"name": DRIVER_SIZE, "cpu": "50m", "cpuLimit": "2", "memory": "1Gi"},
+    {"name": WORKER_SIZE, "cpu": "50m", "cpuLimit": "2", "memory": "1536Mi"},
 ]
 """For a profile of a test's own, so that a node which others use as well has room."""
 PATIENCE = 300.0
