@@ -4,11 +4,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
 import pytest
 import yaml
 from traitlets.config.loader import PyFileConfigLoader
 
+from af_client.hub import database
 from af_operator.hub import SCOPES as NEEDED
 
 from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render, Values
@@ -35,7 +37,15 @@ def hub(render: Render) -> Objects:
 
 
 @pytest.fixture
-def configuration(render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Values], Any]:
+def prepare() -> Mock:
+    """Stand for what is done to the database, of which there is none here."""
+    return create_autospec(database.prepare)
+
+
+@pytest.fixture
+def configuration(
+    render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Mock
+) -> Callable[[Values], Any]:
     """Return the Hub's configuration as its loader makes it of what is mounted."""
 
     def load(values: Values) -> Any:
@@ -48,6 +58,7 @@ def configuration(render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 (tmp_path / name).write_text(text)
         for name, value in ENVIRONMENT.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr(database, "prepare", prepare)
         return PyFileConfigLoader("jupyterhub_config.py", path=str(tmp_path)).load_config()
 
     return load
@@ -70,6 +81,30 @@ def test_never_two_on_one_database(hub: Objects) -> None:
     for name in ("hub", "proxy"):
         spec = named(hub, "Deployment", name)["spec"]
         assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+def test_the_database_is_prepared_as_the_values_say_in_the_end(
+    configuration: Callable[[Values], Any], prepare: Mock
+) -> None:
+    configuration(with_hub())
+    prepare.assert_called_once_with("sqlite:////srv/jupyterhub/jupyterhub.sqlite", {}, upgrade_server=False)
+    prepare.reset_mock()
+    own = {"db_url": "postgresql://db/hub", "upgrade_db": True, "db_kwargs": {"pool_size": 3}}
+    configuration(with_hub(config={"JupyterHub": own}))
+    prepare.assert_called_once_with("postgresql://db/hub", {"pool_size": 3}, upgrade_server=True)
+
+
+def test_a_database_that_cannot_be_used_ends_the_start_with_its_words(
+    configuration: Callable[[Values], Any], prepare: Mock
+) -> None:
+    prepare.side_effect = database.NotUsable("it is full. Next: empty it")
+    with pytest.raises(SystemExit, match="it is full"):
+        configuration(with_hub())
+
+
+def test_an_upgrade_of_the_database_has_half_an_hour(hub: Objects) -> None:
+    probe = named(hub, "Deployment", "hub")["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 1800
 
 
 def test_what_must_last_is_on_the_volume(hub: Objects, configuration: Callable[[Values], Any]) -> None:

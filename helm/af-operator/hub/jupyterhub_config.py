@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from af_client.hub import database
+
 c = get_config()  # noqa: F821 (JupyterHub gives it)
 values = yaml.safe_load(Path(__file__).with_name("values.yaml").read_text())
 base_url = values["baseUrl"]
@@ -61,3 +63,11 @@ c.JupyterHub.load_roles = [
 
 for name, code in sorted(values["extraConfig"].items()):
     exec(compile(code, f"hub.extraConfig.{name}", "exec"))  # noqa: S102 (the admin's own code)
+
+# Once all is said of it: a database of an older JupyterHub is upgraded; one that cannot be used ends the start here.
+try:
+    database.prepare(
+        c.JupyterHub.db_url, c.JupyterHub.get("db_kwargs", {}), upgrade_server=c.JupyterHub.get("upgrade_db", False)
+    )
+except database.NotUsable as error:
+    raise SystemExit(str(error)) from error
