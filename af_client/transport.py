@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +18,10 @@ from af_kube.request import Request
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS = 10.0
+TOKEN_SECONDS = 60.0
+"""As for client-go: so old may the copy of a file's token be. Whoever writes the file renews it long before its end."""
+TOKEN_LEFT = timedelta(seconds=30)
+"""So long must a plug-in's token still live. The library wants five minutes, and GitHub gives none that live longer."""
 
 
 @dataclass(frozen=True)
@@ -151,19 +157,59 @@ def _reason(error: Exception) -> tuple[str, str]:
     return reason, "is the cluster up, the address in the kubeconfig right, the network or VPN on?"
 
 
+class _Login:
+    """Who we are by a kubeconfig, kept up to date while a command runs.
+
+    Parameters
+    ----------
+    loader
+        Of the library's, for one context.
+    settings
+        The library's; what is found goes into these.
+    """
+
+    def __init__(self, loader: Any, settings: Any) -> None:
+        self._loader, self._settings = loader, settings
+        self._load()
+
+    @property
+    def namespace(self) -> str:
+        """The context's."""
+        return str(self._loader.current_context["context"].get("namespace") or "default")
+
+    def _load(self) -> None:
+        self._loader.load_and_set(self._settings)
+        self._read = time.monotonic()
+        if token := self._settings.api_key.get("BearerToken"):
+            self._settings.api_key["BearerToken"] = token.strip()  # a file ends with a line feed
+            self._settings.refresh_api_key_hook = self._renew
+
+    def _renew(self, _: Any) -> None:
+        if self._due():
+            self._load()
+
+    def _due(self) -> bool:
+        ends = getattr(self._loader, "expiry", None)
+        if isinstance(ends, datetime):
+            return ends - TOKEN_LEFT < datetime.now(UTC)
+        # A plug-in that names no end is asked once, as by kubectl.
+        asked = "exec" in (self._loader._user or {})
+        return not asked and time.monotonic() - self._read > TOKEN_SECONDS
+
+
 def _connect(context: str | None) -> tuple[Any, str]:
     import yaml  # noqa: PLC0415 - as kubernetes
     from kubernetes import client, config  # noqa: PLC0415 - 0.5 s, which `af --help` must not pay
+    from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger  # noqa: PLC0415 - as kubernetes
 
     # Not config.load_config: it prints to stdout, and does not know a $KUBECONFIG of several files.
     paths = os.environ.get("KUBECONFIG") or "~/.kube/config"
     settings = client.Configuration()
     try:
         if any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
-            config.load_kube_config(paths, context, client_configuration=settings, persist_config=False)
-            contexts, active = config.list_kube_config_contexts(paths)
-            chosen = next((c for c in contexts if c["name"] == context), active)
-            namespace = chosen["context"].get("namespace") or "default"
+            # Relative paths in a file are its own folder's.
+            loader = KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)
+            namespace = _Login(loader, settings).namespace
         elif context is None and (SERVICE_ACCOUNT / "token").exists():
             config.load_incluster_config(client_configuration=settings)
             namespace = (SERVICE_ACCOUNT / "namespace").read_text().strip()

@@ -319,6 +319,7 @@ def _changed(session: Session, output: str, said: str) -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--ignore-not-found", is_flag=True, help="It is no error if there is none, as for kubectl.")
 @common
 @click.pass_context
 def delete(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
@@ -328,10 +329,16 @@ def delete(ctx: click.Context, /, namespace: str | None, context: str | None, ou
         if not sys.stdin.isatty():
             raise BadInput("nobody can be asked here: give --yes")
         click.confirm(f"delete session {name} in namespace {sessions.namespace}?", abort=True, err=True)
-    sessions.delete(name)
-    print_json({"deleted": name, "namespace": sessions.namespace}) if output == "json" else click.echo(
-        f"session {name} deleted"
-    )
+    try:
+        sessions.delete(name)
+    except NotFound:
+        if not options["ignore_not_found"]:
+            raise
+        deleted, said = None, f"there is no session {name}"
+    else:
+        deleted, said = name, f"session {name} deleted"
+    report = {"deleted": deleted, "namespace": sessions.namespace}
+    print_json(report) if output == "json" else click.echo(said)
 
 
 def main() -> None:

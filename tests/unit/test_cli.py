@@ -357,6 +357,14 @@ def test_suspend_resume_delete() -> None:
     assert fake.objects == {}
 
 
+def test_delete_may_find_nothing_if_that_is_said() -> None:
+    assert af(FakeTransport(), "delete", "z", "--yes").exit_code == 1
+    done = af(FakeTransport(), "delete", "z", "--yes", "--ignore-not-found")
+    assert (done.exit_code, done.stdout) == (0, "there is no session z\n")
+    told = af(FakeTransport(), "delete", "z", "--yes", "--ignore-not-found", "--output", "json")
+    assert json.loads(told.stdout) == {"deleted": None, "namespace": "physics"}
+
+
 def test_results() -> None:
     stored()
     fake = FakeTransport()
