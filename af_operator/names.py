@@ -34,6 +34,8 @@ APPLIED_HASH = f"{GROUP}/applied-hash"
 """Annotation on children: hash of what we last applied."""
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 """Annotation on the run's Job: hash of its template, which cannot be edited."""
+DISRUPTIONS = f"{GROUP}/disruptions"
+"""Label of a run's Job: how many of the tries before it were disrupted."""
 
 CONFIG_HASH = f"{GROUP}/config-hash"
 """Annotation on pods that read their configuration once: hash of what they were made by."""
@@ -212,9 +214,15 @@ def inference_grpc(session: Session) -> str:
 
 
 # Run.
-def run_job(session: Session) -> str:
-    """Return the name of the run's Job."""
-    return child(session, "run")
+def run_job(session: Session, number: int = 1) -> str:
+    """Return the name of the Job of one try of the run; the first is 1."""
+    return child(session, "run" if number == 1 else f"run-{number}")
+
+
+def run_number(session: Session, job: str) -> int:
+    """Return which try of the run a Job of ours is, by its name."""
+    number = job.removeprefix(run_job(session)).removeprefix("-")
+    return int(number) if number.isdecimal() else 1
 
 
 def run_source(session: Session) -> str:

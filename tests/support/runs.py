@@ -58,6 +58,15 @@ def run_pod(
     return found
 
 
+def evicted(message: str, target: str = "TerminationByKubelet", **status: Any) -> dict[str, Any]:
+    """Return the pod of a run that its node, or whoever `target` names, has taken away."""
+    conditions = [{"type": "DisruptionTarget", "status": "True", "reason": target, "message": "m"}]
+    more = {"reason": "Evicted", "message": message} if message else {}
+    found = run_pod(exitCode=143)
+    found["status"] |= {"phase": "Failed", "conditions": conditions} | more | status
+    return found
+
+
 def kept(**record: Any) -> dict[str, Any]:
     return live("v1", "ConfigMap", "zmumu-run-log", data={"log": LOG, "record": json.dumps(record)})
 

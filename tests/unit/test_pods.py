@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from af_operator import names
 from af_operator.api.profile import Size
 from af_operator.components._shared import pod_reasons, pod_spec
 from af_operator.model import PodPatch
@@ -202,7 +203,7 @@ CRASH = {"exitCode": 1, "reason": "Error", "message": "Traceback\n  File x\nValu
             "CrashLoopBackOff",
             "exit code 1: ValueError: no such branch",
         ),
-        (pod("p", {}, waiting("CrashLoopBackOff", last=OOM)), "OOMKilled", "choose a larger size"),
+        (pod("p", {}, waiting("CrashLoopBackOff", last=OOM)), "OOMKilled", "main used more memory than it may"),
         (pod("p", {}, container("main", terminated=OOM)), "OOMKilled", "memory"),
         (pod("p", {}, container("main", terminated=CRASH)), "Error", "no such branch"),
         (
@@ -225,6 +226,39 @@ def test_why(found: dict[str, Any], reason: str, words: str) -> None:
     answer = pod_reasons.why(found)
     assert answer.reason == reason
     assert words in answer.message
+
+
+def of(component: str, role: str | None = None, pool: str | None = None) -> dict[str, str]:
+    """Return a pod's labels."""
+    values = {names.COMPONENT: component, names.ROLE: role, names.POOL: pool}
+    return {key: value for key, value in values.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("labels", "container_name", "field"),
+    [
+        (of("run"), "main", "spec.run.size"),
+        (of("notebook"), "main", "spec.notebook.size"),
+        (of("dask", "scheduler"), "main", "spec.dask.scheduler.size"),
+        (of("dask") | {"dask.org/component": "scheduler"}, "main", "spec.dask.scheduler.size"),
+        (of("dask", "worker", "cpu"), "main", "spec.dask.pools[name=cpu].size"),
+        (of("dask", None, "cpu") | {"dask.org/component": "worker"}, "main", "spec.dask.pools[name=cpu].size"),
+        (of("spark", "master"), "main", "spec.spark.size"),
+        (of("spark", "master"), "agent", None),
+        (of("spark", "worker", "big"), "main", "spec.spark.pools[name=big].size"),
+        (of("inference", "worker", "replicas"), "main", "spec.inference.size"),
+        (of("xcache"), "main", None),
+        (of("run"), "xcache", None),  # a sidecar
+        ({}, "main", None),
+    ],
+)
+def test_who_used_too_much_memory_is_told_which_field_to_change(
+    labels: dict[str, str], container_name: str, field: str | None
+) -> None:
+    found = pod("p", labels, container(container_name, terminated=OOM))
+    found["spec"]["containers"] = [{"name": "main"}, {"name": "agent"}]
+    remedy = f"its size has: choose a larger size ({field})" if field else "it may: tell the facility's admin"
+    assert pod_reasons.why(found) == ("OOMKilled", f"container {container_name} used more memory than {remedy}")
 
 
 @pytest.mark.parametrize("died", [CRASH, OOM])

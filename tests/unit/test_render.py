@@ -88,7 +88,15 @@ def test_two_renderings_share_nothing() -> None:
 
 
 def test_a_condition_is_not_a_slot() -> None:
-    limited = {"name": "n", "template_hash": "h", "backoff_limit": 1, "deadline": 5, "labels": {}, "pod": {}}
+    limited = {
+        "name": "n",
+        "template_hash": "h",
+        "disruptions": "0",
+        "deadline": 5,
+        "policy": {},
+        "labels": {},
+        "pod": {},
+    }
     for suspend in (True, False):
         found = render(run.__name__, "job", suspend=suspend, limited=suspend, **limited).body["spec"]
         assert found["suspend"] is suspend

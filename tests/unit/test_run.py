@@ -15,7 +15,7 @@ from af_operator.errors import InvalidSession
 from af_operator.model import Body, Finish, Keep, LogRequest, PodPatch
 from af_operator.observed import Settled
 from tests.support.objects import DASK, RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
-from tests.support.runs import ENDED, LOG, condition, failed, job, job_of, kept, log_of, made, run_pod
+from tests.support.runs import ENDED, LOG, condition, evicted, failed, job, job_of, kept, log_of, made, run_pod
 
 REPORT = {
     "exitCode": 0,
@@ -157,6 +157,7 @@ def test_check() -> None:
 
 
 OOM = {"exitCode": 137, "reason": "OOMKilled"}
+OWN_DISK = 'Container run exceeded its local ephemeral storage limit "1Gi". '
 
 
 @pytest.mark.parametrize(
@@ -172,12 +173,8 @@ OOM = {"exitCode": 137, "reason": "OOMKilled"}
             "Failed",
             "exit code 74: upload failed: no space",
         ),
-        (
-            [failed(), pod("p", of_component("run"), phase="Failed", reason="Evicted", message="disk")],
-            "Evicted",
-            "disk",
-        ),
-        ([failed()], "Failed", "the Job's words"),
+        ([failed(), evicted(OWN_DISK)], "Evicted", "choose a larger size (spec.run.size)"),
+        ([failed(), run_pod(exitCode=1, message=json.dumps({"oom": True}))], "OOMKilled", "(spec.run.size)"),
     ],
 )
 def test_finish(children: list[Any], reason: str, words: str) -> None:
@@ -275,7 +272,12 @@ def test_no_job_no_report() -> None:
         (world(failed(), run_pod(exitCode=1), log_tail=""), False),
         (world(failed(), run_pod(exitCode=1), kept()), False),
         (world(failed()), False),
-        (world(failed(), pod("p", of_component("run"), container("run", waiting={"reason": "ErrImagePull"}))), False),
+        (
+            world(
+                failed(), pod("zmumu-run-p", of_component("run"), container("run", waiting={"reason": "ErrImagePull"}))
+            ),
+            False,
+        ),
     ],
 )
 def test_the_log_is_read_once_while_there_is_one(observed: Settled, wanted: bool) -> None:
@@ -326,7 +328,11 @@ def test_what_was_read_before_the_end_gets_the_end_later() -> None:
         ([job(suspend=True)], False, "WaitingForOthers"),
         ([job(suspend=False)], False, "PodMissing"),
         ([job(suspend=False), run_pod()], True, "Running"),
-        ([job(suspend=False), pod("p", of_component("run"), conditions=[UNSCHEDULABLE])], False, "Unschedulable"),
+        (
+            [job(suspend=False), pod("zmumu-run-p", of_component("run"), conditions=[UNSCHEDULABLE])],
+            False,
+            "Unschedulable",
+        ),
         ([job(suspend=False), run_pod(**OOM)], False, "OOMKilled"),
         ([job(suspend=False), run_pod(exitCode=0, reason="Completed")], False, "Ending"),
         ([job(suspend=False), run_pod(exitCode=3, reason="Error", message='{"exitCode": 3}')], False, "Ending"),
@@ -344,6 +350,6 @@ def test_health_of_a_suspended_session() -> None:
 
 def test_health_names_a_config_map_that_may_be_missing() -> None:
     s = session(run=RUN | {"source": {"configMap": "my-analysis"}})
-    starting = pod("p", of_component("run"), container("run", waiting={"reason": "ContainerCreating"}))
+    starting = pod("zmumu-run-p", of_component("run"), container("run", waiting={"reason": "ContainerCreating"}))
     found = run.health(s, world(job(suspend=False), starting))
     assert "my-analysis" in found.message

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from af_operator import names
+from af_operator.components._shared import disruptions
 from af_operator.components._shared.untrusted import time_of
-from af_operator.model import Body
+from af_operator.model import Body, label_of
 
 MAX_LINE = 300
 MAX_WORDS = 4096
@@ -23,6 +25,7 @@ class Reason(NamedTuple):
 
 
 STARTING = "Starting"
+OOM = "OOMKilled"
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _QUIET = {"ContainerCreating", "PodInitializing", ""}
 # What the runtime and the scheduler say around what matters: which of their own steps failed, and what cannot help.
@@ -105,25 +108,42 @@ def container_trouble(pod: Body, status: Body) -> Reason | None:
     """Return what is wrong with one container, from its status."""
     name, state = status["name"], status.get("state", {})
     if "waiting" in state:
-        return _waiting(name, status, state["waiting"])
+        return _waiting(pod, status, state["waiting"])
     if "terminated" in state:
         if _is_no_failure(pod, name, state["terminated"]):
             return None
-        end = ended(name, state["terminated"])
+        end = ended(pod, name, state["terminated"])
         return _repeated(end) if status.get("restartCount") else end
     # One that comes up once more after a crash is in the same trouble, until it has shown that it is not.
     last = _last_terminated(status)
-    return _repeated(ended(name, last)) if last.get("exitCode") and not status.get("ready") else None
+    return _repeated(ended(pod, name, last)) if last.get("exitCode") and not status.get("ready") else None
 
 
-def ended(name: str, terminated: Body) -> Reason:
+def ended(pod: Body, name: str, terminated: Body) -> Reason:
     """Return how a container died, with the last line that it wrote."""
     code, signal = terminated.get("exitCode", 0), terminated.get("signal")
-    if terminated.get("reason") == "OOMKilled":
-        return Reason("OOMKilled", f"container {name} used more memory than its size has: choose a larger size")
+    if terminated.get("reason") == OOM:
+        return Reason(OOM, f"container {name} used more memory than {_remedy(pod, name)}")
     how = f"signal {signal}" if signal else f"exit code {code}"
     last = last_line(terminated.get("message"))
     return Reason("Error", f"container {name} ended with {how}" + (f": {last}" if last else ""))
+
+
+def size_field(pod: Body, name: str | None = None) -> str | None:
+    """Return the field of a session that says how large a container is; None where the session has no say in it."""
+    containers = pod.get("spec", {}).get("containers", ())
+    component, pool = label_of(pod, names.COMPONENT), label_of(pod, names.POOL)
+    if component in (None, "xcache") or (name and containers and containers[0]["name"] != name):
+        return None
+    role = label_of(pod, names.ROLE) or label_of(pod, "dask.org/component")
+    if role == "worker" and component != "inference":
+        return f"spec.{component}.pools[name={pool}].size"
+    return f"spec.{component}.scheduler.size" if role == "scheduler" else f"spec.{component}.size"
+
+
+def _remedy(pod: Body, name: str | None) -> str:
+    field = size_field(pod, name)
+    return f"its size has: choose a larger size ({field})" if field else "it may: tell the facility's admin"
 
 
 def last_line(text: str | None) -> str:
@@ -141,7 +161,8 @@ def container_statuses(pod: Body) -> list[Body]:
 def _troubles(pod: Body) -> Iterator[Reason]:
     status = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):
-        yield Reason(status["reason"], f"pod {pod['metadata']['name']}: {status.get('message', 'has failed')}")
+        remedy = f" It used more than {_remedy(pod, None)}" if disruptions.over_its_limit(pod) else ""
+        yield Reason(status["reason"], f"pod {pod['metadata']['name']}: {status.get('message', 'has failed')}{remedy}")
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         message = _PREEMPTION.sub("", scheduled.get("message", "no node takes the pod"))
@@ -152,8 +173,8 @@ def _troubles(pod: Body) -> Iterator[Reason]:
             yield trouble
 
 
-def _waiting(name: str, status: Body, waiting: Body) -> Reason | None:
-    reason, message = waiting.get("reason", ""), waiting.get("message", "")[:MAX_WORDS]
+def _waiting(pod: Body, status: Body, waiting: Body) -> Reason | None:
+    name, reason, message = status["name"], waiting.get("reason", ""), waiting.get("message", "")[:MAX_WORDS]
     if reason in _QUIET:
         return None
     if reason in _IMAGE:
@@ -165,7 +186,7 @@ def _waiting(name: str, status: Body, waiting: Body) -> Reason | None:
         )
     last = _last_terminated(status)
     if reason == "CrashLoopBackOff" and last:
-        return _repeated(ended(name, last))
+        return _repeated(ended(pod, name, last))
     return Reason(reason, f"container {name}: {message or reason}")
 
 
@@ -176,7 +197,7 @@ def _last_terminated(status: Body) -> Body:
 
 def _repeated(end: Reason) -> Reason:
     # The same in all that follow each other: terminated, waiting, running, terminated.
-    reason = "OOMKilled" if end.reason == "OOMKilled" else "CrashLoopBackOff"
+    reason = OOM if end.reason == OOM else "CrashLoopBackOff"
     return Reason(reason, f"{end.message} (again and again)")
 
 

@@ -9,26 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Run, Source
 from af_operator.components._shared import choices, placement, pod_spec
-from af_operator.components._shared.defaults import deadline, demands, pools, question, registration
+from af_operator.components._shared.defaults import demands, pools, question, registration
+from af_operator.components.run import tries
 from af_operator.components.run.kept import recorded
-from af_operator.components.run.record import (
-    JOB,
-    NAME,
-    activity,
-    finish,
-    health,
-    job_end,
-    log_wanted,
-    outdated,
-    record,
-    report,
-    spec,
-)
+from af_operator.components.run.record import activity, finish, health, log_wanted, outdated, record, report
+from af_operator.components.run.tries import JOB, NAME, Try, spec
 from af_operator.model import (
     CONFIG_MAP,
     POD,
@@ -41,6 +32,7 @@ from af_operator.model import (
     PodPatch,
     Profile,
     Session,
+    ref_of,
 )
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
@@ -78,6 +70,8 @@ LIFETIME: Lifetime = "record"
 
 SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"
 SCRATCH = {"work": WORK, "results": RESULTS, "home": HOME, "tmp": pod_spec.TMP}
+ONE_TRY: Body = {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
+"""The Job controller tries nothing again: a Job that lost its pod says so for good, also when the pod is gone."""
 SOURCE_MOUNT: Body = {"name": "source", "mountPath": SOURCE, "readOnly": True}
 
 
@@ -120,46 +114,70 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     return items
 
 
-def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
-    """Yield the Job: as it is where it has ended, or runs from an earlier template; else as it should be.
+def deadline(session: Session, observed: Settled) -> datetime | None:
+    """Return when the next try begins."""
+    following = tries.following(session, observed)
+    return following.begins if following else None
 
+
+def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
+    """Yield the latest Job: as it is where it has ended, or runs from an earlier template; else as it should be.
+
+    One that has ended stays beside the one that follows, until that is there.
     Nothing where it has ended and is gone, or has not begun and is to be made anew.
     """
-    ref = JOB.ref(names.run_job(session))
-    live = observed.get(ref)
+    live, tried = tries.current_job(session, observed), tries.current(session, observed)
     finished = observed.finished is not None
-    if live is not None and job_end(live):
-        yield Keep(ref)
-        return
+    if live is not None and tries.job_end(live):
+        yield Keep(ref_of(live))
+        following = tries.following(session, observed)
+        if not following or finished or session.spec.suspend or observed.now < (following.begins or observed.now):
+            return
+        live, tried = None, following
     if live is None and finished:
         return  # it has run: making it anew would run it again
     stop = session.spec.suspend or finished
     released = live is not None and live.get("spec", {}).get("suspend") is False
-    labels, pod = names.labels(session, NAME), _pod(session, profile, terms.patch("user"))
-    template_hash = pod_spec.digest([labels, pod])
-    if live is not None and live["metadata"].get("annotations", {}).get(names.TEMPLATE_HASH) != template_hash:
+    planned = _render_job(
+        session,
+        tried,
+        _pod(session, profile, terms.patch("user") + _of_try(tried)),
+        suspend=stop or (not released and bool(terms.waiting_for)),
+    )
+    if live is not None and _template(live) != _template(planned.body):
         # A Job's template cannot be edited. One that runs stays; one that does not is made anew: without
         # being planned it is deleted, and its end brings us back.
         if released and not stop:
-            yield Keep(ref)
+            yield Keep(ref_of(live))
         return
-    yield _render_job(session, labels, pod, suspend=stop or (not released and bool(terms.waiting_for)))
+    yield planned
 
 
-def _render_job(session: Session, labels: dict[str, str], pod: Body, *, suspend: bool) -> Manifest:
-    run = spec(session)
+def _template(job: Body) -> str | None:
+    annotation: str | None = job["metadata"].get("annotations", {}).get(names.TEMPLATE_HASH)
+    return annotation
+
+
+def _render_job(session: Session, tried: Try, pod: Body, *, suspend: bool) -> Manifest:
+    labels = names.labels(session, NAME)
     return render(
         __name__,
         "job",
-        name=names.run_job(session),
-        template_hash=pod_spec.digest([labels, pod]),
+        name=names.run_job(session, tried.number),
+        template_hash=pod_spec.digest([labels, pod, ONE_TRY]),
+        disruptions=str(tried.disruptions),
+        policy=ONE_TRY,
         suspend=suspend,
-        backoff_limit=run.backoff_limit,
-        limited=run.active_deadline_seconds is not None,
-        deadline=run.active_deadline_seconds,
+        limited=tried.deadline is not None,
+        deadline=tried.deadline,
         labels=labels,
         pod=pod,
     )
+
+
+def _of_try(tried: Try) -> PodPatch:
+    """Return what tells the runner that there may be results of an earlier try."""
+    return PodPatch(env=tuple(pod_spec.env({"AF_TRY": str(tried.number)})) if tried.number > 1 else ())
 
 
 def _pod(session: Session, profile: Profile, patch: PodPatch) -> dict[str, Any]:

@@ -16,15 +16,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from af_operator import names
-from af_operator.api.session import Run
 from af_operator.api.status import EXACT
 from af_operator.components._shared import pod_reasons, untrusted
+from af_operator.components.run import tries
 from af_operator.components.run.kept import Kept, end_time, finish_in_status, recorded, run_of
-from af_operator.model import Body, Finish, Health, Kind, LogRequest, Session, age_of
+from af_operator.components.run.tries import DISRUPTED, current_job, job_end, latest_pod, spec
+from af_operator.model import Body, Finish, Health, LogRequest, Session
 from af_operator.observed import Observed, Settled
 
-NAME = "run"
-JOB = Kind("batch/v1", "Job", "jobs")
 LOG_LINES = 200
 MAX_FILES = 64
 RUNNER_SAYS = "af-run: "
@@ -62,34 +61,24 @@ class RunnerReport(_Lenient):
     peak_memory_bytes: int | None = Field(default=None, ge=0, le=EXACT)
     results: _Results | None = None
     error: str | None = Field(default=None, max_length=4096)
-
-
-def spec(session: Session) -> Run:
-    """Return the run's spec."""
-    if session.spec.run is None:
-        raise TypeError("this session has no run")
-    return session.spec.run
-
-
-def job_end(job: Body) -> Body | None:
-    """Return the condition that ended a Job, or None."""
-    conditions = job.get("status", {}).get("conditions", ())
-    return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+    oom: bool = False
+    """A process of the run was killed because its container had no memory left."""
 
 
 def finish(session: Session, observed: Observed) -> Finish | None:
     """Return how and when the run ended, from the Job or, when that is gone, from what was told or kept."""
-    job = _job(session, observed)
+    job = current_job(session, observed)
     if job is None:
         kept = recorded(session, observed)
         return finish_in_status(session) or (kept.finish if kept else None)
     end = job_end(job)
-    if end is None:
+    if end is None or tries.following(session, observed):
         return None  # it goes on, whatever is written elsewhere
     time = end_time(session, end)
     if end["type"] == "Complete":
-        return Finish("Succeeded", "the run ended with exit code 0", time)
-    return Finish(*_failure(session, observed, end), time)
+        return Finish("Succeeded", f"the run ended with exit code 0{_after(session, observed)}", time)
+    reason, message = _failure(session, observed, end)
+    return Finish(reason, f"{message}{_after(session, observed)}", time)
 
 
 def report(session: Session, observed: Settled) -> Mapping[str, Any]:
@@ -100,16 +89,14 @@ def report(session: Session, observed: Settled) -> Mapping[str, Any]:
 
 def run_status(session: Session, observed: Settled) -> dict[str, Any] | None:
     """Return what is known of the run, as status writes it; None before it has a Job."""
-    job, pod = _job(session, observed), _latest_pod(observed)
+    job, pod = current_job(session, observed), latest_pod(session, observed)
     last_known = _last_known(session, observed) if pod is None else {}
     if last_known:
         return {**last_known, **_end_of(session, observed)}
     if job is None:
         return None
-    counts = job.get("status", {})
-    attempts = sum(counts.get(k) or 0 for k in ("active", "failed", "succeeded"))
-    reason = _reason(session, observed, job, pod)
-    return run_of({"attempts": min(max(0, attempts), 100), "reason": reason, **_of_pod(pod)})
+    reason, attempts = _reason(session, observed, job, pod), tries.attempts(session, observed)
+    return run_of({"attempts": attempts, **_disrupted(session, observed), "reason": reason, **_of_pod(pod)})
 
 
 def _last_known(session: Session, observed: Observed) -> Mapping[str, Any]:
@@ -124,7 +111,7 @@ def outdated(session: Session, observed: Observed, kept: Kept) -> bool:
     end = finish(session, observed)
     if end is None:
         return False
-    job = _job(session, observed)
+    job = current_job(session, observed)
     return kept.finish is None or (job is not None and kept.finish.time != end.time)
 
 
@@ -132,8 +119,9 @@ def log_wanted(session: Session, observed: Settled) -> LogRequest | None:
     """Return whose log to read before it is gone: the last pod's of a run that ends."""
     if observed.log_tail is not None or recorded(session, observed):
         return None
-    job, pod = _job(session, observed), _latest_pod(observed)
-    if job is None or pod is None or not (observed.finished or job_end(job) or _is_being_ended(job)):
+    job, pod = current_job(session, observed), latest_pod(session, observed)
+    ends = observed.finished or (job is not None and tries.is_over_its_deadline(job))
+    if job is None or pod is None or not (ends or finish(session, observed)):
         return None
     state = _container(pod).get("state", {})
     if not ("running" in state or "terminated" in state):
@@ -157,9 +145,11 @@ def health(session: Session, observed: Settled) -> Health:
         return Health(False, end.reason, end.message)
     if session.spec.suspend:
         return Health(False, "Suspended", "the run starts again when the session is resumed")
-    job, pod = _job(session, observed), _latest_pod(observed)
+    job, pod = current_job(session, observed), latest_pod(session, observed)
     if job is None or job.get("spec", {}).get("suspend"):
         return Health(False, "WaitingForOthers", "the run starts when everything that it needs is ready")
+    if again := _again(session, observed):
+        return again
     if pod is None:
         hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe job {names.run_job(session)}`"
         return Health(False, "PodMissing", f"the run has no pod yet; {hint}")
@@ -171,8 +161,7 @@ def activity(session: Session, observed: Settled) -> datetime | None:
     end = finish(session, observed)
     if end:
         return end.time
-    pod = _latest_pod(observed)
-    pod_status = _of_pod(pod)
+    pod_status = _of_pod(latest_pod(session, observed))
     return untrusted.time_of(pod_status.get("completionTime") or pod_status.get("startTime"))
 
 
@@ -180,7 +169,7 @@ def _pod_health(session: Session, pod: Body) -> Health:
     if pod_reasons.is_ready(pod):
         return Health(True, "Running", f"the program runs in pod {pod['metadata']['name']}")
     terminated = _terminated(pod)
-    if terminated and terminated.get("reason") != "OOMKilled":
+    if terminated and terminated.get("reason") != pod_reasons.OOM:
         # Its sidecars go, then the Job tells whether that was the end or there is another attempt.
         return Health(False, "Ending", f"the program has ended with exit code {terminated.get('exitCode')}")
     reason, message = pod_reasons.why(pod)
@@ -191,19 +180,26 @@ def _pod_health(session: Session, pod: Body) -> Health:
 
 
 def _failure(session: Session, observed: Observed, end: Body) -> tuple[str, str]:
-    if end.get("reason") == "DeadlineExceeded":
+    pod, lost = latest_pod(session, observed), tries.disruption(session, observed)
+    if end.get("reason") == "DeadlineExceeded" or (lost and tries.is_out_of_time(session, observed)):
         seconds = spec(session).active_deadline_seconds
         return "DeadlineExceeded", f"the run did not end within its activeDeadlineSeconds ({seconds})"
-    pod = _latest_pod(observed)
+    if lost:
+        number = tries.current(session, observed).disruptions + 1
+        return DISRUPTED, f"the run was disrupted {number} times, and is not begun again; the last time: {lost}"
     if pod is None:
         return "Failed", end.get("message") or "the run failed, and its pod is gone"
-    if pod.get("status", {}).get("reason"):
-        return pod_reasons.why(pod)
-    terminated = _terminated(pod)
-    if terminated.get("reason") == "OOMKilled":
-        return "OOMKilled", "the run used more memory than its size has: choose a larger size"
-    if not terminated:
-        return "Failed", pod_reasons.why(pod).message
+    return _failure_of(session, observed, pod)
+
+
+def _failure_of(session: Session, observed: Observed, pod: Body) -> tuple[str, str]:
+    terminated, report = _terminated(pod), _report_of(pod)
+    if pod.get("status", {}).get("reason") or not terminated:
+        reason, message = pod_reasons.why(pod)
+        return reason if pod.get("status", {}).get("reason") else "Failed", message
+    if terminated.get("reason") == pod_reasons.OOM or (report and report.oom):
+        field = pod_reasons.size_field(pod)
+        return pod_reasons.OOM, f"the run used more memory than its size has: choose a larger size ({field})"
     return "Failed", f"the run ended with exit code {terminated.get('exitCode')}{_last_message(session, observed, pod)}"
 
 
@@ -224,7 +220,37 @@ def _reason(session: Session, observed: Settled, job: Body, pod: Body | None) ->
         return end.reason
     if job.get("spec", {}).get("suspend"):
         return "Suspended" if session.spec.suspend else "Waiting"
+    if tries.disruption(session, observed):
+        return DISRUPTED
     return "Running" if pod and pod_reasons.is_ready(pod) else "Starting"
+
+
+def _disrupted(session: Session, observed: Observed) -> dict[str, Any]:
+    """Return the part of ``status.run`` that tells of disruptions; nothing where there was none."""
+    lost = tries.disruption(session, observed)
+    number = tries.current(session, observed).disruptions + (1 if lost else 0)
+    told = session.status.get("run", {}).get("lastDisruption")
+    return {"disruptions": number, "lastDisruption": lost or told} if number else {}
+
+
+def _after(session: Session, observed: Observed) -> str:
+    """Say of an end how many disruptions there were before it."""
+    number = tries.current(session, observed).disruptions
+    return f" (begun again after {number} disruption{'' if number == 1 else 's'})" if number else ""
+
+
+def _again(session: Session, observed: Settled) -> Health | None:
+    """Say why a try has ended after which there is another one."""
+    lost, following = tries.disruption(session, observed), tries.following(session, observed)
+    number = tries.current(session, observed).number
+    if following is None or following.begins is None:
+        return Health(False, DISRUPTED, f"try {number} of the run is being ended: {lost}") if lost else None
+    begins = f"it begins again at {following.begins:%H:%M:%S} UTC, and its log until then is gone with its pod"
+    if lost:
+        return Health(False, DISRUPTED, f"try {number} of the run was disrupted: {lost}; {begins}")
+    failures, allowed = following.number - 1 - following.disruptions, spec(session).backoff_limit
+    reason, message = _failure(session, observed, job_end(current_job(session, observed) or {}) or {})
+    return Health(False, reason, f"{message}; {begins} (failure {failures}, backoffLimit {allowed})")
 
 
 def _end_of(session: Session, observed: Observed) -> dict[str, Any]:
@@ -258,21 +284,6 @@ def _report_of(pod: Body) -> RunnerReport | None:
         return RunnerReport.model_validate_json(message)
     except ValidationError:
         return None
-
-
-def _is_being_ended(job: Body) -> bool:
-    # The Job controller deletes the pod of a run that is over its deadline, and with it the log.
-    conditions = job.get("status", {}).get("conditions", ())
-    return any(c["type"] == "FailureTarget" and c.get("reason") == "DeadlineExceeded" for c in conditions)
-
-
-def _job(session: Session, observed: Observed) -> Body | None:
-    return observed.get(JOB.ref(names.run_job(session)))
-
-
-def _latest_pod(observed: Observed) -> Body | None:
-    pods = observed.pods(NAME)
-    return max(pods, key=age_of, default=None)
 
 
 def _container(pod: Body) -> Body:
