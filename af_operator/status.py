@@ -94,12 +94,20 @@ def urgent(before: Body, after: Body) -> bool:
     answer = before.get("observedGeneration") != after["observedGeneration"]
     # While a session comes up, people wait for Ready and not for each of its pools.
     resized = _states(before).get("Ready") == "True" and not _complete(after) <= _complete(before)
-    return answer or resized or bool(_awaited(before, after))
+    return answer or resized or bool(_awaited(before, after) or _disruption(before, after))
 
 
 def events(before: Body, after: Body) -> list[Notice]:
     """Return the Events that a status change deserves: only what went wrong; the conditions tell the rest."""
-    return [Notice("Warning", c["reason"], c["message"]) for c in _awaited(before, after) if c["reason"] not in GOOD]
+    wrong = [Notice("Warning", c["reason"], c["message"]) for c in _awaited(before, after) if c["reason"] not in GOOD]
+    words = _disruption(before, after)
+    return [*wrong, Notice("Warning", "Disrupted", f"the run was disrupted: {words}")] if words else wrong
+
+
+def _disruption(before: Body, after: Body) -> str | None:
+    """Return what disrupted the run since: nothing else will know it once the pod is gone."""
+    number_before, number = (each.get("run", {}).get("disruptions", 0) for each in (before, after))
+    return after["run"].get("lastDisruption") if number > number_before else None
 
 
 def _awaited(before: Body, after: Body) -> list[Body]:

@@ -154,7 +154,8 @@ def attempts(session: Session, observed: Observed) -> int:
         return 0
     counts = job.get("status", {})
     of_job = sum(counts.get(each) or 0 for each in ("active", "failed", "succeeded"))
-    return min(max(0, current(session, observed).number - 1 + of_job), 100)
+    seen = 1 if pods(observed, job) else 0  # the Job controller counts a moment later
+    return min(current(session, observed).number - 1 + max(seen, of_job), 100)
 
 
 def _left(tried: Try, job: Body, end: Body) -> int | None:
