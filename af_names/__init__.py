@@ -21,6 +21,10 @@ INFERENCE_TOKEN = "token"  # noqa: S105 - the name of a key
 RUN_CONTAINER = "run"
 SESSION_UID = "analysisfacility.io/session-uid"
 """Label of what belongs to a session: its uid. An admission policy lets the operators and the Hub alone set it."""
+SOURCE_DIRECTORY = "/af/source"
+"""Where a run's files are mounted, in its own pod and in those that compute for it."""
+WORK_DIRECTORY = "/af/work"
+"""Where a run works, on a copy of them."""
 
 FILE_NAME = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 MAX_FILE_NAME = 100

@@ -53,6 +53,8 @@ fit = af_names.fit
 label_value = af_names.label_value
 NOTEBOOK_PORT = af_names.NOTEBOOK_PORT
 RUN_CONTAINER = af_names.RUN_CONTAINER
+SOURCE_DIRECTORY = af_names.SOURCE_DIRECTORY
+WORK_DIRECTORY = af_names.WORK_DIRECTORY
 
 
 def labels(session: Session, component: str, pool: str | None = None) -> dict[str, str]:

@@ -7,6 +7,8 @@ such as the one in Dask's scheduler, within what the session's spec allows.
 >>> session.scale("gpu", 2)      # now, whatever the tasks ask for
 >>> session.scale("gpu", None)   # as the tasks ask for again
 >>> session.scale("dask/gpu", 2) # where the session has other pools too
+>>> session.upload("cuts.py", "tables")  # to all workers, also to those that come later
+>>> session.upload_packages()    # those that `%pip install` has installed in home
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -56,6 +59,38 @@ class Here:
         asked, _, name = pool.rpartition("/")
         component, url = self._agent(asked, name)
         _tell(component, url, {"pool": name, "workers": workers})
+
+    def upload(self, *paths: str | Path) -> None:
+        """Send files to all workers, of Dask and of Spark, also to those that come later.
+
+        Tasks open them by the path that they have from here, and import what is a module or a package. A file that has
+        changed is sent anew by the same line.
+
+        Parameters
+        ----------
+        paths
+            Files, directories with all that is in them, and wheels, which are installed; 64 MiB each at most.
+
+        Raises
+        ------
+        BadInput
+            There is no such file, it is too large, or the session has no workers.
+        """
+        from af_client.pod import sending  # noqa: PLC0415 - of Dask, which takes a second to import
+
+        sending.upload(self.environ, [Path(path) for path in paths])
+
+    def upload_packages(self) -> None:
+        """Send the packages that `%pip install` has installed in home to all workers, as `upload` does.
+
+        Raises
+        ------
+        BadInput
+            There are none, they are too large, or the session has no workers.
+        """
+        from af_client.pod import sending  # noqa: PLC0415 - as above
+
+        sending.upload_packages(self.environ)
 
     def _agent(self, asked: str, pool: str) -> tuple[str, str]:
         urls = agents.urls(self.environ)

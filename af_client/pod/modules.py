@@ -1,32 +1,26 @@
-"""Modules of one's own on Dask: those beside the script or notebook go to the scheduler and to all workers.
+"""Files of one's own on Dask: a run's, and modules beside a script or notebook, go to the scheduler and to all workers.
 
 A preload of `Client`, by the image's ``dask/client.yaml``. Dask sends a function of a module by its name alone, and
 scheduler and workers import it from there. So a client that connects sends the ``*.py`` and the packages of its own
-directory, and workers that come later get them from the scheduler. After an edit the next `Client()` sends them anew.
+directory, and in a run all files that came with it; workers that come later get them from the scheduler. After an edit
+the next `Client()` sends them anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import importlib
 import logging
 import os
-import shutil
-import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from distributed import Client, Scheduler, Worker
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed import Client
 
+from af_client.pod import placed
 from af_client.pod.own_directory import own_directory
-
-Files = Mapping[str, bytes]
-"""Path below the directory -> content."""
+from af_names import SOURCE_DIRECTORY, WORK_DIRECTORY
 
 MAX_ENTRIES, MAX_FILES, MAX_BYTES = 10_000, 200, 4 << 20
 """How much of a directory is looked at, and how much of it is sent: a home may be anything."""
@@ -37,20 +31,25 @@ LEFT_OUT = (
 )
 
 log = logging.getLogger(__name__)
-_places: dict[str, Path] = {}
-"""Directory at the client -> where what it sent last lies in this process."""
 
 
 async def dask_setup(client: Client) -> None:
     """Send the modules beside the script; a client in a worker has none, and one that cannot send goes on without."""
-    directory = own_directory()
-    if "AF_SESSION" not in os.environ or directory is None or not (files := found(directory)):
+    if "AF_SESSION" not in os.environ:
         return
-    source = str(directory)
-    async with asyncio.timeout(SECONDS):
-        # The scheduler too: it unpickles the graph. First, for a task may follow at once.
-        await client.run_on_scheduler(install_on_scheduler, source, files)
-        await client.register_plugin(OwnModules(source, files))
+    # A program of the image's own, such as pytest, has the run's modules where the run works.
+    directory = own_directory() or Path(WORK_DIRECTORY)
+    sent = placed.Sent(str(directory), found(directory) if directory.is_dir() else {}, files_of_run())
+    if sent.modules or sent.files:
+        async with asyncio.timeout(SECONDS):
+            await placed.send(client, sent)
+
+
+def files_of_run(source: Path = Path(SOURCE_DIRECTORY), work: Path = Path(WORK_DIRECTORY)) -> dict[str, bytes]:
+    """Return the files that came with the run, as they are by now where it works; none in a notebook."""
+    names = [path.name for path in source.iterdir() if path.is_file()] if source.is_dir() else []
+    places = ((name, next((p for p in (work / name, source / name) if p.is_file()), None)) for name in sorted(names))
+    return {name: path.read_bytes() for name, path in places if path is not None}
 
 
 def found(directory: Path) -> dict[str, bytes]:
@@ -81,61 +80,3 @@ def _modules(directory: Path) -> Iterator[Path]:
         # Not through links: they may lead in a circle.
         elif entry.is_dir(follow_symlinks=False) and (path / "__init__.py").is_file():
             yield from _modules(path)
-
-
-class OwnModules(WorkerPlugin):
-    """Brings modules to workers, also to those that come later."""
-
-    def __init__(self, source: str, files: Files) -> None:
-        self.name = f"af-modules {source}"
-        self.source, self.files = source, files
-
-    def setup(self, worker: Worker) -> None:
-        """Make them importable, before the worker has its first task."""
-        install(worker.local_directory, self.source, self.files)
-
-
-def install_on_scheduler(source: str, files: Files, dask_scheduler: Scheduler) -> None:
-    """Make them importable in the scheduler."""
-    install(dask_scheduler.local_directory, source, files)
-
-
-def install(base: str, source: str, files: Files) -> None:
-    """Make modules importable in this process, instead of what the same directory sent before.
-
-    Of modules of one name from several directories, that of the client that came last counts.
-    """
-    # Each content has a place of its own: compiled files of the one before would be taken for those of the next.
-    place, before = Path(base) / f"af-modules-{_digest(source, files)}", _places.pop(source, None)
-    if before is not None and before != place:
-        _forget(before)
-        shutil.rmtree(before, ignore_errors=True)
-    for name, text in files.items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(text)
-    for other in _places.values():
-        _forget(other, {Path(name).parts[0].removesuffix(".py") for name in files})
-    _places[source] = place
-    # Last: a file of the user's that is called as a package of the image must not break what runs here.
-    entries = {str(each) for each in (*_places.values(), before)}
-    sys.path[:] = [each for each in sys.path if each not in entries] + [str(p) for p in reversed(_places.values())]
-    importlib.invalidate_caches()
-
-
-def _digest(source: str, files: Files) -> str:
-    digest = hashlib.sha256(source.encode())
-    for name, text in sorted(files.items()):
-        digest.update(f"\0{name}\0{len(text)}\0".encode() + text)
-    return digest.hexdigest()[:16]
-
-
-def _forget(place: Path, names: Collection[str] | None = None) -> None:
-    """Have the modules that lie in a place imported anew; of these names, where some are given."""
-    for name, module in list(sys.modules.items()):
-        if (names is None or name.partition(".")[0] in names) and _lies_in(place, module):
-            del sys.modules[name]
-
-
-def _lies_in(place: Path, module: Any) -> bool:
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).is_relative_to(place)

@@ -32,6 +32,7 @@ from jupyterhub.singleuser.extension import (
 from jupyterlab.commands import get_app_dir
 from jupyterlab.labapp import LabApp
 
+from af_client.pod import examples, packages
 from af_client.pod.agents import DASHBOARD_PORT, dask_host
 from af_client.pod.web_pages import pages
 from af_names import NOTEBOOK_PORT
@@ -40,6 +41,7 @@ from af_names import NOTEBOOK_PORT
 def main() -> None:
     """Serve JupyterLab until told to end."""
     runtime = Path(tempfile.mkdtemp(prefix="af-notebook-"))
+    begin_home(os.environ)
     settings = lab_settings(runtime / "lab", os.environ)
     os.environ.update(environment(runtime, os.environ))
     write_cookie_secret(runtime / "jupyter_cookie_secret", os.environ)
@@ -60,11 +62,28 @@ def dashboard_path(env: Mapping[str, str]) -> str | None:
 
 def environment(runtime: Path, env: Mapping[str, str]) -> dict[str, str]:
     """Return what the kernels find beside what the pod has."""
-    # Not in the home volume: connection files of a pod that is gone mean nothing to the next, nor to another session.
-    found = {"JUPYTER_RUNTIME_DIR": str(runtime)}
+    found = {
+        # Not in home: connection files of a pod that is gone mean nothing to the next, nor to another session.
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+        # Home has a size, and pip would tell of its own versions in each notebook.
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_CACHE_DIR": str(runtime / "pip"),
+        # What a terminal runs; without it, `sh`.
+        "SHELL": env.get("SHELL", "/bin/bash"),
+        # Of kernels and terminals. This process began without: packages that break do not keep it from starting.
+        **packages.variables(packages.place(env), env.get("PATH", os.defpath)),
+    }
     if dashboard := dashboard_path(env):
         found["DASK_DISTRIBUTED__DASHBOARD__LINK"] = f"{dashboard}/status"
     return found
+
+
+def begin_home(env: Mapping[str, str]) -> None:
+    """Lay what a home begins with; one that is full or broken keeps no server from starting."""
+    try:
+        examples.lay(Path(env.get("HOME") or Path.cwd()))
+    except OSError as error:
+        print(f"af-notebook: home is not laid out: {error}", file=sys.stderr, flush=True)
 
 
 def lab_settings(directory: Path, env: Mapping[str, str]) -> Path:

@@ -14,8 +14,9 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from af_client.pod import modules
+from af_client.pod import modules, placed
 from af_client.pod.own_directory import own_directory
+from af_client.pod.placed import Sent
 
 ANSWER = "def answer(x):\n    return x * {factor}\n"
 
@@ -59,9 +60,9 @@ def forgotten() -> Iterator[None]:
     """What a test installs into this process is gone afterwards."""
     before = sys.path[:]
     yield
-    for place in modules._places.values():
-        modules._forget(place)
-    modules._places.clear()
+    for place in placed._places.values():
+        placed.forget(place.directory)
+    placed._places.clear()
     assert sys.path[: len(before)] == before, "what is sent comes last"
     sys.path[:] = before
 
@@ -125,13 +126,13 @@ def test_a_notebook_is_where_it_works(tmp_path: Path, before: list[str], monkeyp
 
 def test_an_edit_replaces_what_was_imported(tmp_path: Path, forgotten: None) -> None:
     for factor in (2, 3, 3, 2):
-        modules.install(str(tmp_path), "/home", {"own_cuts.py": ANSWER.format(factor=factor).encode()})
+        placed.install(str(tmp_path), Sent("/home", {"own_cuts.py": ANSWER.format(factor=factor).encode()}))
         assert importlib.import_module("own_cuts").answer(5) == 5 * factor
     assert len(list(tmp_path.iterdir())) == 1, "of earlier contents nothing is left"
 
 
 def test_what_is_installed_goes_before_what_is_sent(tmp_path: Path, forgotten: None) -> None:
-    modules.install(str(tmp_path), "/home", {"wave.py": b"ours = True", "own_wave.py": b"ours = True"})
+    placed.install(str(tmp_path), Sent("/home", {"wave.py": b"ours = True", "own_wave.py": b"ours = True"}))
     sys.modules.pop("wave", None)
     assert not hasattr(importlib.import_module("wave"), "ours")
     assert importlib.import_module("own_wave").ours
@@ -140,7 +141,7 @@ def test_what_is_installed_goes_before_what_is_sent(tmp_path: Path, forgotten: N
 def test_of_two_directories_the_one_that_came_last_counts(tmp_path: Path, forgotten: None) -> None:
     for source, factor in (("/home/a", 2), ("/home/b", 3), ("/home/a", 2)):
         own = f"own_{source[-1]}.py"
-        modules.install(str(tmp_path), source, {"own_cuts.py": ANSWER.format(factor=factor).encode(), own: b""})
+        placed.install(str(tmp_path), Sent(source, {"own_cuts.py": ANSWER.format(factor=factor).encode(), own: b""}))
         assert importlib.import_module("own_cuts").answer(5) == 5 * factor
     for each in ("own_a", "own_b"):
         importlib.import_module(each)

@@ -31,6 +31,11 @@ def image(session: Session, profile: Profile) -> str:
     return chosen.image
 
 
+def image_name(session: Session, profile: Profile) -> str:
+    """Return what the session's image is called in its profile."""
+    return _image(session, profile).name
+
+
 def _image(session: Session, profile: Profile) -> Image:
     spec, needed = profile.spec, _needed(session)
     name = session.spec.image or spec.defaults.image or spec.images[0].name

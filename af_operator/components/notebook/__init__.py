@@ -191,7 +191,7 @@ def _container(session: Session, profile: Profile, observed: Observed, mounts: l
             # The Hub's, where it has written one, wins: its spawner does so only while no server runs.
             {"secretRef": {"name": names.notebook_hub_secret(session), "optional": True}},
         ],
-        env=_env(session, path),
+        env=_env(session, profile, path),
         resources=pod_spec.resources(choices.size(profile, _spec(session).size)),
         startupProbe={**probe, "periodSeconds": 1, "failureThreshold": 300},
         readinessProbe={**probe, "periodSeconds": 10, "failureThreshold": 3},
@@ -199,11 +199,13 @@ def _container(session: Session, profile: Profile, observed: Observed, mounts: l
     )
 
 
-def _env(session: Session, path: str) -> list[Body]:
+def _env(session: Session, profile: Profile, path: str) -> list[Body]:
     values = {
         "AF_SESSION": session.name,
         "AF_NAMESPACE": session.namespace,
         "AF_BASE_URL": path,
+        # In a home that sessions share, packages that pip installs are for one image.
+        "AF_IMAGE": choices.image_name(session, profile),
         "HOME": HOME,
     }
     return pod_spec.env(values | pod_spec.variables(session))

@@ -68,7 +68,7 @@ SHARED: tuple[Kind, ...] = ()
 KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "record"
 
-SOURCE, WORK, RESULTS, HOME = "/af/source", "/af/work", "/af/results", "/af/home"
+SOURCE, WORK, RESULTS, HOME = names.SOURCE_DIRECTORY, names.WORK_DIRECTORY, "/af/results", "/af/home"
 SCRATCH = {"work": WORK, "results": RESULTS, "home": HOME, "tmp": pod_spec.TMP}
 ONE_TRY: Body = {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
 """The Job controller tries nothing again: a Job that lost its pod says so for good, also when the pod is gone."""
