@@ -33,6 +33,8 @@ MAX_MESSAGE = 4096
 MAX_FILES, MAX_URL, MAX_ERROR = 64, 1000, 600
 """Bounds of the session's status."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT)
+CGROUP = Path("/sys/fs/cgroup")
+"""The container's own, where `_own_cgroup`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Outcome:
     wall_seconds: float = 0.0
     peak_memory_bytes: int | None = None
     error: str | None = None
+    oom: bool = False
+    """A process of the command was killed because the container had no memory left."""
 
 
 def say(text: str) -> None:
@@ -72,6 +76,8 @@ class Forwarding:
     """
 
     def __init__(self) -> None:
+        self.forwarded: int | None = None
+        """The last one that the command got from us."""
         self._child: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
 
@@ -87,18 +93,22 @@ class Forwarding:
         """Name the child that gets the signals."""
         self._child = child
         for number in self._early:
-            _signal_group(child.pid, number)
+            self._send(child, number)
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         if self._child is None:
             self._early.append(number)
         elif self._child.poll() is None:
-            _signal_group(self._child.pid, number)
+            self._send(self._child, number)
+
+    def _send(self, child: subprocess.Popen[bytes], number: int) -> None:
+        self.forwarded = number
+        _signal_group(child.pid, number)
 
 
 def run_command(command: Sequence[str], signals: Forwarding) -> Outcome:
     """Run the command in a process group of its own and wait for its end."""
-    started = time.monotonic()
+    started, oom_kills_before = time.monotonic(), oom_kills()
     try:
         child = subprocess.Popen(list(command), process_group=0)
     except OSError as error:
@@ -106,9 +116,13 @@ def run_command(command: Sequence[str], signals: Forwarding) -> Outcome:
     signals.to(child)
     code = child.wait()
     _signal_group(child.pid, signal.SIGKILL)  # what it left behind must not write while we upload
+    if code == 0 and signals.forwarded:
+        # Whoever takes a pod away must not make a success of what the program had not finished.
+        say(f"the command ended well, but because of {signal.Signals(signals.forwarded).name}: it is not complete")
+        code = -signals.forwarded
     outcome = Outcome(code) if code >= 0 else Outcome(128 - code, signal.Signals(-code).name)
-    wall = round(time.monotonic() - started, 3)
-    return replace(outcome, wall_seconds=wall, peak_memory_bytes=peak_memory())
+    wall, oom = round(time.monotonic() - started, 3), code != 0 and oom_kills() > oom_kills_before
+    return replace(outcome, wall_seconds=wall, peak_memory_bytes=peak_memory(), oom=oom)
 
 
 def _signal_group(pid: int, number: int) -> None:
@@ -132,10 +146,39 @@ def peak_memory() -> int:
     largest process.
     """
     with suppress(OSError, ValueError):
-        # Any other path means that the file counts more than this container.
-        if Path("/proc/self/cgroup").read_text().strip() == "0::/":
-            return int(Path("/sys/fs/cgroup/memory.peak").read_text())
+        if _own_cgroup():
+            return int((CGROUP / "memory.peak").read_text())
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def oom_kills() -> int:
+    """Return how many processes of this container the kernel has killed for memory; 0 where nobody counts.
+
+    Where it kills the whole container, the kubelet says so; else a program may die of one of its processes, or of its
+    own SIGKILL, and nobody but this count tells why.
+    """
+    with suppress(OSError, ValueError):
+        if _own_cgroup():
+            events = dict(line.split() for line in (CGROUP / "memory.events").read_text().splitlines())
+            return int(events.get("oom_kill", 0))
+    return 0
+
+
+def _own_cgroup() -> bool:
+    # Any other path means that the files count more than this container.
+    return Path("/proc/self/cgroup").read_text().strip() == "0::/"
+
+
+def withdraw(url: str) -> None:
+    """Take away the manifest of an earlier try: its results are not this one's, even if this one leaves none.
+
+    In a process of its own, for the command must start without XRootD's environment changed. Where the storage is away
+    that is said, and the run goes on: the upload takes the manifest away as well.
+    """
+    program = "import sys; from af_client.storage import MANIFEST, Storage; Storage(sys.argv[1]).remove(MANIFEST)"
+    found = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=False)
+    if found.returncode:
+        say(f"the manifest of an earlier try cannot be taken away: {(found.stderr.strip().splitlines() or ['?'])[-1]}")
 
 
 def upload_results(outcome: Outcome, folder: str, url: str) -> tuple[Outcome, list[StoredFile] | None]:
@@ -164,6 +207,7 @@ def termination_message(outcome: Outcome, url: str, stored: list[StoredFile] | N
         "peakMemoryBytes": outcome.peak_memory_bytes,
         "results": None,
         "error": outcome.error.encode("ascii", "replace").decode()[:MAX_ERROR] if outcome.error else None,
+        **({"oom": True} if outcome.oom else {}),
     }
     if stored is None:
         return _compact(report)
@@ -207,6 +251,8 @@ def run(argv: Sequence[str]) -> int:
         Path(folder).mkdir(parents=True, exist_ok=True)
     if options.source:
         copy_source(options.source, Path.cwd())
+    if url and os.environ.get("AF_TRY"):
+        withdraw(url)
     with Forwarding() as signals:
         outcome = run_command(command, signals)
         if outcome.error:

@@ -157,6 +157,55 @@ def test_a_command_that_dies_of_the_signal(af_run: Any, tmp_path: Path) -> None:
     assert message(tmp_path)["signal"] == "SIGTERM"
 
 
+def test_a_command_that_ends_well_because_it_was_told_to_end_is_not_complete(af_run: Any, tmp_path: Path) -> None:
+    program = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+open('ready', 'w').close()
+while True: time.sleep(0.05)
+"""
+    child = af_run("--", sys.executable, "-c", program)
+    wait_for(tmp_path / "cwd" / "ready", child)
+    child.terminate()
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 143
+    assert "because of SIGTERM: it is not complete" in err
+    assert (message(tmp_path)["exitCode"], message(tmp_path)["signal"]) == (143, "SIGTERM")
+
+
+def test_a_later_try_takes_the_manifest_away_before_it_begins_and_leaves_the_files(af_run: Any, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "manifest.json").write_text("{}")
+    (store / "checkpoint").write_text("a user's own")
+    child = af_run("--", "sh", "-c", f"ls {store}; kill -KILL $PPID", AF_TRY="2")
+    out, _ = child.communicate(timeout=30)
+    assert out.split() == ["checkpoint"]
+    assert not (store / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("script", "oom"), [("kill -KILL $$", True), ("exit 3", True), ("exit 0", False)])
+def test_a_process_that_the_kernel_killed_for_memory_is_told_of(
+    in_process: Path, monkeypatch: pytest.MonkeyPatch, script: str, oom: bool
+) -> None:
+    (in_process / "memory.events").write_text("low 0\noom 0\noom_kill 1\noom_group_kill 0\n")
+    monkeypatch.setattr(runner, "CGROUP", in_process)
+    monkeypatch.setattr(runner, "_own_cgroup", lambda: True)
+    monkeypatch.delenv("AF_RESULTS_URL")
+    runner.run(["--", "sh", "-c", f"sed -i 's/oom_kill 1/oom_kill 2/' {in_process}/memory.events; {script}"])
+    assert message(in_process).get("oom", False) is oom
+
+
+def test_a_program_that_was_killed_by_somebody_else_is_no_matter_of_memory(
+    in_process: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_process / "memory.events").write_text("oom_kill 1\n")
+    monkeypatch.setattr(runner, "CGROUP", in_process)
+    monkeypatch.setattr(runner, "_own_cgroup", lambda: True)
+    runner.run(["--", "sh", "-c", "kill -KILL $$"])
+    assert "oom" not in message(in_process)
+
+
 def test_nothing_that_the_command_leaves_behind_goes_on(af_run: Any, tmp_path: Path) -> None:
     child = af_run("--", "sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $! > pid")
     child.communicate(timeout=30)
