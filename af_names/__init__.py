@@ -77,7 +77,7 @@ def notebook_pod(session: str) -> str:
 
 def notebook_url(session: str, namespace: str) -> str:
     """Return the URL of the notebook's Service, without the path."""
-    return f"http://{notebook(session)}.{namespace}.svc.cluster.local:{NOTEBOOK_PORT}"
+    return f"http://{notebook(session)}.{namespace}.svc:{NOTEBOOK_PORT}"
 
 
 def inference(session: str) -> str:

@@ -3,6 +3,7 @@
 A child's name is a DNS label of at most 63 characters, and of fewer where more is appended to it: 45 for a group of
 workers (`MAX_GROUP`), 40 for what is called as its session is (`MAX_SESSION`), 52 for a notebook (``af_names``).
 Names are collision-safe: what does not fit is cut and gets eight hex digits of its full text.
+An address ends with ``.svc``: what comes after it, the cluster's domain, each pod's resolver adds.
 """
 
 from __future__ import annotations
@@ -111,17 +112,17 @@ def worker(group: str, token: str) -> str:
 
 def dask_scheduler_address(session: Session) -> str:
     """Return the address that `Client()` finds in DASK_SCHEDULER_ADDRESS."""
-    return f"tcp://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:{DASK_SCHEDULER_PORT}"
+    return f"tcp://{dask_scheduler(session)}.{session.namespace}.svc:{DASK_SCHEDULER_PORT}"
 
 
 def dask_dashboard_url(session: Session) -> str:
     """Return the URL of the Dask dashboard inside the cluster."""
-    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:{DASK_DASHBOARD_PORT}/status"
+    return f"http://{dask_scheduler(session)}.{session.namespace}.svc:{DASK_DASHBOARD_PORT}/status"
 
 
 def dask_agent_url(session: Session) -> str:
     """Return where the agent in the scheduler is asked about pools."""
-    return f"http://{dask_scheduler(session)}.{session.namespace}.svc.cluster.local:{DASK_DASHBOARD_PORT}/af/v1/pools"
+    return f"http://{dask_scheduler(session)}.{session.namespace}.svc:{DASK_DASHBOARD_PORT}/af/v1/pools"
 
 
 def dask_agent(session: Session) -> str:
@@ -154,7 +155,7 @@ def spark_group(session: Session, pool: str, shape: str) -> str:
 
 def spark_host(session: Session) -> str:
     """Return the name inside the cluster of master and Connect server."""
-    return f"{spark(session)}.{session.namespace}.svc.cluster.local"
+    return f"{spark(session)}.{session.namespace}.svc"
 
 
 def spark_url(session: Session, scheme: str, port: int) -> str:
@@ -181,7 +182,7 @@ def xcache_host(session: Session, placement: str) -> str:
     """Return host:port at which the session's pods find their cache."""
     if placement == "Sidecar":
         return f"localhost:{XCACHE_PORT}"
-    return f"{xcache(session)}.{session.namespace}.svc.cluster.local:{XCACHE_PORT}"
+    return f"{xcache(session)}.{session.namespace}.svc:{XCACHE_PORT}"
 
 
 # Model service.
@@ -207,12 +208,12 @@ def inference_store(session: Session) -> str:
 
 def inference_url(session: Session) -> str:
     """Return the URL of the model service inside the cluster."""
-    return f"http://{inference(session)}.{session.namespace}.svc.cluster.local:{INFERENCE_PORT}"
+    return f"http://{inference(session)}.{session.namespace}.svc:{INFERENCE_PORT}"
 
 
 def inference_grpc(session: Session) -> str:
     """Return host:port of the model service's gRPC inside the cluster."""
-    return f"{inference(session)}.{session.namespace}.svc.cluster.local:{INFERENCE_GRPC_PORT}"
+    return f"{inference(session)}.{session.namespace}.svc:{INFERENCE_GRPC_PORT}"
 
 
 # Run.

@@ -43,7 +43,7 @@ class HubView:
     Attributes
     ----------
     api_url
-        URL of its API, as pods reach it: ``http://hub.af-system.svc.cluster.local:8081/hub/api``.
+        URL of its API, as pods reach it: ``http://hub.af-system.svc:8081/hub/api``.
     base_url
         Path under which it is shown: ``/``.
     servers

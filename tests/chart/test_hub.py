@@ -272,8 +272,8 @@ def test_policies_can_be_left_out(render: Render) -> None:
 def test_addresses(configuration: Callable[[Values], Any]) -> None:
     config = configuration(EVERYTHING)
     assert config.JupyterHub.bind_url == "http://0.0.0.0:8000/jupyter/"
-    assert config.JupyterHub.hub_connect_url == f"http://hub.{NAMESPACE}.svc.cluster.local:8081"
-    assert config.ConfigurableHTTPProxy.api_url == f"http://proxy-api.{NAMESPACE}.svc.cluster.local:8001"
+    assert config.JupyterHub.hub_connect_url == f"http://hub.{NAMESPACE}.svc:8081"
+    assert config.ConfigurableHTTPProxy.api_url == f"http://proxy-api.{NAMESPACE}.svc:8001"
 
 
 def test_a_restart_of_the_hub_stops_nothing(configuration: Callable[[Values], Any]) -> None:

@@ -49,7 +49,7 @@ def test_none_by_default(default: Objects) -> None:
 def test_the_charts_own(render: Render, base: str) -> None:
     pod = operator(render({"image": IMAGES, "hub": {"enabled": True, "baseUrl": base, "existingSecret": "mine"}}))
     assert told(pod) == {
-        "API_URL": f"http://hub.{NAMESPACE}.svc.cluster.local:8081{base}hub/api",
+        "API_URL": f"http://hub.{NAMESPACE}.svc:8081{base}hub/api",
         "BASE_URL": base,
         "TOKEN_FILE": "/run/secrets/hub/token",
     }

@@ -59,7 +59,7 @@ def test_a_dask_worker_asks_by_its_environment(served: Tenant) -> None:
 
 def test_it_says_where_it_is_and_what_it_serves(served: Tenant) -> None:
     status = served.session(NAME)["status"]["components"]["inference"]
-    host = f"{SERVICE}.{served.namespace}.svc.cluster.local"
+    host = f"{SERVICE}.{served.namespace}.svc"
     assert status == {
         "pools": {"replicas": {"ready": 2, "desired": 2}},
         "models": {"dimuon": "1"},
@@ -100,7 +100,7 @@ def test_another_session_gets_nothing(served: Tenant, tenant: Tenant, elsewhere:
     place = tenant if elsewhere else served
     place.apply("stranger", USER | {"notebook": {}, "inference": {"upload": True}})
     place.wait_condition("stranger", "Ready", seconds=240)
-    host = f"{SERVICE}.{served.namespace}.svc.cluster.local"
+    host = f"{SERVICE}.{served.namespace}.svc"
     where = ("stranger-notebook-0", "--container=notebook")
     answers = models.ask(place, where, "intrude", f"http://{host}:8000", f"{host}:8001")
     assert len(answers) == 36

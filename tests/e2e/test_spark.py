@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 
 NAME = "lake"
 NOTEBOOK = (f"{NAME}-notebook-0", "--container=notebook")
-ZMUMU = "root://origin.af-storage.svc.cluster.local:1094//data/uproot-Zmumu.root"
+ZMUMU = "root://origin.af-storage.svc:1094//data/uproot-Zmumu.root"
 EVENTS, MEAN_MASS = 2304, 80.2
 DASK: Body = {
     "pools": [{"name": "dask", "nodePool": "cpu", "size": spark.DRIVER_SIZE, "workers": {"min": 1, "max": 1}}]
@@ -81,7 +81,7 @@ def client(lake: Tenant) -> Iterator[spark.Client]:
 def test_a_classic_driver_has_the_same_master(lake: Tenant, command: tuple[str, ...]) -> None:
     said = spark.run(lake, NOTEBOOK, *command, stdin=CLASSIC)
     # What such a program writes to its stderr comes along.
-    assert said.splitlines()[-1].split() == [f"spark://{NAME}-spark.{lake.namespace}.svc.cluster.local:7077", "999000"]
+    assert said.splitlines()[-1].split() == [f"spark://{NAME}-spark.{lake.namespace}.svc:7077", "999000"]
 
 
 def test_the_master_takes_who_has_the_secret(lake: Tenant) -> None:

@@ -11,7 +11,7 @@ PROGRAM = """
 import ROOT
 from pyspark import SparkContext
 
-URL = "root://origin.af-storage.svc.cluster.local:1094//data/uproot-Zmumu.root"
+URL = "root://origin.af-storage.svc:1094//data/uproot-Zmumu.root"
 with SparkContext() as context:
     frame = ROOT.RDataFrame("events", [URL], executor=context)
     pairs = frame.Filter("Q1 * Q2 < 0 && M > 60 && M < 120")
@@ -25,7 +25,7 @@ SESSION: Body = {
     "spark": {"pools": [{"name": "cpu", "nodePool": "cpu", "size": "medium", "workers": {"min": 1, "max": 1}}]},
     "xcache": {"placement": "Session", "size": "1Gi"},
 }
-MASTER = "spark://rdf-spark.{}.svc.cluster.local:7077"
+MASTER = "spark://rdf-spark.{}.svc:7077"
 
 
 @pytest.mark.timeout(600)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,8 @@ from af_operator.components._shared.pod_spec import parse_quantity
 from tests.golden.test_golden import CASES, load, planned, pod_specs
 
 Body = dict[str, Any]
+CHECKOUT = Path(__file__).parents[2]
+SOURCES = {".py", ".yaml", ".tpl", ".txt", ".cfg", ".cc", ".sh", ".json", ""}
 QUOTA = ("cpu", "memory", "ephemeral-storage")
 """A quota has requests and limits of each, and refuses a pod of which one container does not say one."""
 EVERYWHERE = [(case, engine) for case in CASES for engine in ("Native", "DaskKubernetes")]
@@ -87,3 +92,22 @@ def kept_off(pod: Body) -> set[tuple[str, str]]:
     required = pod.get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
     expressions = (e for term in required.get("nodeSelectorTerms", ()) for e in term["matchExpressions"])
     return {(e["key"], value) for e in expressions if e["operator"] == "NotIn" for value in e["values"]}
+
+
+@pytest.mark.parametrize(("case", "engine"), EVERYWHERE)
+def test_nothing_says_what_the_clusters_domain_is(case: str, engine: str) -> None:
+    """It is another one in many clusters. The resolver of each pod knows it."""
+    for body in planned(case, engine):
+        decoded = [
+            base64.b64decode(value).decode() for value in body.get("data", {}).values() if body["kind"] == "Secret"
+        ]
+        assert "cluster.local" not in json.dumps([body, decoded]), body["metadata"]["name"]
+
+
+@pytest.mark.parametrize("part", ["af_names", "af_kube", "af_operator", "af_client", "helm", "images"])
+def test_no_program_says_what_the_clusters_domain_is(part: str) -> None:
+    texts = {
+        path: path.read_bytes() for path in (CHECKOUT / part).rglob("*") if path.is_file() and path.suffix in SOURCES
+    }
+    assert texts
+    assert not [path for path, text in texts.items() if b"cluster.local" in text]

@@ -24,7 +24,7 @@ from tests.support.fake_transport import FakeTransport, condition, status
 from tests.support.inference import onnx_models
 from tests.support.inference.serving import TOKEN, Running, config, serving
 
-URL = "http://lab-inference.physics.svc.cluster.local:8000"
+URL = "http://lab-inference.physics.svc:8000"
 READY = status("Ready", condition("InferenceReady", True), components={"inference": {"endpoints": {"inference": URL}}})
 STARTING = status("Starting", condition("InferenceReady", False, "Starting", "pod lab-inference-r0 loads its models"))
 

@@ -110,7 +110,7 @@ async def test_its_workers_are_not_taken_for_those_of_dask() -> None:
 async def test_its_part_of_the_status() -> None:
     found = await up()
     SessionStatus.model_validate(found.status)
-    url = "http://zmumu-relay.physics.svc.cluster.local:7000"
+    url = "http://zmumu-relay.physics.svc:7000"
     assert found.status["components"]["relay"] == {
         "pools": {"cpu": {"ready": 1, "desired": 1}, "gpu": {"ready": 1, "desired": 1}},
         "endpoints": {"relay": url},
@@ -140,7 +140,7 @@ async def test_each_is_asked_its_own_question_and_answers_apart() -> None:
     found = await up()
     asked = agents(found).asked
     assert {name: question.answer for name, question in asked.items()} == {"dask": DaskAnswer, "relay": RelayAnswer}
-    assert asked["relay"].url == "http://zmumu-relay.physics.svc.cluster.local:7000/v1/pools"
+    assert asked["relay"].url == "http://zmumu-relay.physics.svc:7000/v1/pools"
     assert not asked["relay"].asked["pools"].keys() & asked["dask"].asked["pools"].keys(), "pools of one name are two"
     mine, other = group(found, "relay", "cpu"), group(found, "dask", "cpu")
     believed = agents(found).answer("relay", pools={mine: {"wanted": 3}, other: {"wanted": 9}}, queued=7)
@@ -285,7 +285,7 @@ async def test_users_pods_have_its_address_and_token_and_workers_have_not() -> N
     found = await up({**INTERACTIVE, "notebook": {}})
     [notebook] = of_kind(found, "StatefulSet")
     given = {e["name"]: e for e in notebook["spec"]["template"]["spec"]["containers"][0]["env"]}
-    assert given["RELAY_URL"]["value"] == "http://zmumu-relay.physics.svc.cluster.local:7000"
+    assert given["RELAY_URL"]["value"] == "http://zmumu-relay.physics.svc:7000"
     assert given["RELAY_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "zmumu-relay", "key": "token"}
     assert given["DASK_SCHEDULER_ADDRESS"]["value"], "beside what the other has to say"
     of_workers = [*pods(found, "dask"), *pods(found, "relay")]

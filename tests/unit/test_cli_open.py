@@ -25,7 +25,7 @@ from tests.support.fake_transport import FakeTransport, condition, status
 from tests.support.objects import session
 
 SECRETS = {"lab-notebook": {"JUPYTER_TOKEN": base64.b64encode(b"s3cret").decode()}}
-URL = "http://lab-notebook.physics.svc.cluster.local:8888/user/al%40ce/lab/"
+URL = "http://lab-notebook.physics.svc:8888/user/al%40ce/lab/"
 WAITING = condition("NotebookReady", False, "Starting", "pod lab-notebook-0 is starting")
 DASK = condition("DaskReady", False, "Unschedulable", "0 of 2 workers")
 STARTING = status("Starting", WAITING)

@@ -219,7 +219,7 @@ def test_age(seconds: int, text: str) -> None:
 
 
 NOTEBOOK = condition("NotebookReady", True)
-LAB = {"notebook": "http://zmumu-notebook.physics.svc.cluster.local:8888/user/alice/zmumu/"}
+LAB = {"notebook": "http://zmumu-notebook.physics.svc:8888/user/alice/zmumu/"}
 
 
 @pytest.mark.parametrize(

@@ -281,8 +281,8 @@ def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_what_is_want
     assert found.message == f"pool cpu: 1 of 2 workers ({UNSCHEDULABLE['message']})"
     assert found.details == {"pools": {"cpu": {"ready": 1, "desired": 2}}}
     assert found.endpoints == {
-        "dask": "tcp://zmumu-scheduler.physics.svc.cluster.local:8786",
-        "dashboard": "http://zmumu-scheduler.physics.svc.cluster.local:8787/status",
+        "dask": "tcp://zmumu-scheduler.physics.svc:8786",
+        "dashboard": "http://zmumu-scheduler.physics.svc:8787/status",
     }
 
 

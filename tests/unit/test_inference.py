@@ -170,8 +170,8 @@ def test_no_other_pod_has_the_token_in_words() -> None:
     for audience in ("user", "worker"):
         patch = inference.pod_patch(asking(), facility(), audience)
         variables = {each["name"]: each for each in patch.env}
-        assert variables["TFAAS_URL"]["value"] == "http://zmumu-inference.physics.svc.cluster.local:8000"
-        assert variables["AF_INFERENCE_GRPC"]["value"] == "zmumu-inference.physics.svc.cluster.local:8001"
+        assert variables["TFAAS_URL"]["value"] == "http://zmumu-inference.physics.svc:8000"
+        assert variables["AF_INFERENCE_GRPC"]["value"] == "zmumu-inference.physics.svc:8001"
         secret = variables["AF_INFERENCE_TOKEN"]["valueFrom"]["secretKeyRef"]
         assert secret == {"name": "zmumu-inference", "key": "token"}
 
@@ -272,8 +272,8 @@ def test_it_is_ready_with_all_replicas() -> None:
     assert found.ready
     assert found.details == {"pools": {"replicas": {"ready": 2, "desired": 2}}, "models": {"topjet": "10"}}
     assert found.endpoints == {
-        "inference": "http://zmumu-inference.physics.svc.cluster.local:8000",
-        "grpc": "zmumu-inference.physics.svc.cluster.local:8001",
+        "inference": "http://zmumu-inference.physics.svc:8000",
+        "grpc": "zmumu-inference.physics.svc:8001",
     }
     assert found.condition is None
 

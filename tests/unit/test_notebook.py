@@ -341,7 +341,7 @@ def test_health_of_a_suspended_session() -> None:
 def test_where_it_is_when_it_is_ready(hub: HubView | None, path: str) -> None:
     found = notebook.health(lab(user="../admin"), world(UP | MOUNTED, hub=hub))
     assert found.ready
-    assert found.endpoints == {"notebook": f"http://zmumu-notebook.physics.svc.cluster.local:8888{path}"}
+    assert found.endpoints == {"notebook": f"http://zmumu-notebook.physics.svc:8888{path}"}
 
 
 def test_what_is_kept_is_not_applied() -> None:

@@ -165,14 +165,14 @@ def test_a_worker_offers_what_its_size_has() -> None:
     args = worker["containers"][0]["args"]
     assert args[args.index("--cores") + 1] == "2"
     assert args[args.index("--memory") + 1] == "1856m"
-    assert args[-1] == "spark://zmumu-spark.physics.svc.cluster.local:7077"
+    assert args[-1] == "spark://zmumu-spark.physics.svc:7077"
 
 
 def test_the_master_has_the_name_of_its_service_and_listens_under_it() -> None:
     spec = named(objects(with_spark()), "Deployment", "zmumu-spark")["spec"]["template"]["spec"]
     [args] = [c["args"] for c in spec["containers"] if c["name"] == "master"]
     name = args[args.index("--host") + 1]
-    assert f"spark://{name}:7077" == "spark://zmumu-spark.physics.svc.cluster.local:7077", "by which workers know it"
+    assert f"spark://{name}:7077" == "spark://zmumu-spark.physics.svc:7077", "by which workers know it"
     assert spec["hostAliases"] == [{"ip": programs.ANY_ADDRESS, "hostnames": [name]}]
 
 
@@ -293,7 +293,7 @@ def test_a_worker_that_goes_has_its_place_until_it_has_nothing_left() -> None:
     question = spark.question(asked, facility(), seen, terms(asked))
     assert question
     assert question.asked["pools"][group]["keep"] == 1
-    assert question.url == "http://zmumu-spark.physics.svc.cluster.local:8790/af/v1/pools"
+    assert question.url == "http://zmumu-spark.physics.svc:8790/af/v1/pools"
 
 
 def test_nothing_is_asked_before_a_pod_has_run() -> None:
@@ -334,8 +334,8 @@ def test_ready_with_master_and_the_minimum_of_workers() -> None:
     found = health(asked, deployment(), master(), worker_pod(asked, "0000000001", ready=True))
     assert found.ready
     assert found.message == "pool cpu: 1 of 1 workers"
-    assert found.endpoints["spark"] == "sc://zmumu-spark.physics.svc.cluster.local:15002"
-    assert found.endpoints["ui"] == "http://zmumu-spark.physics.svc.cluster.local:4040"
+    assert found.endpoints["spark"] == "sc://zmumu-spark.physics.svc:15002"
+    assert found.endpoints["ui"] == "http://zmumu-spark.physics.svc:4040"
     assert found.details == {"pools": {"cpu": {"ready": 1, "desired": 1}}}
     assert found.condition is None
 

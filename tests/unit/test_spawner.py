@@ -44,7 +44,7 @@ async def test_a_start_costs_three_writes_and_no_read(bench: Bench) -> None:
     await spawner.form()  # as a browser does; the watch is there then
     bench.api.requests.clear()
     url, _ = await asyncio.gather(spawner.start(), bench.operate(PATH))
-    assert url == "http://alice-z-notebook.alice.svc.cluster.local:8888"
+    assert url == "http://alice-z-notebook.alice.svc:8888"
     assert [(r.verb, r.path) for r in bench.api.requests] == [
         ("POST", f"{BASE}/namespaces/alice/analysissessions"),
         ("POST", SECRET.rpartition("/")[0]),

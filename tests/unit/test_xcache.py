@@ -80,7 +80,7 @@ def test_sidecar_is_all_patch() -> None:
 def test_session_cache_is_an_address_in_the_patch() -> None:
     s = session(xcache=SESSION)
     patch = xcache.pod_patch(s, profile(), "user")
-    address = "root://zmumu-xcache.physics.svc.cluster.local:1096//"
+    address = "root://zmumu-xcache.physics.svc:1096//"
     assert {"name": "XROOT_PROXY", "value": address} in patch.env
     assert (patch.sidecars, patch.volumes) == ((), ())
     made = xcache.desired(s, profile(), world(), Terms())
@@ -137,7 +137,7 @@ def test_the_program_beside_the_cache_asks_the_sessions_own_service_with_its_tok
     assert isinstance(service, Manifest)
     cache, program = deployment.body["spec"]["template"]["spec"]["containers"]
     env = {each["name"]: each.get("value", each.get("valueFrom")) for each in program["env"]}
-    assert env["AF_INFERENCE_URL"] == "http://zmumu-inference.physics.svc.cluster.local:8000"
+    assert env["AF_INFERENCE_URL"] == "http://zmumu-inference.physics.svc:8000"
     # The cache outlives a suspension, the Secret does not: without it the pod must start all the same.
     volumes = deployment.body["spec"]["template"]["spec"]["volumes"]
     [token] = [each["secret"] for each in volumes if "secret" in each]
@@ -187,7 +187,7 @@ REFUSED = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
 def test_health_of_the_session_cache(children: list[Any], ready: bool, reason: str) -> None:
     found = xcache.health(session(xcache=SESSION), world(*children))
     assert (found.ready, found.reason) == (ready, reason)
-    assert dict(found.endpoints) == ({"xcache": "zmumu-xcache.physics.svc.cluster.local:1096"} if ready else {})
+    assert dict(found.endpoints) == ({"xcache": "zmumu-xcache.physics.svc:1096"} if ready else {})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 {{/* What the Hub, its proxy and the sessions call each other by. */}}
 {{- define "af-operator.hubUrl" -}}
-http://hub.{{ .Release.Namespace }}.svc.cluster.local:8081
+http://hub.{{ .Release.Namespace }}.svc:8081
 {{- end }}
 
 {{- define "af-operator.hubSecret" -}}
@@ -16,7 +16,7 @@ http://hub.{{ .Release.Namespace }}.svc.cluster.local:8081
 {{- $namespaces := .Values.hub.namespaces | default .Values.watchNamespaces }}
 {{- dict "baseUrl" .Values.hub.baseUrl
          "hubUrl" (include "af-operator.hubUrl" .)
-         "proxyUrl" (printf "http://proxy-api.%s.svc.cluster.local:8001" .Release.Namespace)
+         "proxyUrl" (printf "http://proxy-api.%s.svc:8001" .Release.Namespace)
          "namespaces" $namespaces
          "config" .Values.hub.config
          "extraConfig" .Values.hub.extraConfig | toYaml }}

@@ -26,7 +26,7 @@ def name(session: Session) -> str:
 
 def url(session: Session) -> str:
     """Return the broker's URL inside the cluster."""
-    return f"http://{name(session)}.{session.namespace}.svc.cluster.local:{PORT}"
+    return f"http://{name(session)}.{session.namespace}.svc:{PORT}"
 
 
 def token(session: Session) -> Body:
