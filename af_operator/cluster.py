@@ -16,13 +16,15 @@ from af_kube.request import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Request,
 from af_operator import names, ownership
 from af_operator.api import GROUP, VERSION
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused, Unavailable
-from af_operator.model import Body, Kind, LogRequest, Notice, SessionRef
+from af_operator.model import Body, Kind, LogRequest, Notice, ObjectRef, SessionRef
 
 REQUESTS = Counter("af_operator_api_requests", "Requests of passes to the API server", ["verb", "kind", "code"])
 TIMEOUT = 30.0
 AT_ONCE = 50
 """Requests of this process at the same time: more of them make no server of any size answer sooner."""
 MAX_LOG_BYTES = 262_144
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""An object without what is in it: whose a Secret is can be asked without reading it."""
 STRICT = {"fieldManager": names.MANAGER, "fieldValidation": "Strict"}
 
 
@@ -56,6 +58,9 @@ class Cluster(Protocol):
 
     async def read_session(self, session: SessionRef) -> Body:
         """Return this very session, with all its text."""
+
+    async def read_metadata(self, namespace: str, ref: ObjectRef) -> Body | None:
+        """Return what there is of this name, without what is in it; None where there is nothing."""
 
     async def read_log(self, session: SessionRef, request: LogRequest) -> str:
         """Return the last lines of a container's log."""
@@ -126,6 +131,15 @@ class KubernetesCluster:
             raise Gone("another session has this name now")
         return stored
 
+    async def read_metadata(self, namespace: str, ref: ObjectRef) -> Body | None:
+        """See ``Cluster.read_metadata``."""
+        kind = self._plurals[ref.kind]
+        path = f"{api_path(kind.api_version)}/namespaces/{namespace}/{kind.plural}/{ref.name}"
+        try:
+            return await self._request_json("GET", path, {}, content=METADATA)
+        except Gone:
+            return None
+
     async def read_log(self, session: SessionRef, request: LogRequest) -> str:
         """See ``Cluster.read_log``."""
         path = f"/api/v1/namespaces/{session.namespace}/pods/{request.pod}/log"
@@ -134,7 +148,7 @@ class KubernetesCluster:
             "tailLines": str(request.lines),
             "limitBytes": str(MAX_LOG_BYTES),
         }
-        return (await self._request("GET", path, query)).decode(errors="replace")
+        return (await self._request("GET", path, query, content="*/*")).decode(errors="replace")
 
     async def record(self, session: SessionRef, notice: Notice) -> None:
         """See ``Cluster.record``."""
@@ -219,8 +233,10 @@ class KubernetesCluster:
     ) -> bytes:
         async with self._at_once:
             # A write that outlived the Lease would be one beside the next leader's.
-            seconds = TIMEOUT if verb == "GET" else min(TIMEOUT, self._fence())
-            request = Request(verb, path, query, body, content, seconds, accept="*/*" if verb == "GET" else JSON)
+            reads = verb == "GET"
+            seconds = TIMEOUT if reads else min(TIMEOUT, self._fence())
+            # Where nothing is sent, it is what is to come back.
+            request = Request(verb, path, query, body, content, seconds, accept=content if reads else JSON)
             try:
                 data = await self._api.read(request)
             except HttpError as error:

@@ -166,6 +166,23 @@ class Discard:
     body: Body
 
 
+@dataclass(frozen=True)
+class Loan:
+    """What somebody else makes, and objects of the session refer to by its name: a name says nothing of whose it is.
+
+    Attributes
+    ----------
+    fits
+        It is what it should be; where it is not nothing is made that refers to it, and its component's health says why.
+    unread
+        It must be looked at before anything is made, for no store has it: ``Observed.read`` will say what it is.
+    """
+
+    ref: ObjectRef
+    fits: bool = True
+    unread: bool = False
+
+
 Lifetime = Literal["compute", "cache", "record"]
 """When a component's objects go: compute on suspend and on the end; cache on the end; record with the session."""
 Audience = Literal["user", "worker"]
@@ -301,6 +318,12 @@ class Plan:
         A log whose tail the pass must read before it can plan to the end.
     source_wanted
         Something is to be made of the text of the session's files.
+    lent
+        Objects of others that some of these refer to.
+    unread
+        The part of `lent` that the pass must look at before it can plan to the end.
+    held
+        The part of `lent` that nothing may refer to.
     questions
         By component, what to ask of its agent until the next pass.
     last_activity
@@ -325,6 +348,9 @@ class Plan:
     finished: Finish | None = None
     log_wanted: LogRequest | None = None
     source_wanted: bool = False
+    lent: frozenset[ObjectRef] = frozenset()
+    unread: tuple[ObjectRef, ...] = ()
+    held: frozenset[ObjectRef] = frozenset()
     questions: Mapping[str, Question] = field(default_factory=dict)
     last_activity: datetime | None = None
     expired: bool = False

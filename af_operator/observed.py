@@ -77,6 +77,9 @@ class Observed:
         By component, what is known of the agent that it asked something.
     gpus_free
         Node pool to the GPUs that nobody has, as the profile's status said last.
+    read
+        What others have made and no store has, without what is in it, once the pass has looked at it; None where there
+        is nothing of that name.
     refused
         By batch (``Manifest.batch``), what the API server would not take lately: it is not asked again for a while.
     nonce
@@ -90,6 +93,7 @@ class Observed:
     namesake: Key | None = None
     agents: Mapping[str, AgentView] = field(default_factory=dict)
     gpus_free: Mapping[str, int] = field(default_factory=dict)
+    read: Mapping[ObjectRef, Body | None] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     nonce: str = field(default="", repr=False)
 

@@ -38,6 +38,11 @@ def of_session(session: Session, body: Body, observed: Observed) -> bool:
     return _made_by_us(body) and _in_family(controller(body).get("uid"), session, observed)
 
 
+def of_family(session: Session, body: Body, observed: Observed) -> bool:
+    """Return whether an object is the session's, or of a child of it, whoever has made it; its label says so, too."""
+    return label_of(body, SESSION_UID) == session.uid and _in_family(controller(body).get("uid"), session, observed)
+
+
 def of_user(body: Body, user: str) -> bool:
     """Return whether we made this object for a user, to outlive their sessions."""
     labels, annotations = (body["metadata"].get(part, {}) for part in ("labels", "annotations"))

@@ -65,6 +65,7 @@ def build(components: Components, session: Session, profile: Profile | None, obs
 def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabled, now: datetime) -> Plan:
     settled = _settled(session, profile, observed, enabled, now)
     end, active = settled.finished, [c for c in enabled if _is_active(c, session, settled.finished)]
+    loans = [] if session.deleting else [loan for c in active for loan in c.loans(session, profile, settled)]
     facts = _facts(session, settled, enabled)
     terms = _terms(session, profile, settled, active, _waiting(active, facts))
     items = list(_desired(session, profile, settled, active, terms))
@@ -84,6 +85,9 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
         active=frozenset(c.NAME for c in active),
         finished=end,
         source_wanted=any(m.from_source for m in desired),
+        lent=frozenset(loan.ref for loan in loans),
+        unread=tuple(loan.ref for loan in loans if loan.unread),
+        held=frozenset(loan.ref for loan in loans if loan.unread or not loan.fits),
         log_wanted=None if session.deleting else _log_wanted(session, settled, active),
         questions=_questions(session, profile, settled, active, terms),
         expired=gone_at is not None and now >= gone_at,

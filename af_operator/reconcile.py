@@ -65,6 +65,14 @@ class Remembered:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What was there when the pass looked, and until when that is believed; None: as long as anybody asks for it."""
+
+    body: Body | None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Given:
     """What a plan is made of."""
 
@@ -106,6 +114,7 @@ class Reconciler:
         self._refused: dict[Key, dict[ObjectRef | str, Remembered]] = {}
         self._status_waits_since: dict[Key, datetime] = {}
         self._nonces: dict[Key, str] = {}
+        self._looked: dict[Key, dict[ObjectRef, Looked]] = {}
 
     async def __call__(self, key: Key) -> datetime | None:
         """Make the world like the session says, as far as one pass can; return when to look again.
@@ -124,6 +133,7 @@ class Reconciler:
             self._refused.pop(key, None)
             self._status_waits_since.pop(key, None)
             self._nonces.pop(key, None)
+            self._looked.pop(key, None)
             self._agents.forget(key)
             return None
         try:
@@ -142,6 +152,7 @@ class Reconciler:
             hub=hub,
             namesake=self._world.namesake(session) if hub else None,
             agents=self._agents.views(session),
+            read=self._read_lately(session.key, now),
             refused=self._refused_batches(session.key, now),
             # Drawn here: a plan is a function of what it is given. The same until a pass comes to its end, for what one
             # that failed has made goes by names that follow from it.
@@ -152,9 +163,15 @@ class Reconciler:
         refused = self._refused.get(key, {}).items()
         return {batch: r.refusal for batch, r in refused if isinstance(batch, str) and now < r.until}
 
+    def _read_lately(self, key: Key, now: datetime) -> dict[ObjectRef, Body | None]:
+        looked = self._looked.get(key, {}).items()
+        return {ref: each.body for ref, each in looked if each.until is None or now < each.until}
+
     def _next_retry(self, key: Key, now: datetime) -> datetime | None:
         # From when it was refused, not from now: else each pass in between would put it off.
-        return min((each.until for each in self._refused.get(key, {}).values() if now < each.until), default=None)
+        refused = (each.until for each in self._refused.get(key, {}).values())
+        looked = (each.until for each in self._looked.get(key, {}).values() if each.until)
+        return min((until for until in (*refused, *looked) if now < until), default=None)
 
     async def tell_broken(self, key: Key, error: Exception) -> None:
         """Say in the session's status that passes over it fail again and again."""
@@ -176,6 +193,7 @@ class Reconciler:
             return None
         if complete := await self._read(given, todo):
             given, todo = complete, self._plan(complete)
+        self._believe(given, todo)
         self._agents.ask(given.session.ref, todo.questions)
         refusals = await self._carry_out(given, todo)
         return await self._tell(given, todo, refusals)
@@ -188,6 +206,8 @@ class Reconciler:
         session, observed = given.session, given.observed
         if todo.log_wanted:
             observed = replace(observed, log_tail=await self._read_log(session, todo.log_wanted))
+        if todo.unread:
+            observed = replace(observed, read={**observed.read, **await self._look_at(session, todo.unread)})
         if not todo.source_wanted:
             self._world.text_is_kept(session)
         elif session.trimmed:
@@ -195,9 +215,22 @@ class Reconciler:
         is_more = session is not given.session or observed is not given.observed
         return replace(given, session=session, observed=observed) if is_more else None
 
+    async def _look_at(self, session: Session, refs: Collection[ObjectRef]) -> dict[ObjectRef, Body | None]:
+        bodies = await _all(self._cluster.read_metadata(session.namespace, ref) for ref in refs)
+        return dict(zip(refs, bodies, strict=True))
+
+    def _believe(self, given: Given, todo: Plan) -> None:
+        """Keep what was looked at while the plan asks for it; what is missing, or does not fit, is soon read again."""
+        earlier, soon = self._looked.pop(given.session.key, {}), given.now + REFUSED_RETRY
+        asked = {ref: body for ref, body in given.observed.read.items() if ref in todo.lent}
+        if asked:
+            again = {ref: ref in todo.held or body is None for ref, body in asked.items()}
+            until = {ref: earlier[ref].until if ref in earlier else soon for ref in asked if again[ref]}
+            self._looked[given.session.key] = {ref: Looked(body, until.get(ref)) for ref, body in asked.items()}
+
     async def _carry_out(self, given: Given, todo: Plan) -> list[Refusal]:
         await self._delete_all(todo.discard)
-        refusals = await self._apply_all(given.session, todo.apply, given.observed, given.now)
+        refusals = await self._apply_all(given, todo)
         await self._delete_all(todo.delete)
         return refusals
 
@@ -231,14 +264,14 @@ class Reconciler:
         self._world.deleted(body)
         log.info("deleted a child", kind=body["kind"], child=body["metadata"]["name"])
 
-    async def _apply_all(
-        self, session: Session, manifests: Collection[Manifest], observed: Observed, now: datetime
-    ) -> list[Refusal]:
+    async def _apply_all(self, given: Given, todo: Plan) -> list[Refusal]:
         """Apply all at once but for what refers to others; what refers to something refused is not made."""
-        refused: dict[ObjectRef, Refusal] = {}
+        session, observed, now = given.session, given.observed, given.now
+        manifests, refused = list(todo.apply), dict[ObjectRef, Refusal]()
         live = {m.ref for m in manifests if observed.get(m.ref)}
-        for wave in references.waves(list(manifests)):
-            held_back = references.held_back(list(manifests), refused, live) if refused else {}
+        for wave in references.waves(manifests):
+            not_to_be_had = refused.keys() | todo.held
+            held_back = references.held_back(manifests, not_to_be_had, live) if not_to_be_had else {}
             for ref in (m.ref for m in wave if m.ref in held_back):
                 log.info(
                     "a child waits for one that is refused", kind=ref.kind, child=ref.name, refused=held_back[ref].name

@@ -70,7 +70,7 @@ def references(body: Body) -> frozenset[ObjectRef]:
     if body["kind"] in SPEC_FIELDS:
         field, kind = SPEC_FIELDS[body["kind"]]
         refs |= set(_named(kind, body["spec"].get(field)))
-    return frozenset(refs)
+    return frozenset(refs | set(_scheduler_of(body)))
 
 
 def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
@@ -161,6 +161,12 @@ def _pointed_at(key: str, value: Any) -> Iterator[ObjectRef]:
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, Mapping):
             yield from _named(kind, each.get(field, each.get("name")))
+
+
+def _scheduler_of(body: Body) -> Iterator[ObjectRef]:
+    """Yield the Service by whose name the Dask operator has a scheduler found, and takes if there is one already."""
+    cluster = {"DaskCluster": body["metadata"]["name"], "DaskWorkerGroup": body.get("spec", {}).get("cluster")}
+    yield from (ObjectRef(*SERVICE, f"{name}-scheduler") for name in [cluster.get(body["kind"])] if name)
 
 
 def _named(kind: tuple[str, str], name: Any) -> Iterable[ObjectRef]:

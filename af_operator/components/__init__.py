@@ -24,6 +24,7 @@ from af_operator.model import (
     Keep,
     Kind,
     Lifetime,
+    Loan,
     LogRequest,
     Manifest,
     PodPatch,
@@ -96,6 +97,12 @@ class Component(Protocol):
 
     def activity(self, session: Session, observed: Settled) -> datetime | None:
         """Return when this component was last seen to be used; None where it cannot tell."""
+
+    def loans(self, session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:
+        """Return what others make that this component's objects, or its patches, refer to by name.
+
+        Raises ``InvalidSession`` for what the session may never refer to.
+        """
 
     def demands(self, session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
         """Return, for each group of workers that there is or should be, what it asks of the one budget."""

@@ -17,7 +17,7 @@ import yaml
 from af_operator import plan
 from af_operator.api import ProfileSpec
 from af_operator.components import shipped
-from af_operator.model import Profile
+from af_operator.model import Profile, ref_of
 from af_operator.observed import Observed
 from af_operator.views import HubView
 from af_operator.world import parse_session
@@ -47,6 +47,7 @@ def planned(case: str, engine: str | None = None) -> list[dict[str, Any]]:
         children=tuple(load(case, "observed.yaml", [])),
         shared=tuple(load(case, "shared.yaml", [])),
         hub=HubView(**hub) if hub else None,
+        read={ref_of(body): body for body in load(case, "read.yaml", [])},
         nonce="0" * 64,
     )
     found = plan.build(

@@ -8,6 +8,7 @@ import pytest
 
 from af_operator import names, references
 from af_operator.model import Manifest, ObjectRef, ref_of
+from af_operator.reconcile import REFUSED_RETRY
 from tests.support.bench import PROFILE, SPEC, UNDER_DASK_KUBERNETES, Bench
 
 pytestmark = pytest.mark.usefixtures("same_names")
@@ -69,6 +70,70 @@ async def test_a_foreign_config_map_runs_in_no_scheduler(profile: dict[str, Any]
     await bench.settle()
     assert not {kind for kind, _ in bench.made} & {"DaskCluster", "DaskWorkerGroup", "Deployment"}
     assert bench.condition("DaskReady")["reason"] == "NameConflict"
+
+
+@ENGINES
+@pytest.mark.parametrize("spec", [SPEC, LAB], ids=["run", "notebook"])
+async def test_beside_a_foreign_service_nothing_connects_to_it(spec: dict[str, Any], profile: dict[str, Any]) -> None:
+    """`Client()` finds its scheduler by that name, and so do workers: they would run what its owner sends."""
+    bench = Bench(spec, profile)
+    squat(bench, ObjectRef("v1", "Service", "zmumu-scheduler"))
+    await bench.settle()
+    assert not {kind for kind, _ in bench.made} & {"Job", "StatefulSet", "Pod", "DaskCluster", "DaskWorkerGroup"}
+    dask = bench.condition("DaskReady")
+    assert dask["reason"] == "NameConflict"
+    assert "Service" in dask["message"]
+    assert "zmumu-scheduler" in dask["message"]
+
+
+async def test_a_service_of_the_dask_operators_is_the_sessions() -> None:
+    bench = Bench(profile=UNDER_DASK_KUBERNETES)
+    uid = bench.session["metadata"]["uid"]
+    await bench.settle()
+    cluster = bench.made["DaskCluster", "zmumu"]["metadata"]["uid"]
+    labels = {names.SESSION_UID: uid, names.COMPONENT: "dask"}
+    squat(
+        bench,
+        ObjectRef("v1", "Service", "zmumu-scheduler"),
+        labels=labels,
+        ownerReferences=[{"kind": "DaskCluster", "uid": cluster, "controller": True}],
+    )
+    bench.now += 2 * REFUSED_RETRY
+    await bench.settle()
+    assert bench.condition("DaskReady")["reason"] != "NameConflict"
+
+
+@pytest.mark.parametrize("owner", [None, "other"], ids=["nobody's", "another's"])
+async def test_what_others_call_as_the_hubs_secret_is_in_no_environment(owner: str | None) -> None:
+    bench = Bench(LAB)
+    owners = [{"kind": "AnalysisSession", "uid": owner}] if owner else []
+    squat(bench, ObjectRef("v1", "Secret", "zmumu-hub"), ownerReferences=owners)
+    await bench.settle()
+    assert hub_secrets(bench) == []
+
+
+async def test_the_hubs_own_is_looked_at_once_for_each_start() -> None:
+    bench, ref = Bench({**LAB, "suspend": True}), ObjectRef("v1", "Secret", "zmumu-hub")
+    await bench.settle()
+    assert bench.cluster.reads == []
+    squat(bench, ref, ownerReferences=[{"kind": "AnalysisSession", "uid": bench.session["metadata"]["uid"]}])
+    bench.change(suspend=False)
+    await bench.settle()
+    assert hub_secrets(bench) == ["zmumu-hub"]
+    await bench.settle()
+    assert bench.cluster.reads == [ref]
+    bench.change(suspend=True)
+    await bench.settle()
+    bench.change(suspend=False)
+    await bench.settle()
+    assert bench.cluster.reads == [ref, ref]
+
+
+def hub_secrets(bench: Bench) -> list[str]:
+    container = bench.made["StatefulSet", "zmumu-notebook"]["spec"]["template"]["spec"]["containers"][0]
+    named = [each["secretRef"]["name"] for each in container["envFrom"]]
+    assert "zmumu-notebook" in named
+    return [name for name in named if name != "zmumu-notebook"]
 
 
 async def test_once_the_name_is_free_all_of_it_is_made() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from af_operator import names, ownership
 from af_operator.errors import ClusterError, Gone, NameConflict, Unavailable
-from af_operator.model import Body, LogRequest, Notice, SessionRef
+from af_operator.model import Body, LogRequest, Notice, ObjectRef, SessionRef
 
 ObjectKey = tuple[str, str, str]
 
@@ -25,6 +25,7 @@ class FakeCluster:
         self.objects: dict[ObjectKey, dict[str, Any]] = {}
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.writes: list[tuple[str, ObjectKey]] = []
+        self.reads: list[ObjectRef] = []
         self.notices: list[Notice] = []
         self.logs: dict[str, str] = {}
         self.errors: dict[str, ClusterError] = {}
@@ -89,6 +90,11 @@ class FakeCluster:
         if body is None or body["metadata"]["uid"] != session.uid:
             raise Gone("no such session")
         return copy.deepcopy(body)
+
+    async def read_metadata(self, namespace: str, ref: ObjectRef) -> Body | None:
+        body = self.objects.get((ref.kind, namespace, ref.name))
+        self.reads.append(ref)
+        return {"metadata": copy.deepcopy(body["metadata"])} if body else None
 
     async def read_log(self, session: SessionRef, request: LogRequest) -> str:
         if request.pod not in self.logs:

@@ -18,7 +18,7 @@ from af_operator.api import ProfileSpec
 from af_operator.components import shipped
 from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER_GROUP
 from af_operator.components.dask.groups import DaskAnswer
-from af_operator.model import Body, Profile, Session, label_of
+from af_operator.model import Body, Profile, Session, label_of, ref_of
 from af_operator.observed import Children, Observed
 from af_operator.views import AgentView, HubView, PoolAnswer
 from af_operator.world import parse_session
@@ -75,6 +75,7 @@ def _given(case: str) -> Life:
         children=tuple(_load(case, "observed.yaml", [])),
         shared=tuple(_load(case, "shared.yaml", [])),
         hub=HubView(**hub) if hub else None,
+        read={ref_of(body): body for body in _load(case, "read.yaml", [])},
         nonce="0" * 64,
     )
     spec = ProfileSpec.model_validate(_load(case, "profile.yaml", common)["spec"])

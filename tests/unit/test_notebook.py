@@ -17,7 +17,7 @@ from jupyterhub.user import User
 from af_operator import names, plan
 from af_operator.components import notebook, shipped
 from af_operator.components.notebook.secret import data as secret_data
-from af_operator.model import Body, Finish, Keep, Manifest, Profile, Session
+from af_operator.model import SECRET, Body, Finish, Keep, Manifest, ObjectRef, Profile, Session
 from af_operator.observed import Settled, Terms
 from af_operator.views import HubServer, HubView
 from tests.support.objects import UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
@@ -259,12 +259,25 @@ def test_users_may_read_one_secret_and_reach_one_pod() -> None:
     assert [s["name"] for s in subjects] == ["system:serviceaccount:physics:alice"]
 
 
-def test_the_hubs_secret_wins_and_need_not_be_there() -> None:
+def env_from(read: Mapping[ObjectRef, Body | None]) -> list[dict[str, Any]]:
+    manifests = built(lab(), world(shared=(home(),), read=read))
+    container = manifests["StatefulSet"].body["spec"]["template"]["spec"]["containers"][0]
+    return [each["secretRef"] for each in container["envFrom"]]
+
+
+def test_the_hubs_secret_wins_where_the_session_owns_it() -> None:
     s = lab()
-    pod_spec = built(s, world(shared=(home(),)))["StatefulSet"].body["spec"]["template"]["spec"]
-    ours, hubs = (each["secretRef"] for each in pod_spec["containers"][0]["envFrom"])
-    assert ours == {"name": names.notebook(s)}
-    assert hubs == {"name": names.notebook_hub_secret(s), "optional": True}
+    ours, hubs = {"name": names.notebook(s)}, {"name": names.notebook_hub_secret(s), "optional": True}
+    ref = SECRET.ref(names.notebook_hub_secret(s))
+
+    def owned(*uids: str) -> Body:
+        return {"metadata": {"ownerReferences": [{"kind": "AnalysisSession", "uid": uid} for uid in uids]}}
+
+    assert env_from({ref: owned(s.uid)}) == [ours, hubs]
+    assert env_from({ref: owned("an-earlier-one", s.uid)}) == [ours, hubs]
+    assert (
+        env_from({}) == env_from({ref: None}) == env_from({ref: owned()}) == env_from({ref: owned("other")}) == [ours]
+    )
 
 
 def test_no_liveness_probe_can_kill_hours_of_work() -> None:

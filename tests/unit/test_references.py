@@ -64,10 +64,11 @@ def test_what_a_pod_refers_to(spec: dict[str, Any], found: ObjectRef) -> None:
     inside = {"spec": {"containers": [], **spec}}
     for whole in (
         body("Job", api_version="batch/v1", spec={"template": inside}),
-        body("DaskCluster", api_version=DASK, spec={"scheduler": inside, "worker": {"replicas": 0}}),
         body("DaskWorkerGroup", api_version=DASK, spec={"worker": inside}),
     ):
         assert references(whole) == {found}
+    cluster = body("DaskCluster", "c", DASK, spec={"scheduler": inside, "worker": {"replicas": 0}})
+    assert references(cluster) == {found, core("Service", "c-scheduler")}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_what_a_role_binding_binds() -> None:
 
 def test_fields_that_name_another_object() -> None:
     group = body("DaskWorkerGroup", api_version=DASK, spec={"cluster": "c", "worker": {}})
-    assert references(group) == {ObjectRef(DASK, "DaskCluster", "c")}
+    assert references(group) == {ObjectRef(DASK, "DaskCluster", "c"), core("Service", "c-scheduler")}
     replicas = body("StatefulSet", api_version="apps/v1", spec={"serviceName": "s", "template": {}})
     assert references(replicas) == {core("Service", "s")}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from af_operator.api.pools import Pool
 from af_operator.components._shared.budget import Demand
-from af_operator.model import Audience, Finish, LogRequest, PodPatch, Profile, Session
+from af_operator.model import Audience, Finish, Loan, LogRequest, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import HubServer, Question
 
@@ -51,6 +51,11 @@ def registration(session: Session, observed: Settled) -> HubServer | None:
 def activity(session: Session, observed: Settled) -> datetime | None:
     """Nobody can tell by this component whether the session is used."""
     return None
+
+
+def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:
+    """Nothing that others make is referred to."""
+    return ()
 
 
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:

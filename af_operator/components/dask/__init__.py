@@ -28,6 +28,7 @@ from af_operator.model import (
     Keep,
     Kind,
     Lifetime,
+    Loan,
     Manifest,
     PodPatch,
     Profile,
@@ -52,6 +53,7 @@ __all__ = [
     "enabled",
     "finish",
     "health",
+    "loans",
     "log_wanted",
     "pod_patch",
     "pools",
@@ -95,6 +97,11 @@ def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatc
         return PodPatch()
     address = {"DASK_SCHEDULER_ADDRESS": names.dask_scheduler_address(session)}
     return PodPatch(env=tuple(pod_spec.env(address | programs.config(session))))
+
+
+def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:
+    """Return what others make for the session's engine."""
+    return engine.of_session(observed, profile).loans(session, observed)
 
 
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:

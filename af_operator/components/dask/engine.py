@@ -10,7 +10,7 @@ from af_operator.api.pools import Pool
 from af_operator.components._shared.pod_reasons import Reason
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.components.dask import dask_kubernetes, native
-from af_operator.model import Discard, Keep, Manifest, PodPatch, Profile, Session
+from af_operator.model import Discard, Keep, Loan, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed, Settled
 
 
@@ -39,6 +39,9 @@ class Engine(Protocol):
 
     def has_lost_its_scheduler(self, session: Session, observed: Observed) -> bool:
         """Return whether somebody has taken away the scheduler itself, and not only its pod."""
+
+    def loans(self, session: Session, observed: Observed) -> Sequence[Loan]:
+        """Return what others make that objects refer to."""
 
     def deadline(self, observed: Settled) -> datetime | None:
         """Return when to look again though nothing may happen, or None."""

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from af_operator import names
+from af_operator import names, ownership
 from af_operator.components._shared import pod_reasons, pool_health
 from af_operator.components._shared.pod_reasons import Reason
 from af_operator.components._shared.pool_health import PoolState
 from af_operator.components.dask import engine
 from af_operator.components.dask.groups import NAME, agent_view, desired
 from af_operator.components.dask.lost import is_scheduler, lost
-from af_operator.model import Body, Health, Session
+from af_operator.model import SERVICE, Body, Health, Session
 from af_operator.observed import Observed, Settled
 from af_operator.views import AgentView
 
@@ -46,11 +46,23 @@ def _states(session: Session, observed: Settled) -> Iterator[PoolState]:
 
 def _scheduler_trouble(session: Session, observed: Observed) -> Reason | None:
     pods = [pod for pod in observed.pods(NAME) if is_scheduler(pod)]
+    if taken := _taken(session, observed):
+        return taken
     if any(pod_reasons.is_ready(pod) for pod in pods):
         return None
     if not pods:
         return (engine.begun(observed) or engine.NATIVE).no_scheduler_pod(session, observed)
     return _not_ready(agent_view(observed), pods)
+
+
+def _taken(session: Session, observed: Observed) -> Reason | None:
+    """Return that the scheduler's address is somebody else's, where the Dask operator was to make it."""
+    service = SERVICE.ref(names.dask_scheduler(session))
+    there = observed.read.get(service)
+    if there is None or observed.get(service) or ownership.of_family(session, there, observed):
+        return None
+    conflict = "exists and is not this session's: rename the session or delete it"
+    return Reason("NameConflict", f"Service {service.name!r} {conflict}")
 
 
 def _not_ready(view: AgentView | None, pods: Sequence[Body]) -> Reason:

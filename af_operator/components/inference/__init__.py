@@ -16,7 +16,7 @@ from af_operator import names
 from af_operator.api.pools import Pool
 from af_operator.components._shared import access, pod_spec, secrets, volumes, worker_pods
 from af_operator.components._shared.budget import Demand
-from af_operator.components._shared.defaults import activity, finish, log_wanted, question, registration, report
+from af_operator.components._shared.defaults import activity, finish, loans, log_wanted, question, registration, report
 from af_operator.components.inference import replicas, server, spec
 from af_operator.components.inference.health import health
 from af_operator.components.inference.spec import NAME, REPLICAS, TITLE, check
@@ -57,6 +57,7 @@ __all__ = [
     "enabled",
     "finish",
     "health",
+    "loans",
     "log_wanted",
     "pod_patch",
     "pools",

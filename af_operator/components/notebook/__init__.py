@@ -40,6 +40,7 @@ from af_operator.model import (
     Keep,
     Kind,
     Lifetime,
+    Loan,
     Manifest,
     ObjectRef,
     PodPatch,
@@ -66,6 +67,7 @@ __all__ = [
     "enabled",
     "finish",
     "health",
+    "loans",
     "log_wanted",
     "pod_patch",
     "pools",
@@ -110,6 +112,16 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     return items + list(
         _stopped(session, observed) if stopped else _running(session, profile, observed, terms.patch("user"))
     )
+
+
+def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:
+    """Return the Hub's Secret, before a server starts that is to have what it says."""
+    live = observed.get(_stateful_set_ref(session))
+    runs = live is not None and live.get("spec", {}).get("replicas") == 1
+    if runs or session.spec.suspend or observed.finished:
+        return ()
+    ref = secret.of_hub(session)
+    return [Loan(ref, unread=ref not in observed.read)]
 
 
 def registration(session: Session, observed: Settled) -> HubServer | None:
@@ -186,11 +198,8 @@ def _container(session: Session, profile: Profile, observed: Observed, mounts: l
         args=["af-notebook"],
         workingDir=HOME,
         ports=[{"name": "http", "containerPort": names.NOTEBOOK_PORT, "protocol": "TCP"}],
-        envFrom=[
-            {"secretRef": {"name": names.notebook(session)}},
-            # The Hub's, where it has written one, wins: its spawner does so only while no server runs.
-            {"secretRef": {"name": names.notebook_hub_secret(session), "optional": True}},
-        ],
+        # The Hub's, where it has written one, wins: its spawner does so only while no server runs.
+        envFrom=[{"secretRef": {"name": names.notebook(session)}}, *secret.from_hub(session, observed)],
         env=_env(session, profile, path),
         resources=pod_spec.resources(choices.size(profile, _spec(session).size)),
         startupProbe={**probe, "periodSeconds": 1, "failureThreshold": 300},

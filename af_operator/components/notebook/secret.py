@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from af_operator import names
 from af_operator.components._shared import secrets
-from af_operator.model import Session
+from af_operator.model import SECRET, Body, ObjectRef, Session
 from af_operator.observed import Observed
 from af_operator.views import HubView
 
@@ -25,6 +25,20 @@ def data(session: Session, observed: Observed) -> dict[str, str]:
         # One token for both: the Hub registers it when it adopts the server, and `af open` works without the Hub.
         variables |= {"JUPYTERHUB_API_TOKEN": token, **hub_env(session, observed.hub)}
     return secrets.encoded(variables)
+
+
+def of_hub(session: Session) -> ObjectRef:
+    """Return the Secret in which JupyterHub writes a server's environment."""
+    return SECRET.ref(names.notebook_hub_secret(session))
+
+
+def from_hub(session: Session, observed: Observed) -> list[Body]:
+    """Return a container's reference to it, if the session owns it: one of somebody else is nothing to run with."""
+    written = observed.read.get(of_hub(session))
+    owners = written["metadata"].get("ownerReferences", ()) if written else ()
+    own = any(owner.get("uid") == session.uid for owner in owners)
+    # Optional: who has taken it away has no server fail for it that is started again.
+    return [{"secretRef": {"name": names.notebook_hub_secret(session), "optional": True}}] if own else []
 
 
 def hub_env(session: Session, hub: HubView) -> dict[str, str]:

@@ -7,34 +7,36 @@ both are gone. ``templates/`` has the Job and the ConfigMaps of source and log.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from af_operator import names
-from af_operator.api.session import Run, Source
+from af_operator.api.session import Run
 from af_operator.components._shared import choices, placement, pod_spec
 from af_operator.components._shared.defaults import demands, pools, question, registration
-from af_operator.components.run import tries
+from af_operator.components.run import record as history
+from af_operator.components.run import source, tries
 from af_operator.components.run.kept import recorded
-from af_operator.components.run.record import activity, finish, health, log_wanted, outdated, record, report
+from af_operator.components.run.record import activity, finish, log_wanted, outdated, record, report
 from af_operator.components.run.tries import JOB, NAME, Try, spec
 from af_operator.model import (
     CONFIG_MAP,
     POD,
     Audience,
     Body,
+    Health,
     Keep,
     Kind,
     Lifetime,
+    Loan,
     Manifest,
     PodPatch,
     Profile,
     Session,
     ref_of,
 )
-from af_operator.observed import Observed, Settled, Terms
+from af_operator.observed import Settled, Terms
 from af_operator.render import render
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "enabled",
     "finish",
     "health",
+    "loans",
     "log_wanted",
     "pod_patch",
     "pools",
@@ -68,11 +71,10 @@ SHARED: tuple[Kind, ...] = ()
 KEPT: tuple[Kind, ...] = ()
 LIFETIME: Lifetime = "record"
 
-SOURCE, WORK, RESULTS, HOME = names.SOURCE_DIRECTORY, names.WORK_DIRECTORY, "/af/results", "/af/home"
+WORK, RESULTS, HOME = names.WORK_DIRECTORY, "/af/results", "/af/home"
 SCRATCH = {"work": WORK, "results": RESULTS, "home": HOME, "tmp": pod_spec.TMP}
 ONE_TRY: Body = {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
 """The Job controller tries nothing again: a Job that lost its pod says so for good, also when the pod is gone."""
-SOURCE_MOUNT: Body = {"name": "source", "mountPath": SOURCE, "readOnly": True}
 
 
 def enabled(session: Session) -> bool:
@@ -89,29 +91,40 @@ def check(session: Session, profile: Profile) -> None:
 
 def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
     """Return the source for workers, whatever computes in them: modules beside the program are imported there too."""
-    source = spec(session).source
-    if audience == "user" or source is None:
+    origin = spec(session).source
+    if audience == "user" or origin is None:
         return PodPatch()
-    path = ":".join(filter(None, (SOURCE, pod_spec.variables(session).get("PYTHONPATH"))))
-    # A ConfigMap of the user's own that is missing holds back the run, which says so, and not its workers too. Ours is
-    # waited for: a worker without it would fail only when it computes.
-    optional = {"optional": True} if source.config_map else {}
+    path = ":".join(filter(None, (source.PATH, pod_spec.variables(session).get("PYTHONPATH"))))
+    # A ConfigMap of people's own may go once the run has begun: no later worker waits for it. Ours is waited for: a
+    # worker without it would fail only when it computes.
+    optional = {"optional": True} if origin.config_map else {}
     return PodPatch(
         env=tuple(pod_spec.env({"PYTHONPATH": path})),
-        volumes=(_source_volume(session, source, **optional),),
-        mounts=(SOURCE_MOUNT,),
+        volumes=(source.volume(session, origin, **optional),),
+        mounts=(source.MOUNT,),
     )
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the Job, its inline source, and once it has ended what is kept of it."""
-    source = spec(session).source
+    origin = spec(session).source
     items: list[Manifest | Keep] = []
-    if source and source.files:
-        items.append(_source(session, source.files, observed))
+    if origin and origin.files:
+        items.append(source.planned(session, origin.files, observed))
     items += _job(session, profile, observed, terms)
     items += _record(session, observed)
     return items
+
+
+def health(session: Session, observed: Settled) -> Health:
+    """Return ready while the program runs."""
+    missing = source.missing(session, observed)
+    return Health(False, *missing) if missing else history.health(session, observed)
+
+
+def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:
+    """Return the ConfigMap that the source comes from, where it is none of the session's own."""
+    return source.loans(session, observed)
 
 
 def deadline(session: Session, observed: Settled) -> datetime | None:
@@ -184,13 +197,13 @@ def _pod(session: Session, profile: Profile, patch: PodPatch) -> dict[str, Any]:
     run = spec(session)
     scratch, mounts = pod_spec.scratch(choices.size(profile, run.size), SCRATCH)
     container = pod_spec.patched(_container(session, profile, run, mounts), patch)
-    source = [_source_volume(session, run.source)] if run.source else []
-    pod = pod_spec.pod([container], [*source, *scratch, *patch.volumes], placement.of(profile, run.node_pool))
+    origin = [source.volume(session, run.source)] if run.source else []
+    pod = pod_spec.pod([container], [*origin, *scratch, *patch.volumes], placement.of(profile, run.node_pool))
     return pod_spec.with_sidecars({**pod, "restartPolicy": "Never"}, patch.sidecars)
 
 
 def _container(session: Session, profile: Profile, run: Run, mounts: list[Body]) -> Body:
-    copy = ["--source", SOURCE] if run.source else []
+    copy = ["--source", source.PATH] if run.source else []
     return pod_spec.container(
         names.RUN_CONTAINER,
         choices.image(session, profile),
@@ -199,7 +212,7 @@ def _container(session: Session, profile: Profile, run: Run, mounts: list[Body])
         workingDir=WORK,
         env=_env(session, profile),
         resources=pod_spec.resources(choices.size(profile, run.size)),
-        volumeMounts=[SOURCE_MOUNT, *mounts] if run.source else mounts,
+        volumeMounts=[source.MOUNT, *mounts] if run.source else mounts,
     )
 
 
@@ -213,17 +226,6 @@ def _env(session: Session, profile: Profile) -> list[Body]:
     if profile.spec.results:
         values["AF_RESULTS_URL"] = names.results_url(session, profile.spec.results.url)
     return pod_spec.env(values | pod_spec.variables(session))
-
-
-def _source(session: Session, files: Mapping[str, str], observed: Observed) -> Manifest | Keep:
-    ref = CONFIG_MAP.ref(names.run_source(session))
-    if observed.get(ref):  # immutable, as the session's files are: what is there is right
-        return Keep(ref)
-    return replace(render(__name__, "source", name=ref.name, files=dict(files)), from_source=True)
-
-
-def _source_volume(session: Session, source: Source, **more: Any) -> Body:
-    return {"name": "source", "configMap": {"name": source.config_map or names.run_source(session), **more}}
 
 
 def _record(session: Session, observed: Settled) -> Iterator[Manifest | Keep]:

@@ -17,7 +17,7 @@ from af_operator.api.pools import Pool
 from af_operator.components._shared import pod_reasons, pod_spec, worker_pods
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
-from af_operator.components._shared.defaults import finish, log_wanted, registration, report
+from af_operator.components._shared.defaults import finish, loans, log_wanted, registration, report
 from af_operator.components.spark import conf, programs, spec, workers
 from af_operator.components.spark.health import health
 from af_operator.components.spark.spec import NAME, TITLE, check
@@ -41,6 +41,7 @@ __all__ = [
     "enabled",
     "finish",
     "health",
+    "loans",
     "log_wanted",
     "pod_patch",
     "pools",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from af_operator import names
+from af_operator import names, ownership
 from af_operator.api.pools import Pool
 from af_operator.components._shared import placement, pod_reasons, pod_spec
 from af_operator.components._shared.pod_reasons import STARTING, Reason
@@ -35,7 +35,9 @@ from af_operator.model import (
     Discard,
     Keep,
     Kind,
+    Loan,
     Manifest,
+    ObjectRef,
     PodPatch,
     Profile,
     Session,
@@ -53,6 +55,7 @@ __all__ = [
     "groups",
     "has_lost_its_scheduler",
     "has_objects",
+    "loans",
     "no_scheduler_pod",
     "refused",
 ]
@@ -125,6 +128,16 @@ def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
     return any(_has_lost_its_scheduler(cluster, observed) for cluster in observed.of(CLUSTER))
 
 
+def loans(session: Session, observed: Observed) -> Sequence[Loan]:
+    """Return the Service of the scheduler: the Dask operator makes it, or takes any that has its name already."""
+    ref = _service_ref(session)
+    if observed.get(ref):
+        return ()
+    there = observed.read.get(ref)
+    fits = there is None or ownership.of_family(session, there, observed)
+    return [Loan(ref, fits, unread=ref not in observed.read)]
+
+
 def deadline(observed: Settled) -> datetime | None:
     """Nothing happens by the clock alone."""
     return None
@@ -156,6 +169,10 @@ def _names_are_taken(observed: Observed) -> bool:
     return any(label_of(body, names.COMPONENT) == dask_groups.NAME for body in bodies)
 
 
+def _service_ref(session: Session) -> ObjectRef:
+    return SERVICE.ref(names.dask_scheduler(session))
+
+
 def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:
     deployments = (d for d in children.of(DEPLOYMENT) if label_of(d, names.COMPONENT) == dask_groups.NAME)
     return grouped(deployments, lambda deployment: label_of(deployment, names.POOL))
@@ -167,6 +184,8 @@ def _cluster(session: Session, profile: Profile) -> Manifest:
         "cluster",
         name=names.dask_cluster(session),
         scheduler=programs.scheduler_pod(session, profile),
+        # With labels that nobody else can set: anybody can put the Dask operator's on a pod.
+        selector=names.selector(session, dask_groups.NAME) | {DASK_COMPONENT: "scheduler"},
         worker=programs.default_worker_pod(session, profile),
         **programs.PORTS,
     )

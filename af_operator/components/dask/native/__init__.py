@@ -31,6 +31,7 @@ from af_operator.model import (
     SERVICE,
     Body,
     Keep,
+    Loan,
     Manifest,
     ObjectRef,
     PodPatch,
@@ -87,6 +88,11 @@ def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
 def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
     """Return whether the scheduler's Deployment is gone, or is another one than what the status says was ready."""
     return losses.is_another(session, observed.get(_scheduler_ref(session)), (dask_groups.NAME, "Dask"))
+
+
+def loans(session: Session, observed: Observed) -> Sequence[Loan]:
+    """Nothing that others make is referred to."""
+    return ()
 
 
 def deadline(observed: Settled) -> datetime | None:

@@ -14,7 +14,7 @@ from af_operator.api.pools import Pool
 from af_operator.components._shared import choices, placement, pod_spec, worker_pods
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
-from af_operator.components._shared.defaults import finish, log_wanted, registration, report
+from af_operator.components._shared.defaults import finish, loans, log_wanted, registration, report
 from af_operator.components._shared.pools import Resized, WorkerGroup
 from af_operator.errors import InvalidSession
 from af_operator.model import (
@@ -51,6 +51,7 @@ __all__ = [
     "enabled",
     "finish",
     "health",
+    "loans",
     "log_wanted",
     "pod_patch",
     "pools",
