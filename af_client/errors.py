@@ -42,7 +42,9 @@ class Unreachable(ClientError, kube.Unreachable):
 
 
 class ApiError(ClientError, kube.KubeError):
-    """The API server said no."""
+    """The API server said no; `said` are its own words, without a next step for who is at a command line."""
+
+    said = ""
 
 
 class NotLoggedIn(ApiError):
@@ -140,6 +142,12 @@ def from_response(code: int, text: str) -> ApiError:
     """
     status = _status(text)
     message = str(status.get("message") or " ".join(text.split())[:500] or f"HTTP {code}")
+    error = _from_answer(code, status, message)
+    error.said = message
+    return error
+
+
+def _from_answer(code: int, status: _Status, message: str) -> ApiError:
     if code >= 500:
         return _unavailable(status, f"{message} ({code})")
     if code in _BY_CODE:

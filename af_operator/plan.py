@@ -193,8 +193,7 @@ def check(session: Session, profile: Profile | None, enabled: Enabled) -> Profil
     if profile is None:
         raise InvalidSession(
             "ProfileNotFound",
-            f"there is no AnalysisProfile {session.spec.profile!r}: "
-            "`kubectl get analysisprofiles` lists those that there are",
+            f"there is no AnalysisProfile {session.spec.profile!r}: choose one of those that the cluster has",
         )
     choices.image(session, profile)
     limit, requested = profile.spec.limits.lifetime_seconds, session.spec.lifetime_seconds

@@ -188,7 +188,7 @@ def _summary(session: Session, plan: Plan, parts: Iterable[tuple[str, Health]]) 
     if plan.finished:
         return False, "Finished", plan.finished.message
     if session.spec.suspend:
-        return False, "Suspended", "the session is suspended: `af resume` or `suspend: false` brings it back"
+        return False, "Suspended", "the session is suspended: `suspend: false` brings it back"
     not_ready = [(title, health) for title, health in parts if not health.ready]
     if not not_ready:
         return True, "Ready", "everything that the session asked for is ready"

@@ -27,6 +27,7 @@ from af_client.hub.choices import BadOption, at_most, count, known, listed, one_
 from af_client.hub.offers import Engine, Offer, Pool
 from af_client.model import Session
 from af_client.pools import sections
+from af_names import plain
 
 Options = Mapping[str, Any]
 Fields = Mapping[str, Sequence[str]]
@@ -219,7 +220,12 @@ def render_existing(session: Session) -> str:
 @cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,
+        # A profile's texts, and what others have named a session.
+        finalize=lambda value: plain.line(value) if isinstance(value, str) else value,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     environment.globals["pool_choice"] = _pool_choice
     environment.globals["models_choice"] = models_form.choice

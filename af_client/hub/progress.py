@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from af_client.model import Condition, Session
 from af_client.progress import WAITING_FOR_OTHERS, parts
+from af_names import plain
 
 OPERATOR_AWAY = (
     "The operator has not answered yet, so nothing starts for now. Your request is kept, and goes on by itself when "
@@ -14,7 +15,14 @@ FIRST, LAST = 10, 95
 
 
 def sentences(session: Session, *, adopted: bool = False) -> list[str]:
-    """Return what is so, and what each part of the session has to say, one sentence each."""
+    """Return what is so, and what each part of the session has to say, one sentence each.
+
+    What pods and clusters have said is in it: one line each, that shows no other text than it is.
+    """
+    return [plain.line(each) for each in _sentences(session, adopted)]
+
+
+def _sentences(session: Session, adopted: bool) -> list[str]:
     where = f"session {session.name} in namespace {session.namespace}"
     first = f"Found {where}, which is there already" if adopted else f"Asked for {where}"
     if not session.phase:

@@ -244,6 +244,8 @@ class AnalysisSessionSpawner(Spawner):
             await self.sessions.suspend(self._ref)
         except NotFound:
             self.sessions.lost(self._ref)
+        except ClientError as error:
+            raise from_client(error, self._ref.namespace) from error
 
     def _meant(self) -> bool:
         """Whether somebody wants the server stopped, and not JupyterHub, which could not reach it."""
@@ -258,7 +260,10 @@ class AnalysisSessionSpawner(Spawner):
         await self.sessions.ready()
         session = self._find()
         if session is not None:
-            await self.sessions.delete(Ref.of(session.body))
+            try:
+                await self.sessions.delete(Ref.of(session.body))
+            except ClientError as error:
+                raise from_client(error, session.namespace) from error
         self._ref = None
 
     async def poll(self) -> int | None:
@@ -318,10 +323,12 @@ class AnalysisSessionSpawner(Spawner):
         """Yield what the session says, as it says it; JupyterHub's page escapes it."""
         told: set[str] = set()
         done = 0
-        while self._starting and self._start is not None:
-            session = self._start.session
+        # Who looks early sees JupyterHub prepare the start first: there is nothing to say of it yet.
+        while self._starting or self._spawn_pending:
+            start = self._start if self._starting else None
+            session = start.session if start else None
             done = max(done, percent(session) if session else 0)
-            for line in self._lines(self._start, session):
+            for line in self._lines(start, session) if start else ():
                 if line not in told:
                     told.add(line)
                     yield {"progress": done, "message": line}

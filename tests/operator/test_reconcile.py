@@ -157,7 +157,7 @@ async def test_what_carries_our_labels_but_is_not_ours_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("spec", "reason", "said"),
     [
-        ({"profile": "other"}, "ProfileNotFound", "kubectl get analysisprofiles"),
+        ({"profile": "other"}, "ProfileNotFound", "choose one of those that the cluster has"),
         ({"image": "nope"}, "UnknownImage", "choose one of: analysis"),
         (
             {"dask": {"pools": [{"name": "a", "nodePool": "tpu", "workers": {"max": 1}}]}},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from html import unescape
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -171,3 +173,44 @@ class HubInProcess:
             await found.end()
             await found._runner.cleanup()
             await found.http.close()
+
+
+class HubBrowser:
+    """A login in a browser."""
+
+    def __init__(self, hub: HubInProcess) -> None:
+        self.hub, self.http = hub, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+
+    async def login(self, user: str) -> None:
+        async with self.http.get(f"{self.hub.url}/hub/login") as answer:
+            page = await answer.text()
+        xsrf = re.search(r'name="_xsrf"\s+value="([^"]+)"', page)
+        assert xsrf
+        form = {"username": user, "password": "only for these tests", "_xsrf": xsrf[1]}
+        async with self.http.post(f"{self.hub.url}/hub/login", data=form, allow_redirects=False) as answer:
+            assert answer.status == 302
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with self.http.get(f"{self.hub.url}/hub{path}", allow_redirects=False) as answer:
+            return answer.status, await answer.text()
+
+    async def send(self, path: str, fields: dict[str, str]) -> tuple[int, str]:
+        """Send the form of a page, as it stands, with these changes."""
+        _, page = await self.get(path)
+        action = re.search(r'action="([^"]+)"', page)
+        assert action
+        async with self.http.post(f"{self.hub.url}{unescape(action[1])}", data=fields, allow_redirects=False) as answer:
+            return answer.status, await answer.text()
+
+    async def events(self, server: str, until: str) -> list[dict[str, Any]]:
+        """Return what the page of a starting server is told, up to the first message that begins so."""
+        found: list[dict[str, Any]] = []
+        async with self.hub.http.get(f"{self.hub.url}/hub/api{server}/progress") as answer:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(15):
+                    async for line in answer.content:
+                        if line.startswith(b"data: "):
+                            found.append(json.loads(line.removeprefix(b"data: ")))
+                            if found[-1]["message"].startswith(until):
+                                return found
+        raise AssertionError(f"{until!r} was never said: {found}")

@@ -312,14 +312,14 @@ PENDING = home() | {"status": {"phase": "Pending"}}
     ("observed", "reason", "says"),
     [
         (world(), "Starting", "is starting"),
-        (world(SET), "PodMissing", "kubectl describe statefulset zmumu-notebook"),
+        (world(SET), "PodMissing", "Events of StatefulSet zmumu-notebook"),
         (world(SET, STARTING), "Starting", "is starting"),
         (world(SET, NO_NODE), "Unschedulable", "Insufficient nvidia.com/gpu"),
         (world(SET, NO_IMAGE), "ImagePullBackOff", "tell the facility's admin"),
         (world(SET, CRASHED), "CrashLoopBackOff", "exit code 1: no such port"),
         (world(NEWER, NO_IMAGE), "ImagePullBackOff", "the profile has changed since: suspend and resume"),
         (world(SET, ENDING), "Stopping", "a new one starts after it"),
-        (world(SET, NO_NODE | MOUNTED, shared=(PENDING,)), "HomePending", "kubectl describe pvc home-alice"),
+        (world(SET, NO_NODE | MOUNTED, shared=(PENDING,)), "HomePending", "Events of volume claim home-alice"),
         (world(SET, STARTING | MOUNTED, shared=(PENDING,)), "Starting", "is starting"),
         (world(SET, STARTING | MOUNTED, shared=(home(deletionTimestamp="x"),)), "HomeDeleted", "is being deleted"),
         (

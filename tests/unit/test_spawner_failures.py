@@ -35,7 +35,9 @@ async def test_a_missing_namespace_names_the_admins_step(bench: Bench) -> None:
     bench.api.refuse["POST"] = [
         refusal(404, "NotFound", 'namespaces "alice" not found', name="alice", kind="namespaces")
     ]
-    assert "kubectl create namespace alice" in (await refused(bench.spawner("z"))).jupyterhub_message
+    said = (await refused(bench.spawner("z"))).jupyterhub_message
+    assert "no namespace 'alice'" in said
+    assert "ask your facility's admin to create it" in said
 
 
 async def test_no_right_in_a_namespace_names_the_admins_step(bench: Bench) -> None:

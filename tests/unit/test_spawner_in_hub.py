@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import AsyncIterator
-from html import unescape
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.support.fake_api import BASE, FakeApi
 from tests.support.fake_transport import condition
-from tests.support.hub_in_process import HubInProcess
+from tests.support.hub_in_process import HubBrowser, HubInProcess
 from tests.support.spawner_bench import PROFILE, session_path, until
 
 PATH = session_path("alice-z", "physics")
@@ -176,43 +173,15 @@ async def test_twenty_starts_at_once_cost_sixty_writes_and_the_hub_answers(hub: 
     assert max(waits) < (time.monotonic() - first) / 3, "nobody else is served while servers start"
 
 
-class Browser:
-    """A login in a browser."""
-
-    def __init__(self, hub: HubInProcess) -> None:
-        self.hub, self.http = hub, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
-
-    async def login(self, user: str) -> None:
-        async with self.http.get(f"{self.hub.url}/hub/login") as answer:
-            page = await answer.text()
-        xsrf = re.search(r'name="_xsrf"\s+value="([^"]+)"', page)
-        assert xsrf
-        form = {"username": user, "password": "only for these tests", "_xsrf": xsrf[1]}
-        async with self.http.post(f"{self.hub.url}/hub/login", data=form, allow_redirects=False) as answer:
-            assert answer.status == 302
-
-    async def get(self, path: str) -> tuple[int, str]:
-        async with self.http.get(f"{self.hub.url}/hub{path}", allow_redirects=False) as answer:
-            return answer.status, await answer.text()
-
-    async def send(self, path: str, fields: dict[str, str]) -> tuple[int, str]:
-        """Send the form of a page, as it stands, with these changes."""
-        _, page = await self.get(path)
-        action = re.search(r'action="([^"]+)"', page)
-        assert action
-        async with self.http.post(f"{self.hub.url}{unescape(action[1])}", data=fields, allow_redirects=False) as answer:
-            return answer.status, await answer.text()
-
-
 @pytest.fixture
-async def alice(hub: HubInProcess) -> AsyncIterator[Browser]:
-    browser = Browser(hub)
+async def alice(hub: HubInProcess) -> AsyncIterator[HubBrowser]:
+    browser = HubBrowser(hub)
     await browser.login("alice")
     yield browser
     await browser.http.close()
 
 
-async def test_the_page_shows_the_form_and_sending_it_starts_the_server(hub: HubInProcess, alice: Browser) -> None:
+async def test_the_page_shows_the_form_and_sending_it_starts_the_server(hub: HubInProcess, alice: HubBrowser) -> None:
     status, page = await alice.get("/spawn/alice/z")
     assert (status, "Workers on cpu" in page) == (200, True)
     status, page = await alice.send("/spawn/alice/z", {"size": "large", "workers.cpu": "3"})
@@ -223,7 +192,7 @@ async def test_the_page_shows_the_form_and_sending_it_starts_the_server(hub: Hub
     assert spec["dask"]["pools"][0]["workers"] == {"min": 1, "max": 3}
 
 
-async def test_a_form_that_is_refused_comes_back_with_the_reason(hub: HubInProcess, alice: Browser) -> None:
+async def test_a_form_that_is_refused_comes_back_with_the_reason(hub: HubInProcess, alice: HubBrowser) -> None:
     status, page = await alice.send("/spawn/alice/z", {"workers.cpu": "99"})
     assert status == 400
     assert "pools.cpu.workers: 99 is over the limit: allowed: at most 8" in page
@@ -231,7 +200,7 @@ async def test_a_form_that_is_refused_comes_back_with_the_reason(hub: HubInProce
     assert hub.api.writes == []
 
 
-async def test_a_link_fills_in_the_form_and_starts_nothing(hub: HubInProcess, alice: Browser) -> None:
+async def test_a_link_fills_in_the_form_and_starts_nothing(hub: HubInProcess, alice: HubBrowser) -> None:
     status, page = await alice.get("/spawn/alice/z?opt-size=large&opt-workers.cpu=3")
     assert status == 200
     assert '<option value="large" selected>' in page
@@ -244,7 +213,7 @@ async def test_a_link_fills_in_the_form_and_starts_nothing(hub: HubInProcess, al
     assert hub.api.writes == []
 
 
-async def test_a_stopped_server_shows_what_it_is_and_comes_back(hub: HubInProcess, alice: Browser) -> None:
+async def test_a_stopped_server_shows_what_it_is_and_comes_back(hub: HubInProcess, alice: HubBrowser) -> None:
     await hub.ask("POST", SERVER, {"size": "large"})
     await hub.ask("DELETE", SERVER)
     _, page = await alice.get("/spawn/alice/z")
@@ -254,7 +223,7 @@ async def test_a_stopped_server_shows_what_it_is_and_comes_back(hub: HubInProces
     assert hub.api.objects[PATH]["spec"]["notebook"]["size"] == "large"
 
 
-async def test_the_page_of_a_failed_start_says_why(hub: HubInProcess, alice: Browser) -> None:
+async def test_the_page_of_a_failed_start_says_why(hub: HubInProcess, alice: HubBrowser) -> None:
     hub.operator = ("Refused", condition("Accepted", False, "LimitExceeded", "too many <b>of them</b>"))
     await hub.ask("POST", SERVER, {})
     _, page = await alice.get("/spawn-pending/alice/z")

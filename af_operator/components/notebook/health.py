@@ -37,7 +37,7 @@ def _no_pod(session: Session, observed: Observed) -> Reason:
     name, live = names.notebook(session), _stateful_set(session, observed)
     if live is None or not live.get("spec", {}).get("replicas"):
         return Reason(STARTING, "the notebook is starting")
-    hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe statefulset {name}`"
+    hint = f"if this stays so, a quota or a policy refuses it: the Events of StatefulSet {name} say which"
     return Reason("PodMissing", f"the notebook has no pod yet; {hint}")
 
 
@@ -65,7 +65,7 @@ def _home_trouble(pod: Body, observed: Observed) -> Reason | None:
     claim = next((b for b in observed.shared if b["metadata"]["name"] == name), None)
     if claim is None or pod.get("spec", {}).get("nodeName"):
         return None
-    hint = f"`kubectl describe pvc {name}` says why"
+    hint = f"the Events of volume claim {name} say why: ask your facility's admin"
     if "deletionTimestamp" in claim["metadata"]:
         return Reason("HomeDeleted", f"home volume {name} is being deleted: the notebook can start when it is gone")
     if claim.get("status", {}).get("phase") == "Lost":
