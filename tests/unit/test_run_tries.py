@@ -166,7 +166,8 @@ def test_who_is_over_their_own_limit_is_not_begun_again(message: str) -> None:
     found = run.finish(session(run=RUN), world(LOST, evicted(message)))
     assert found
     assert found.reason == "Evicted"
-    assert message in found.message
+    assert "more than 1Gi" in found.message
+    assert "choose a larger size (spec.run.size)" in found.message
     assert found.message.endswith("choose a larger size (spec.run.size)")
 
 

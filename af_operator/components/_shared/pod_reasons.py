@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from af_operator import names
-from af_operator.components._shared import disruptions
+from af_operator.components._shared import disk_usage, disruptions
 from af_operator.components._shared.untrusted import time_of
 from af_operator.model import Body, label_of
 
@@ -141,6 +141,17 @@ def size_field(pod: Body, name: str | None = None) -> str | None:
     return f"spec.{component}.scheduler.size" if role == "scheduler" else f"spec.{component}.size"
 
 
+def _end(pod: Body, status: Body) -> str:
+    """Return why a pod ended as a whole: by what it wrote, or in the words of whoever ended it."""
+    over = disk_usage.exceeded(pod) if disruptions.over_its_limit(pod) else None
+    if over is None:
+        return str(status.get("message", "has failed"))
+    container, where = over
+    field = size_field(pod, container)
+    larger = f"write less there, or choose a larger size ({field}), with more ephemeralStorage"
+    return f"{where}: {larger if field else 'tell the admin of the facility'}"
+
+
 def _remedy(pod: Body, name: str | None) -> str:
     field = size_field(pod, name)
     return f"its size has: choose a larger size ({field})" if field else "it may: tell the facility's admin"
@@ -161,8 +172,7 @@ def container_statuses(pod: Body) -> list[Body]:
 def _troubles(pod: Body) -> Iterator[Reason]:
     status = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):
-        remedy = f" It used more than {_remedy(pod, None)}" if disruptions.over_its_limit(pod) else ""
-        yield Reason(status["reason"], f"pod {pod['metadata']['name']}: {status.get('message', 'has failed')}{remedy}")
+        yield Reason(status["reason"], f"pod {pod['metadata']['name']}: {_end(pod, status)}")
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         message = _PREEMPTION.sub("", scheduled.get("message", "no node takes the pod"))
