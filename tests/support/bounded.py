@@ -99,13 +99,40 @@ def bounded(plane: ControlPlane, values: chart.Values, system: str = SYSTEM) -> 
     for body in _documents(values, system):
         said = admin.create(body, keep=True)
         assert not said or (body["kind"] == "Namespace" and "already exists" in said), said
-    token = f"/api/v1/namespaces/{system}/serviceaccounts/af-operator/token"
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    operator_client = _client(plane, plane.request("POST", token, request)["status"]["token"])
+    operator_client = _client(plane, token(plane, system, "af-operator"))
     with admin_client, operator_client:
         found = Bounded(admin, Account(kinds, dynamic.DynamicClient(operator_client)))
         _await_force(found)
         yield found
+
+
+def token(plane: ControlPlane, namespace: str, name: str) -> str:
+    """Return a token of a service account."""
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    return str(plane.request("POST", path, request)["status"]["token"])
+
+
+@contextmanager
+def tenant(plane: ControlPlane, admin: Account, name: str, rules: list[Body]) -> Iterator[Account]:
+    """Make a service account in the tenant's namespace that has these rights there, and act as it."""
+    group, meta = "rbac.authorization.k8s.io", {"name": name, "namespace": TENANT}
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": TENANT}
+    reference = {"apiGroup": group, "kind": "Role", "name": name}
+    for body in (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": rules},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": reference,
+            "subjects": [subject],
+        },
+    ):
+        assert not (said := admin.create(body, keep=True)), said
+    with _client(plane, token(plane, TENANT, name)) as asking:
+        yield Account(admin.kinds, dynamic.DynamicClient(asking))
 
 
 def _documents(values: chart.Values, system: str) -> Iterator[Body]:
