@@ -103,10 +103,11 @@ async def test_a_service_of_the_dask_operators_is_the_sessions() -> None:
     assert bench.condition("DaskReady")["reason"] != "NameConflict"
 
 
-@pytest.mark.parametrize("owner", [None, "other"], ids=["nobody's", "another's"])
+@pytest.mark.parametrize("owner", [None, "other", "the session"])
 async def test_what_others_call_as_the_hubs_secret_is_in_no_environment(owner: str | None) -> None:
     bench = Bench(LAB)
-    owners = [{"kind": "AnalysisSession", "uid": owner}] if owner else []
+    uid = bench.session["metadata"]["uid"] if owner == "the session" else owner
+    owners = [{"kind": "AnalysisSession", "uid": uid, "controller": True}] if owner else []
     squat(bench, ObjectRef("v1", "Secret", "zmumu-hub"), ownerReferences=owners)
     await bench.settle()
     assert hub_secrets(bench) == []
@@ -116,7 +117,9 @@ async def test_the_hubs_own_is_looked_at_once_for_each_start() -> None:
     bench, ref = Bench({**LAB, "suspend": True}), ObjectRef("v1", "Secret", "zmumu-hub")
     await bench.settle()
     assert bench.cluster.reads == []
-    squat(bench, ref, ownerReferences=[{"kind": "AnalysisSession", "uid": bench.session["metadata"]["uid"]}])
+    uid = bench.session["metadata"]["uid"]
+    owner = {"kind": "AnalysisSession", "uid": uid, "controller": True}
+    squat(bench, ref, labels={names.SESSION_UID: uid}, ownerReferences=[owner])
     bench.change(suspend=False)
     await bench.settle()
     assert hub_secrets(bench) == ["zmumu-hub"]

@@ -270,14 +270,14 @@ def test_the_hubs_secret_wins_where_the_session_owns_it() -> None:
     ours, hubs = {"name": names.notebook(s)}, {"name": names.notebook_hub_secret(s), "optional": True}
     ref = SECRET.ref(names.notebook_hub_secret(s))
 
-    def owned(*uids: str) -> Body:
-        return {"metadata": {"ownerReferences": [{"kind": "AnalysisSession", "uid": uid} for uid in uids]}}
+    def owned(uid: str, label: str) -> Body:
+        owner = {"kind": "AnalysisSession", "uid": uid, "controller": True}
+        return {"metadata": {"ownerReferences": [owner], "labels": {names.SESSION_UID: label}}}
 
-    assert env_from({ref: owned(s.uid)}) == [ours, hubs]
-    assert env_from({ref: owned("an-earlier-one", s.uid)}) == [ours, hubs]
-    assert (
-        env_from({}) == env_from({ref: None}) == env_from({ref: owned()}) == env_from({ref: owned("other")}) == [ours]
-    )
+    assert env_from({ref: owned(s.uid, s.uid)}) == [ours, hubs]
+    foreign: list[Body] = [{"metadata": {}}, owned("other", "other"), owned("other", s.uid), owned(s.uid, "other")]
+    assert [env_from({ref: each}) for each in foreign] == [[ours]] * 4
+    assert env_from({}) == env_from({ref: None}) == [ours]
 
 
 def test_no_liveness_probe_can_kill_hours_of_work() -> None:

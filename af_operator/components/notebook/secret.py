@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-from af_operator import names
+from af_operator import names, ownership
 from af_operator.components._shared import secrets
 from af_operator.model import SECRET, Body, ObjectRef, Session
 from af_operator.observed import Observed
@@ -33,12 +33,15 @@ def of_hub(session: Session) -> ObjectRef:
 
 
 def from_hub(session: Session, observed: Observed) -> list[Body]:
-    """Return a container's reference to it, if the session owns it: one of somebody else is nothing to run with."""
+    """Return a container's reference to it, if the session owns it: one of somebody else is nothing to run with.
+
+    Anybody may name an owner; the label can be set by the operators and the Hub alone.
+    """
     written = observed.read.get(of_hub(session))
-    owners = written["metadata"].get("ownerReferences", ()) if written else ()
-    own = any(owner.get("uid") == session.uid for owner in owners)
+    if written is None or not ownership.of_family(session, written, observed):
+        return []
     # Optional: who has taken it away has no server fail for it that is started again.
-    return [{"secretRef": {"name": names.notebook_hub_secret(session), "optional": True}}] if own else []
+    return [{"secretRef": {"name": names.notebook_hub_secret(session), "optional": True}}]
 
 
 def hub_env(session: Session, hub: HubView) -> dict[str, str]:
