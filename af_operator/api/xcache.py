@@ -43,7 +43,11 @@ class XCache(ApiModel):
         default="Sidecar",
         description="Sidecar: one cache in each pod that reads. Session: one cache for the whole session.",
     )
-    size: Bytes = Field(default="10Gi", description="Disk for one cache, at most the profile's xcache.maxSize.")
+    size: Bytes = Field(
+        default="10Gi",
+        description="Disk for one cache, at least 100Mi and at most the profile's xcache.maxSize. What there is no "
+        "room for is read past it.",
+    )
     node_pool: Name | None = Field(
         default=None,
         description="Only with placement Session: a node pool of the profile; the profile's defaults.nodePool if left "
@@ -59,11 +63,17 @@ class XCache(ApiModel):
 class ProfileXCache(ApiModel):
     """The caches, and where they read from. One origin: a cache knows files by their path alone."""
 
-    image: ImageReference = Field(description="Image with xrootd.")
+    image: ImageReference = Field(
+        description="Image with xrootd and this project's plugins for it, of the operator's release: `xcache`."
+    )
     origin: Annotated[
         str,
         Field(max_length=260, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$"),
         Format("write host:port, such as xrootd.example.org:1094; no scheme, no path"),
-    ] = Field(min_length=1, description="host:port of the one permitted origin, in practice a site's redirector.")
+    ] = Field(
+        min_length=1,
+        description="host:port of the one server whose files are cached, in practice a site's redirector. URLs that "
+        "name another, or the same by another name, are read past the cache.",
+    )
     max_size: Bytes = Field(default="100Gi", description="Largest disk of one cache.")
     memory: Bytes = Field(default="1536Mi", description="Memory limit of one cache; its buffers take up to 1 GiB.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 
 from af_operator.components import xcache
-from af_operator.components._shared import pod_spec
+from af_operator.components.xcache import config
 from af_operator.errors import InvalidSession
 from af_operator.model import Manifest
 from af_operator.observed import Terms
@@ -41,7 +40,7 @@ def lines(size: str, origin: str = "xrootd.example.org:1094", **more: Any) -> li
     assert facility is not None
     spec = session(xcache={"placement": "Session", "size": size} | more).spec.xcache
     assert spec is not None
-    return xcache.config(facility, spec).splitlines()
+    return config.text(facility, spec).splitlines()
 
 
 def test_exactly_the_one_origin_is_permitted_and_read_only() -> None:
@@ -52,13 +51,15 @@ def test_exactly_the_one_origin_is_permitted_and_read_only() -> None:
     assert "pss.permit host" in lines("1Gi", "host")
 
 
-@pytest.mark.parametrize("size", ["100Mi", "1Gi", "1500M", "100Gi", "2T"])
-def test_purge_thresholds_rise_and_stay_below_the_size(size: str) -> None:
-    [line] = [line for line in lines(size) if line.startswith("pfc.diskusage")]
-    found = re.search(r"files (\d+)k (\d+)k (\d+)k ", line)  # xrootd refuses numbers without a unit
-    assert found
-    base, nominal, most = (int(n) * 1024 for n in found.groups())
-    assert 0 < base < nominal < most < pod_spec.parse_quantity(size)
+@pytest.mark.parametrize(("size", "count"), [("100Mi", 104_857_600), ("1500M", 1_500_000_000), ("2T", 2 * 10**12)])
+def test_the_plugin_is_told_the_origin_and_how_much_it_may_keep(size: str, count: int) -> None:
+    found = lines(size, "xrootd.example.org:2094")
+    assert "setenv AF_XCACHE_ORIGIN = xrootd.example.org:2094" in found
+    assert f"setenv AF_XCACHE_DISK = {count}" in found
+    assert [line for line in found if "libXrdAfCache.so" in line] == [
+        "xrootd.fslib /opt/af/lib/libXrdAfCache.so",
+        "pfc.osslib ++ /opt/af/lib/libXrdAfCache.so",
+    ]
 
 
 def test_the_disk_is_limited_a_bit_above_what_the_cache_keeps() -> None:

@@ -1,9 +1,10 @@
 """XCache: an XRootD cache that `root://` reads go through, without a change in user code.
 
-The cache runs in forwarding mode: the client's proxy plugin asks it for ``/root://origin//path``. In this
-mode XCache knows files by their path alone, so exactly one origin is permitted. All of it is here: the configuration,
-the cache as a Deployment of the session or as a sidecar of each pod that reads, and its health; ``templates/`` has the
-objects.
+The cache runs in forwarding mode: the client's proxy plugin asks it for ``/root://server//path``. In this mode XCache
+knows files by their path alone, so of one origin only. A plugin in the cache's image sends clients past it for all else
+(``images/xcache/opens.cc``), and keeps it within its size (``disk.cc``). All the rest is here: the cache, as a
+Deployment of the session or as a sidecar of each pod that reads, and its health; ``config.py`` has the configuration,
+``templates/`` the objects.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from af_operator.components._shared.defaults import (
     registration,
     report,
 )
-from af_operator.components.xcache import decision
+from af_operator.components._shared.pod_reasons import Reason
+from af_operator.components.xcache import config, decision
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     CONFIG_MAP,
@@ -82,33 +84,16 @@ LIFETIME: Lifetime = "cache"
 
 CONTAINER = "xcache"
 MIN_SIZE, RUN_LIMIT = "100Mi", "64Mi"
+SLACK = 2**30
+"""Of the volume, over what the cache holds: directories, and files of less than a block."""
 CONFIG_DIR = "/etc/xcache"
 PLUGIN_DIR = "/opt/af/xrdcl-proxy"
 """Where images of profiles carry the configuration of the client's proxy plugin."""
-
-CONFIG = """\
-all.role server
-xrd.port {port}
-xrd.network nodnr
-all.adminpath /run/xcache
-all.pidpath /run/xcache
-# Forwarding: the origin is named in the path, and only this one is permitted.
-all.export /root:/ r/o
-ofs.osslib libXrdPss.so
-pss.cachelib libXrdPfc.so
-pss.origin =
-pss.permit {host}
-oss.localroot /cache
-# Less than 1g is refused. It holds blocks in flight, not files.
-pfc.ram 1g
-pfc.blocksize 512k
-pfc.prefetch 0
-# The two fractions are of the node's disk; the three numbers are of this cache (a bare number is refused).
-pfc.diskusage 0.90 0.95 files {base}k {nominal}k {most}k purgeinterval 60
-pfc.trace info
-# Reported to nobody. Without it the traffic of a connection is in `query stats` only once it is closed.
-xrd.report 127.0.0.1:9 every 1s all sync
-"""
+ANSWERS: Body = {"exec": {"command": ["xrdfs", f"localhost:{names.XCACHE_PORT}", "query", "config", "version"]}}
+"""A probe that speaks to the server as its clients do: one that hangs still takes connections."""
+PATIENCE = {"XRD_CONNECTIONWINDOW": "10", "XRD_CONNECTIONRETRY": "4", "XRD_STREAMERRORWINDOW": "10"}
+"""Of programs that read. XRootD's own would wait ten minutes for a server that is away, and then take half an hour to
+see it back. A cache that is made anew is there within a few seconds; what takes longer is an error."""
 
 
 def enabled(session: Session) -> bool:
@@ -133,11 +118,22 @@ def check(session: Session, profile: Profile) -> None:
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the configuration; for placement Session also the cache itself."""
-    text = config(_facility(profile), _spec(session))
-    manifests = [render(__name__, "config", name=names.xcache_config(session), config=text)]
+    text = config.text(_facility(profile), _spec(session))
+    configuration = render(__name__, "config", name=names.xcache_config(session), config=text)
+    manifests: list[Manifest | Keep] = [configuration]
     if _spec(session).placement == "Session":
         manifests += [_deployment(session, profile, text), _service(session)]
-    return manifests
+    return (
+        [_kept(item, observed) for item in manifests]
+        if config.is_earlier(observed.get(configuration.ref))
+        else manifests
+    )
+
+
+def _kept(item: Manifest | Keep, observed: Observed) -> Manifest | Keep:
+    """Return what an earlier version has begun as it is: its image may lack what this configuration names."""
+    is_begun = item.ref.kind in (CONFIG_MAP.kind, DEPLOYMENT.kind) and observed.get(item.ref) is not None
+    return Keep(item.ref) if is_begun else item
 
 
 def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
@@ -146,14 +142,14 @@ def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatc
     Everybody reads: the pods where programs start, and the workers alike."""
     host = names.xcache_host(session, _spec(session).placement)
     proxy = {"XRD_PLUGINCONFDIR": PLUGIN_DIR, "XROOT_PROXY": f"root://{host}//"}
-    env = tuple(pod_spec.env(proxy | _direct(profile)))
+    env = tuple(pod_spec.env(proxy | _direct(profile) | PATIENCE))
     if _spec(session).placement == "Session":
         return PodPatch(env=env)
     return PodPatch(env=env, volumes=_volumes(session), sidecars=(_container(session, _facility(profile)),))
 
 
 def _direct(profile: Profile) -> dict[str, str]:
-    """Let programs write to where results go: the cache is read-only, and the plugin sends it writes as well."""
+    """Let programs write to where results go though the cache be away, or an earlier version's, which is read-only."""
     results, origin = profile.spec.results, _facility(profile).origin.partition(":")[0]
     host = urlsplit(results.url).hostname if results and results.url.startswith("root:") else None
     # The plugin compares ends of names, and no ports: reads from the origin would pass the cache by, too.
@@ -163,15 +159,6 @@ def _direct(profile: Profile) -> dict[str, str]:
 def health(session: Session, observed: Settled) -> Health:
     """Return readiness of the cache: of its own pod, or of the sidecars."""
     return _sidecar_health(observed) if _spec(session).placement == "Sidecar" else _session_health(session, observed)
-
-
-def config(facility: ProfileXCache, spec: XCache) -> str:
-    """Return the configuration of xrootd for a cache as the session wants it."""
-    total = int(pod_spec.parse_quantity(spec.size)) // 1024
-    host = facility.origin.partition(":")[0]
-    watermarks = {"base": total * 70 // 100, "nominal": total * 80 // 100, "most": total * 90 // 100}
-    asks = decision.CONFIG if spec.decision else ""
-    return CONFIG.format(port=names.XCACHE_PORT, host=host, **watermarks) + asks
 
 
 def _spec(session: Session) -> XCache:
@@ -187,7 +174,10 @@ def _facility(profile: Profile) -> ProfileXCache:
 
 
 def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
-    containers, volumes = [_container(session, _facility(profile))], [*_volumes(session)]
+    # A sidecar has none: that its cache hangs for a moment is no reason to take a notebook off its address.
+    readiness = {"readinessProbe": {**ANSWERS, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 2}}
+    containers: list[Body] = [{**_container(session, _facility(profile)), **readiness}]
+    volumes = [*_volumes(session)]
     if asked := _spec(session).decision:
         containers.append(decision.container(session, _facility(profile), asked))
         volumes.append(decision.volume(session))
@@ -228,9 +218,10 @@ def _container(session: Session, facility: ProfileXCache) -> Body:
         ports=[{"name": "xrootd", "containerPort": names.XCACHE_PORT, "protocol": "TCP"}],
         # A pod may have as much disk as its containers may together: so the cache's is asked for here.
         resources=pod_spec.fixed_resources(("100m", "256Mi"), ("2", memory), _disk(session)),
-        # Ready once it listens. No probe after that: each one would be a line in its log.
         # The port by name: the CRD of DaskWorkerGroups takes no number here.
         startupProbe={"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": 60},
+        # One that hangs would hold whoever reads for minutes: it is started again.
+        livenessProbe={**ANSWERS, "periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 3},
         volumeMounts=_mounts(),
     )
     container["securityContext"] |= {"readOnlyRootFilesystem": True}
@@ -255,8 +246,8 @@ def _volumes(session: Session) -> tuple[Body, ...]:
 
 def _disk(session: Session) -> str:
     size = pod_spec.parse_quantity(_spec(session).size)
-    # XCache purges once a minute; over this limit the kubelet evicts the whole pod, the user's part included.
-    return pod_spec.binary_quantity(-(-int(size) // 2**20) * 2**20 + 2**30)
+    # The cache stays within its size. Over this limit the kubelet evicts the whole pod, the user's part included.
+    return pod_spec.binary_quantity(-(-int(size) // 2**20) * 2**20 + SLACK)
 
 
 def _session_health(session: Session, observed: Observed) -> Health:
@@ -265,10 +256,22 @@ def _session_health(session: Session, observed: Observed) -> Health:
         host = names.xcache_host(session, "Session")
         return Health(True, "Ready", "the session's cache is ready", {"xcache": host})
     refused = (pod_reasons.deployment_refused(d) for d in observed.of(DEPLOYMENT) if _is_cache(d))
-    trouble = pod_reasons.worst(pods) or next((r for r in refused if r), None)
+    trouble = pod_reasons.worst(pods) or next((r for r in refused if r), None) or _silence(pods)
     if trouble:
-        return Health(False, trouble.reason, trouble.message)
+        return Health(False, trouble.reason, _words(trouble))
     return Health(False, pod_reasons.STARTING, "the session's cache is starting")
+
+
+def _silence(pods: Sequence[Body]) -> Reason | None:
+    since = next((time for pod in pods if (time := pod_reasons.silent_since(pod))), None)
+    message = "the session's cache does not answer since {:%H:%M:%S} UTC: reads wait for it, and it is started again"
+    return Reason("CacheSilent", message.format(since)) if since else None
+
+
+def _words(trouble: Reason) -> str:
+    if trouble.reason != "OOMKilled":
+        return trouble.message
+    return "the cache used more memory than the profile's xcache.memory, and begins anew: tell the facility's admin"
 
 
 def _is_cache(body: Body) -> bool:
@@ -281,5 +284,5 @@ def _sidecar_health(observed: Observed) -> Health:
         for status in pod_reasons.container_statuses(pod):
             trouble = pod_reasons.container_trouble(pod, status) if status["name"] == CONTAINER else None
             if trouble:
-                return Health(False, trouble.reason, f"pod {pod['metadata']['name']}: {trouble.message}")
+                return Health(False, trouble.reason, f"pod {pod['metadata']['name']}: {_words(trouble)}")
     return Health(True, "InPods", "each pod that reads has a cache of its own")
