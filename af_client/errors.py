@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from af_kube import errors as kube
+from af_names import plain
 
 _Status = dict[str, Any]
 GROUP = "analysisfacility.io"
+MOST_NAMED = 20
 
 
 class ClientError(Exception):
@@ -39,6 +42,27 @@ class NoCluster(ClientError, kube.NoCredentials):
 
 class Unreachable(ClientError, kube.Unreachable):
     """The API server does not answer."""
+
+
+class ResultsIncomplete(ResultsError):
+    """Some files could not be stored or fetched; the others are there.
+
+    Attributes
+    ----------
+    files
+        Those that are.
+    missing
+        (name, why) of those that are not.
+    """
+
+    exit_code = os.EX_IOERR
+
+    def __init__(self, message: str, files: Sequence[Any], missing: Sequence[tuple[str, str]]) -> None:
+        lines = [f"  {plain.line(name)}: {plain.line(why)}" for name, why in missing[:MOST_NAMED]]
+        more = [f"  and {len(missing) - MOST_NAMED} more"] if len(missing) > MOST_NAMED else []
+        super().__init__("\n".join([f"{message}; missing:", *lines, *more]))
+        self.files = files
+        self.missing = missing
 
 
 class ApiError(ClientError, kube.KubeError):
@@ -177,6 +201,8 @@ def _expired(_status: _Status, message: str) -> ApiError:
 
 
 def _conflict(status: _Status, message: str) -> ApiError:
+    if "in precondition" in message:
+        return NotFound("the session is gone, and another one has its name")
     if status.get("reason") != "AlreadyExists":
         return ApiError(f"the API server refuses: {message}")
     name = status.get("details", {}).get("name", "")

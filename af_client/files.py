@@ -203,6 +203,8 @@ def _included(paths: Iterable[Path], folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         chosen = path if path.is_file() else folder / path
+        if path.is_dir() or chosen.is_dir():
+            raise BadInput(f"--include {path}: that is a directory, and source files are flat: name each file in it")
         if not chosen.is_file():
             raise BadInput(f"--include {path}: no such file here or in {folder}")
         if found.setdefault(_flat(chosen), chosen) != chosen:

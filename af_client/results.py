@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from af_client.errors import ResultsError
+from af_client.errors import ResultsError, ResultsIncomplete, StorageError
 from af_client.model import Results, Session
 from af_client.storage import MANIFEST, Storage, StoredFile, stored_file
 
@@ -49,36 +49,48 @@ class RemoteResults:
     def files(self) -> list[StoredFile]:
         """Return every file; asks the storage only where the status has no room for all of them."""
         known = self.known
-        return list(known.files) if len(known.files) == known.count else self._manifest(Storage(known.url))
+        return list(known.files) if len(known.files) == known.count else self._manifest(Storage(known.url))[0]
 
     def download(self, target: Path) -> list[StoredFile]:
         """Fetch every file into `target`, checked by size and adler32; return what was fetched.
 
         Raises
         ------
+        ResultsIncomplete
+            Some are missing, and all others are there: they could not be stored, or not be fetched; or a name leads out
+            of `target`, or a file is not what the manifest says.
         ResultsError, StorageError
-            Incomplete results, a name that leads out of `target`, a file that differs, a storage that fails.
+            There is no manifest, or none that is one.
         """
         storage = Storage(self.url)
-        files = self._manifest(storage)
-        paths = [local_path(self.url, file, target) for file in files]
-        for file, path in zip(files, paths, strict=True):
-            storage.get(file, path)
-        return files
+        files, missing = self._manifest(storage)
+        fetched = []
+        for file in files:
+            try:
+                storage.get(file, local_path(self.url, file, target))
+            except (ResultsError, StorageError) as error:
+                missing.append((file.url.removeprefix(f"{self.url}/"), str(error)))
+            else:
+                fetched.append(file)
+        if missing:
+            raise ResultsIncomplete(f"{len(fetched)} files in {target}", fetched, missing)
+        return fetched
 
-    def _manifest(self, storage: Storage) -> list[StoredFile]:
+    def _manifest(self, storage: Storage) -> tuple[list[StoredFile], list[tuple[str, str]]]:
+        """Return what was stored, and (name, why) of what the upload could not store."""
         try:
             manifest = json.loads(storage.read(MANIFEST))
             files = [stored_file(entry) for entry in manifest["files"]]
-            complete = manifest["complete"] is True and manifest["count"] == len(files)
+            missing = [(str(entry["name"]), str(entry["reason"])) for entry in manifest.get("missing") or ()]
+            ended = manifest["complete"] is (not missing) and manifest["count"] == len(files)
         except FileNotFoundError as error:
             message = f"the results at {self.url} are incomplete: there is no {MANIFEST}: the upload did not finish"
             raise ResultsError(message) from error
         except (ValueError, KeyError, TypeError) as error:
             raise ResultsError(f"{self.url}/{MANIFEST} is not the manifest of a run: {error!r}") from error
-        if not complete:
+        if not ended:
             raise ResultsError(f"the results at {self.url} are incomplete: their manifest says so")
-        return files
+        return files, missing
 
 
 def local_path(base: str, file: StoredFile, target: Path) -> Path:
@@ -90,5 +102,5 @@ def local_path(base: str, file: StoredFile, target: Path) -> Path:
     path = target / name
     plain = name != file.url and not name.startswith("/") and "\\" not in name and "\0" not in name
     if not plain or ".." in Path(name).parts or not path.resolve().is_relative_to(target.resolve()):
-        raise ResultsError(f"{file.url} leads out of {target}: nothing was downloaded")
+        raise ResultsError(f"{file.url} leads out of {target}")
     return path

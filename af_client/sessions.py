@@ -10,13 +10,25 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from af_client.errors import BadInput, Expired, Forbidden, NotFound, TimedOut, Unavailable, Unreachable, from_response
+from af_client.errors import (
+    GROUP,
+    BadInput,
+    ClientError,
+    Expired,
+    Forbidden,
+    NotFound,
+    TimedOut,
+    Unavailable,
+    Unreachable,
+    from_response,
+)
 from af_client.forward import Say
 from af_client.model import API_VERSION, KIND, PLURAL, Session
 from af_client.models import Models
@@ -32,6 +44,10 @@ WATCH_SECONDS = 240
 RECONNECT_SECONDS = 1.0
 SETTLE_SECONDS = 3.0
 YEAR = 365 * 86_400.0
+REQUEST = f"{GROUP}/request"
+"""Annotation of a session: which request has made it, so that who lost the answer knows their own."""
+LOOKS_SECONDS = (0.5, 1.0, 2.0)
+"""Pauses between the looks for a session whose creation has not been answered."""
 
 
 class Deleted(NotFound):
@@ -58,20 +74,48 @@ class Sessions:
         self.namespace = namespace or self._api.namespace
 
     def create(self, body: Mapping[str, Any]) -> Session:
-        """Create a session; ``spec.user`` is filled in where it is missing.
+        """Create a session; ``spec.user`` is filled in where it is missing, and a ``generateName`` is made a name here.
+
+        Where the answer is lost, the session is looked for.
 
         Raises
         ------
         NameTaken, Invalid, Forbidden, KindNotInstalled
             As the API server says.
+        Unreachable, Unavailable
+            It may have been made: the message has its name.
         """
         spec = dict(body.get("spec") or {})
-        spec.setdefault("user", None)
-        spec["user"] = spec["user"] or self.whoami()
-        meta = {**(body.get("metadata") or {}), "namespace": self.namespace}
-        whole = {**body, "apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "spec": spec}
-        # Without it the server drops unknown fields and only warns.
-        return Session.parse(self._api.call(Request("POST", self._path(), {"fieldValidation": "Strict"}, whole)))
+        spec["user"] = spec.get("user") or self.whoami()
+        whole = named({**body, "apiVersion": API_VERSION, "kind": KIND, "spec": spec})
+        meta = whole["metadata"]
+        marks = {**(meta.get("annotations") or {}), REQUEST: secrets.token_hex(8)}
+        return self._create({**whole, "metadata": {**meta, "namespace": self.namespace, "annotations": marks}})
+
+    def _create(self, body: Mapping[str, Any]) -> Session:
+        try:
+            # Without it the server drops unknown fields and only warns.
+            return Session.parse(self._api.call(Request("POST", self._path(), {"fieldValidation": "Strict"}, body)))
+        except (Unreachable, Unavailable) as error:
+            return self._made(body["metadata"], error)
+
+    def _made(self, meta: Mapping[str, Any], error: ClientError) -> Session:
+        """Return the session whose creation was not answered, if there is one."""
+        name, request = meta.get("name", ""), meta["annotations"][REQUEST]
+        for pause in (*LOOKS_SECONDS, None):
+            try:
+                found = self.get(name)
+            except NotFound:
+                raise error from None
+            except (Unreachable, Unavailable):
+                if pause is None:
+                    break
+                time.sleep(pause)
+                continue
+            if found.body["metadata"].get("annotations", {}).get(REQUEST) != request:
+                raise error
+            return found
+        raise type(error)(f"{error}; session {name} may have been made: `af delete {name}`") from error
 
     def get(self, name: str) -> Session:
         """Return a session."""
@@ -110,9 +154,20 @@ class Sessions:
         patch = find(self.get(name), pool).patch(least, most)
         return self._patch(name, patch, "application/json-patch+json")
 
-    def delete(self, name: str) -> None:
-        """Delete a session and, by the cluster's garbage collection, everything that it made."""
-        self._api.call(Request("DELETE", self._path(name)))
+    def live_for(self, name: str, seconds: int | None) -> Session:
+        """Let a session end so many seconds after its creation, or when its profile says so."""
+        return self._patch(name, {"spec": {"lifetimeSeconds": seconds}})
+
+    def delete(self, name: str, uid: str | None = None) -> None:
+        """Delete a session (only the one of this uid) and, by garbage collection, everything that it made.
+
+        Raises
+        ------
+        NotFound
+            It is gone.
+        """
+        only = {"preconditions": {"uid": uid}} if uid else None
+        self._api.call(Request("DELETE", self._path(name), body=only))
 
     def whoami(self) -> str:
         """Return who is asking, as the API server knows them."""
@@ -282,3 +337,18 @@ class Sessions:
             if event["type"] == "DELETED" or event["object"]["metadata"].get("uid", "") != session.uid:
                 raise Deleted(f"session {session.name} was deleted")
             yield Session.parse(event["object"])
+
+
+def named(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object with a name of its own where it has a ``generateName``: so it is known before it is sent."""
+    meta = dict(body.get("metadata") or {})
+    prefix = meta.pop("generateName", None)
+    if prefix and not meta.get("name"):
+        meta["name"] = prefix + _letters()
+    return {**body, "metadata": meta}
+
+
+def _letters() -> str:
+    return "".join(
+        secrets.choice("bcdfghjklmnpqrstvwxz2456789") for _ in range(5)
+    )  # the API server's: no words come of it

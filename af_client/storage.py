@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
@@ -20,12 +21,20 @@ CHUNK = 1 << 20
 MANIFEST = "manifest.json"
 """The list of a run's results, written last: results without it are incomplete."""
 PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts: one more attempt than there are pauses."""
+"""Seconds between attempts: one more attempt than there are pauses. From the first that failed to the last of them on,
+each file is tried once, until one succeeds."""
+GIVE_UP_SECONDS = 60.0
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci"})
 """Here a put is atomic, and there are no directories to make. Elsewhere: temporary name, then move."""
 PERMANENT = (BadInput, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+HERE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
+"""What this machine says of its own files, and will say again."""
 
 _T = TypeVar("_T")
+
+
+class Unreadable(StorageError):
+    """The file to store cannot be read: the storage is not to blame, and nothing is tried again."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,17 @@ class Checked:
 
     def chunks(self, source: IO[bytes]) -> Iterator[bytes]:
         """Yield the content of `source`."""
-        while chunk := source.read(CHUNK):
+        while chunk := _read(source):
             self.bytes += len(chunk)
             self._adler = zlib.adler32(chunk, self._adler)
             yield chunk
+
+
+def _read(source: IO[bytes]) -> bytes:
+    try:
+        return source.read(CHUNK)
+    except OSError as error:
+        raise Unreadable(f"cannot read it to its end: {error.strerror or error}") from error
 
 
 def read_directly() -> None:
@@ -97,6 +113,7 @@ class Storage:
             raise BadInput(f"cannot use {url}: no fsspec file system for {scheme}://{extra}: {error}") from error
         self.path = str(path).rstrip("/")
         protocol = self.fs.protocol
+        self._failing_since: float | None = None
         self.atomic = not OBJECT_STORES.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 
     def put(self, name: str, open_source: Callable[[], IO[bytes]]) -> StoredFile:
@@ -104,6 +121,8 @@ class Storage:
 
         Raises
         ------
+        Unreadable
+            The source cannot be read.
         StorageError
             After the last attempt.
         """
@@ -141,14 +160,14 @@ class Storage:
 
     def _put(self, name: str, open_source: Callable[[], IO[bytes]]) -> StoredFile:
         final = f"{self.path}/{name}"
-        folder, base = posixpath.split(final)
+        folder = posixpath.dirname(final)
         # Unique, so that two attempts that overlap (a lost node) cannot mix their bytes.
-        landing = final if self.atomic else f"{folder}/.{base}.{secrets.token_hex(4)}.part"
+        landing = final if self.atomic else f"{folder}/.{secrets.token_hex(8)}.part"
         if not self.atomic:
             self.fs.makedirs(folder, exist_ok=True)
         check = Checked()
         try:
-            with open_source() as source, self.fs.open(landing, "wb") as sink:
+            with _opened(open_source) as source, self.fs.open(landing, "wb") as sink:
                 for chunk in check.chunks(source):
                     sink.write(chunk)
             self._check_size(landing, check.bytes)
@@ -175,7 +194,7 @@ class Storage:
 
     def _get(self, file: StoredFile, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        landing = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        landing = target.with_name(f".{secrets.token_hex(8)}.part")  # the name itself may be as long as one can be
         check = Checked()
         try:
             with self.fs.open(self.path + file.url.removeprefix(self.url), "rb") as source, landing.open("wb") as sink:
@@ -190,18 +209,35 @@ class Storage:
         finally:
             landing.unlink(missing_ok=True)
 
-    @staticmethod
-    def _attempts(what: str, action: Callable[[], _T]) -> _T:
-        for pause in (*PAUSES, None):
+    def _attempts(self, what: str, action: Callable[[], _T]) -> _T:
+        began, failing = time.monotonic(), self._failing_since
+        if failing is not None and began - failing > GIVE_UP_SECONDS:
+            raise StorageError(f"{what}: not tried, for nothing has come of the last {GIVE_UP_SECONDS:.0f} s of trying")
+        for attempt, pause in enumerate((*(PAUSES if failing is None else ()), None), 1):
             try:
-                return action()
+                found = action()
+            except Unreadable:
+                raise
             except PERMANENT as error:
                 raise StorageError(f"{what}: {_words(error)}") from error
             except Exception as error:  # every file system has errors of its own
+                if isinstance(error, OSError) and error.errno in HERE:
+                    raise StorageError(f"{what}: {_words(error)}") from error
                 if pause is None:
-                    raise StorageError(f"{what} after {len(PAUSES) + 1} attempts: {_words(error)}") from error
+                    self._failing_since = began if failing is None else failing
+                    raise StorageError(f"{what} after {attempt} attempts: {_words(error)}") from error
                 time.sleep(pause)
+            else:
+                self._failing_since = None
+                return found
         raise AssertionError("unreachable")
+
+
+def _opened(open_source: Callable[[], IO[bytes]]) -> IO[bytes]:
+    try:
+        return open_source()
+    except OSError as error:
+        raise Unreadable(f"cannot read it: {error.strerror or error}") from error
 
 
 def _words(error: BaseException) -> str:

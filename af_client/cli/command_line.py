@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 
+from af_client.cli.signals import Stopped, let_go_of_unread, stopping
 from af_client.errors import ClientError
+from af_client.model import Session
 from af_client.sessions import Sessions
 
-INTERRUPTED = 130
-"""As a shell says it: 128 + SIGINT."""
-WHERE = "af.where"
+WHERE, OUTPUT, LAST = "af.where", "af.output", "af.last"
+"""In ``ctx.meta``, which all commands of a line share: where they go, what they write, the session that it is about."""
 SUGGESTED = re.compile(r"\baf (delete|logs|models \w+|open|results|resume|scale|status|suspend)\b(?! -n)")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -39,19 +42,52 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with stopping():
+                return super().invoke(ctx)
         except ClientError as error:
+            _report(ctx, str(error), error.exit_code)
             if ctx.params.get("debug"):
                 raise
             raise Failure(error, ctx) from error
-        except (KeyboardInterrupt, click.Abort):
-            ctx.exit(INTERRUPTED)
+        except Stopped as stop:
+            with suppress(OSError):
+                _report(ctx, f"stopped by {stop}", stop.exit_code)
+            let_go_of_unread()
+            ctx.exit(stop.exit_code)
+        except click.Abort:
+            ctx.exit(128 + signal.SIGINT)
+
+
+def _report(ctx: click.Context, error: str, code: int) -> None:
+    """With ``--output json``, write what went wrong to stdout, with the last that was seen of the session."""
+    if ctx.meta.get(OUTPUT) == "json":
+        last = ctx.meta.get(LAST)
+        print_json({"error": error, "exitCode": code, "session": last.body if last else None})
+
+
+def known(session: Session) -> Session:
+    """Keep a session as the last that was seen, for the report of whatever may go wrong; return it."""
+    if ctx := click.get_current_context(silent=True):
+        ctx.meta[LAST] = session
+    return session
+
+
+def _output(ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    ctx.meta[OUTPUT] = value
+    return value
 
 
 def common(command: _F) -> _F:
     """Add the options that every command has."""
     for option in (
-        click.option("--output", type=click.Choice(["text", "json"]), default="text", help="json: for programs."),
+        click.option(
+            "--output",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            callback=_output,
+            is_eager=True,  # an error in another option is told as this one says
+            help="json: for programs.",
+        ),
         click.option("--context", metavar="NAME", help="Context of the kubeconfig.  [default: the current one]"),
         click.option("-n", "--namespace", metavar="NAME", help="Namespace.  [default: the context's]"),
     ):

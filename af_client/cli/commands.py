@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import webbrowser
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from af_client.cli.command_line import Commands, Workers, addressed, common, connect, print_json
+from af_client.cli.command_line import Commands, Workers, addressed, common, connect, known, print_json
 from af_client.cli.models import models
 from af_client.cli.resizing import Resize
 from af_client.cli.running import RunOptions, SessionRun, prepare
 from af_client.cli.screen import Screen, watched
+from af_client.cli.signals import Stopped
 from af_client.errors import BadInput, Forbidden, NotFound, ResultsError
 from af_client.follow import Follower, LogLine, Notice
 from af_client.model import Session
@@ -93,11 +95,11 @@ def run(ctx: click.Context, /, namespace: str | None, context: str | None, outpu
         raise BadInput("FILE is - but stdin is a terminal: give a file, or pipe one in")
     body = prepare(chosen)  # before any connection: a wrong file is said at once
     running = SessionRun(connect(ctx, namespace, context), chosen)
-    session = running.start(body)
     if not chosen.wait:
+        session = running.start(body)
         print_json(session.body) if chosen.json else click.echo(session.name)
         return
-    ending = running.finish(session)
+    ending = running.complete(body)
     if chosen.json:
         print_json(ending.report())
     ctx.exit(ending.exit_code)
@@ -142,7 +144,7 @@ def _listing(found: Sequence[Session], all_namespaces: bool) -> Table:
 @click.pass_context
 def status(ctx: click.Context, namespace: str | None, context: str | None, output: str, name: str) -> None:
     """Say what a session is waiting for, or how it ended."""
-    session = connect(ctx, namespace, context).get(name)
+    session = known(connect(ctx, namespace, context).get(name))
     if output == "json":
         print_json(session.body)
         return
@@ -165,7 +167,7 @@ def status(ctx: click.Context, namespace: str | None, context: str | None, outpu
 def logs(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
     """Print the log of a session's run."""
     sessions = connect(ctx, namespace, context)
-    session = sessions.get(options["name"])
+    session = known(sessions.get(options["name"]))
     if not session.headless:
         raise BadInput(f"session {session.name} has no run, so no log: `af status {session.name}` shows its parts")
     write = _json_line if output == "json" else click.echo
@@ -253,12 +255,21 @@ def open_(ctx: click.Context, /, namespace: str | None, context: str | None, out
     if not openable(sessions.get(name)):
         follower = Follower(sessions, name, options["timeout"], until=openable)
         watched(sessions, follower, screen, f"the notebook of session {name} is not ready")
-    with sessions.open(name, options["port"], say=screen.say) as notebook, suppress(KeyboardInterrupt):
+    with sessions.open(name, options["port"], say=screen.say) as notebook, _until_ctrl_c():
         click.echo(json.dumps(notebook.report()) if output == "json" else notebook.lab)
         if options["browser"] and not webbrowser.open(notebook.lab):
             screen.say("there is no browser here: open the URL yourself")
         screen.say(f"connected; Ctrl-C ends the connection, `af suspend {name}` the notebook")
         notebook.wait()
+
+
+@contextmanager
+def _until_ctrl_c() -> Iterator[None]:
+    try:
+        yield
+    except Stopped as stop:
+        if stop.number != SIGINT:
+            raise
 
 
 @cli.command()
@@ -283,7 +294,7 @@ def scale(ctx: click.Context, /, namespace: str | None, context: str | None, out
       af scale zmumu-x7k2p inference 3
     """
     sessions, name = connect(ctx, namespace, context), options["name"]
-    session = sessions.scale(name, options["pool"], *options["workers"])
+    session = known(sessions.scale(name, options["pool"], *options["workers"]))
     resize = Resize(find(session, options["pool"]), *options["workers"])
     if not options["wait"]:
         _changed(session, output, f"{resize}; `af status {name}` says how far it is")

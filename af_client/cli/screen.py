@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from signal import SIGPIPE
 
 import click
 from rich.console import Console
 from rich.live import Live
 
+from af_client.cli.command_line import known
 from af_client.cli.picture import picture
+from af_client.cli.signals import Stopped, unread
 from af_client.errors import TimedOut
 from af_client.follow import Event, Follower, LogLine, Notice
 from af_client.model import Session
@@ -17,6 +21,12 @@ from af_client.sessions import Sessions
 
 PATIENCE_SECONDS = 15.0
 """A running operator answers within a second or two."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Do not end the process, as rich would: there may be a session to delete."""
+        raise Stopped(SIGPIPE)
 
 
 class Screen:
@@ -29,7 +39,7 @@ class Screen:
     """
 
     def __init__(self, log_to_stderr: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._console = _Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._log_to_stderr = log_to_stderr
         self._started = time.monotonic()
         self._session: Session | None = None
@@ -56,6 +66,8 @@ class Screen:
         else:
             self._redraw()
             self._complain()
+            if unread(sys.stdout):  # a log that is silent would tell it only by its next line
+                raise Stopped(SIGPIPE)
 
     def say(self, text: str) -> None:
         """Append a line of our own."""
@@ -70,7 +82,9 @@ class Screen:
                 self.say(f"session {self._session.phase}")
 
     def _changed(self, session: Session) -> None:
-        before, self._session = self._session, session
+        if self._session and self._session.phase and not session.phase:
+            return  # its spec was edited, and the operator has not answered yet: what was so is so
+        before, self._session = self._session, known(session)
         if self._live:
             self._live.start()
             self._redraw()
@@ -97,7 +111,7 @@ def watched(sessions: Sessions, follower: Follower, screen: Screen, late: str) -
             screen.show(event)
             found = event if isinstance(event, Session) else found
     except TimedOut as error:
-        why = "; ".join(explain(sessions.get(follower.name)))
+        why = "; ".join(explain(known(sessions.get(follower.name))))
         raise TimedOut(f"{late} after {follower.timeout:g} s: {why}") from error
     finally:
         screen.append_only()

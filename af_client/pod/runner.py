@@ -32,6 +32,7 @@ MAX_MESSAGE = 4096
 """The kubelet cuts a termination message here."""
 MAX_FILES, MAX_URL, MAX_ERROR = 64, 1000, 600
 """Bounds of the session's status."""
+MAX_NAMED = 5
 FORWARDED = (signal.SIGTERM, signal.SIGINT)
 CGROUP = Path("/sys/fs/cgroup")
 """The container's own, where `_own_cgroup`."""
@@ -182,19 +183,24 @@ def withdraw(url: str) -> None:
 
 
 def upload_results(outcome: Outcome, folder: str, url: str) -> tuple[Outcome, list[StoredFile] | None]:
-    """Upload what the command left, also when it failed; a failed upload fails a run that succeeded."""
+    """Upload what the command left, also when it failed; what is missing then fails a run that succeeded."""
     from af_client.pod.upload import upload  # noqa: PLC0415 - see the module's docstring
 
     try:
-        stored = upload(Path(folder), url, outcome.exit_code)
+        found = upload(Path(folder), url, outcome.exit_code)
     except Exception as error:  # noqa: BLE001 - whatever it was, the run must end with a message
         text = f"upload failed: {error or type(error).__name__}"
         say(text)
         code = outcome.exit_code or UPLOAD_FAILED
         return replace(outcome, exit_code=code, error="; ".join(filter(None, [outcome.error, text]))), None
+    stored = found.stored
     if outcome.exit_code == 0:
         # A failed run's last line is what its status quotes: it must be the command's own.
         say(f"{len(stored)} files, {sum(file.bytes for file in stored)} bytes stored at {url}")
+    if found.missing and outcome.exit_code == 0:
+        named = "; ".join(f"{each.name}: {each.reason}" for each in found.missing[:MAX_NAMED])
+        text = f"{len(found.missing)} of the results could not be stored ({named}); {len(stored)} are at {url}"
+        outcome = replace(outcome, exit_code=UPLOAD_FAILED, error=text)
     return outcome, stored
 
 

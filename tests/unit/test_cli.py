@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from af_client import follow, sessions, storage
 from af_client.cli import running
 from af_client.cli.commands import cli
+from af_client.cli.signals import Stopped
 from af_client.errors import from_response
 from af_client.follow import Follower
 from af_client.storage import Storage
@@ -55,6 +57,7 @@ def failed(code: int | None, reason: str) -> dict[str, Any]:
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(follow, "RETRY_SECONDS", (0.01,))
     monkeypatch.setattr(sessions, "RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(sessions, "_letters", lambda: "abcde")
     monkeypatch.setattr(follow, "SETTLE_SECONDS", 0.3)
     monkeypatch.setattr(storage, "PAUSES", ())
     monkeypatch.chdir(tmp_path)
@@ -248,7 +251,7 @@ class Interrupted(Follower):
     def events(self, tick: float = 1.0) -> Iterator[Any]:
         if not Interrupted.pressed:
             Interrupted.pressed = True
-            raise KeyboardInterrupt
+            raise Stopped(signal.SIGINT)
         yield from super().events(tick)
 
 
@@ -268,8 +271,7 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, answer: str | None, code: int, 
             raise click.Abort
         return str(answer)
 
-    terminal = type("Terminal", (), {"isatty": lambda _: answer is not None})()
-    monkeypatch.setattr(running, "sys", type("Sys", (), {"stdin": terminal, "stderr": terminal}))
+    monkeypatch.setattr(running, "asks_a_person", lambda: answer is not None)
     monkeypatch.setattr(running.click, "prompt", ask)
     monkeypatch.setattr(running, "Follower", Interrupted)
     Interrupted.pressed = False

@@ -8,6 +8,7 @@ import os
 import socket
 import webbrowser
 from collections.abc import Iterator
+from signal import SIGINT
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from af_client import follow, forward, sessions
 from af_client.cli.commands import cli
+from af_client.cli.signals import Stopped
 from af_client.errors import BadInput, NotReady, from_response
 from af_client.opening import OpenNotebook
 from af_client.sessions import Sessions
@@ -57,7 +59,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[OpenNotebook]:
             connection.sendall(b"a")
             assert connection.recv(10) == b"A"
         found.append(notebook)
-        raise KeyboardInterrupt
+        raise Stopped(SIGINT)
 
     monkeypatch.setattr(OpenNotebook, "wait", wait)
     return found

@@ -191,7 +191,7 @@ def test_a_config_map_is_left_alone(folder: Path) -> None:
         (["cat", "big.txt"], [], "256 KiB"),
         (["cat", "half1.txt", "half2.txt"], [], "more than 256 KiB (the largest is half1.txt"),
         (["true"], ["nothing.py"], "--include nothing.py: no such file"),
-        (["true"], ["sub"], "no such file"),
+        (["true"], ["sub"], "--include sub: that is a directory"),
     ],
 )
 def test_files_that_cannot_travel(folder: Path, command: list[str], include: list[str], said: str) -> None:

@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from af_client import storage
 from af_client.errors import BadInput, ResultsError, StorageError
 from af_client.model import Results, Session
-from af_client.pod.upload import result_files, stored_name, upload
+from af_client.pod.upload import OUTSIDE, Uploaded, result_files, stored_name, upload
 from af_client.results import RemoteResults, local_path
 from af_client.storage import MANIFEST, Storage, StoredFile
 from tests.support.fake_transport import status
@@ -47,7 +47,7 @@ def remote(url: str = URL, count: int = 99) -> RemoteResults:
 @pytest.mark.parametrize("scheme", ["memory", "file"])
 def test_there_and_back(results: Path, tmp_path: Path, scheme: str) -> None:
     url = URL if scheme == "memory" else f"file://{tmp_path}/store/z-1"
-    stored = upload(results, url, 3)
+    stored = upload(results, url, 3).stored
     assert [(f.url.removeprefix(url), f.bytes) for f in stored] == [
         ("/empty", 0),
         ("/m.json", 8),
@@ -118,7 +118,7 @@ def test_an_upload_that_breaks_off_never_looks_complete(results: Path, failing: 
     failing.left = 4
     upload(results, "failing://r", 0)  # an earlier attempt that was complete
     failing.left = writes
-    with pytest.raises(StorageError, match="after 3 attempts: the disk is full"):
+    with pytest.raises(StorageError, match=r"manifest.json at .* after 3 attempts: the disk is full"):
         upload(results, "failing://r", 0)
     assert not [path for path in failing.store if MANIFEST in path or ".part" in path]
     with pytest.raises(ResultsError, match="incomplete"):
@@ -134,13 +134,13 @@ def test_a_storage_that_recovers(results: Path, failing: type[Failing], monkeypa
 
     monkeypatch.setattr(storage.time, "sleep", recover)
     monkeypatch.setattr(storage, "PAUSES", (1.0, 2.0))
-    assert len(upload(results, "failing://r", 0)) == 3
+    assert len(upload(results, "failing://r", 0).stored) == 3
     assert slept == [1.0]
 
 
 def test_sizes_are_verified(results: Path, failing: type[Failing]) -> None:
     failing.left, failing.lies = 99, True
-    with pytest.raises(StorageError, match=r"has 1 bytes at the storage, not 0"):
+    with pytest.raises(StorageError, match=r"cannot store manifest\.json .* has \d+ bytes at the storage, not \d+"):
         upload(results, "failing://r", 0)
 
 
@@ -169,7 +169,14 @@ def test_links_that_leave_are_left_out(results: Path, tmp_path: Path, capsys: py
     (results / "folder").symlink_to(tmp_path / "dir")
     (results / "loop").symlink_to(results)
     (results / "inside").symlink_to("m.json")
-    assert [name for name, _ in result_files(results)] == ["empty", "inside", "m.json", "plots/deep/größe 1.png"]
+    found = Uploaded()
+    names = [name for name, _ in result_files(results, found)]
+    assert names == ["empty", "inside", "m.json", "plots/deep/größe 1.png"]
+    assert {each.name: each.reason for each in found.missing} == {
+        "out.txt": OUTSIDE,
+        "folder": OUTSIDE,
+        "dangling": "a link to nowhere",
+    }
     said = capsys.readouterr().err
     assert "out.txt" in said
     assert "dangling" in said
@@ -186,6 +193,7 @@ def test_links_that_leave_are_left_out(results: Path, tmp_path: Path, capsys: py
         ("new\nline", "new%0Aline"),
         ("\udcff.bin", "%FF.bin"),
         ("manifest.json", "manifest.json.user"),
+        ("manifest.json.user", "manifest.json.user.user"),
         ("sub/manifest.json", "sub/manifest.json"),
     ],
 )
@@ -230,10 +238,19 @@ def forged(**more: Any) -> None:
     Storage(URL).put(MANIFEST, lambda: io.BytesIO(json.dumps(manifest).encode()))
 
 
+NOTHING: dict[str, Any] = {"complete": False, "files": [], "count": 0}
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ({"complete": False}, "incomplete: their manifest says so"),
+        ({"missing": [{"name": "y", "reason": "gone"}]}, "incomplete: their manifest says so"),
+        ({"missing": ["y"]}, "is not the manifest of a run"),
+        (
+            {"complete": False, "files": [], "count": 0, "missing": [{"name": "y\x1b[2J", "reason": "gone"}]},
+            "y\\x1b[2J: gone",
+        ),
         ({"count": 2}, "incomplete"),
         ({"files": None}, "is not the manifest of a run"),
         ({"files": [{"url": f"{URL}/../x", "bytes": 1, "adler32": "0"}]}, "leads out of"),

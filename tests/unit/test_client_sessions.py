@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from af_client import follow, sessions
@@ -83,7 +85,8 @@ def test_what_is_missing_at_first_is_an_error() -> None:
 def test_create_fills_in_the_user_and_is_strict() -> None:
     fake = FakeTransport()
     made = Sessions(transport=fake).create({"metadata": {"generateName": "z-"}, "spec": {"mode": "Headless"}})
-    assert (made.name, made.user) == ("z-abcde", "alice")
+    assert re.fullmatch("z-[a-z0-9]{5}", made.name)
+    assert made.user == "alice"
     assert fake.requests[-1].query == {"fieldValidation": "Strict"}
     assert fake.requests[-1].body["kind"] == "AnalysisSession"
 

@@ -347,3 +347,21 @@ def test_the_runner_starts_light() -> None:
     code = f"import sys, af_client.pod.runner; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+@pytest.fixture
+def with_storage(in_process: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AF_RESULTS_URL", f"file://{in_process}/store")
+    return in_process
+
+
+def test_one_result_that_cannot_be_stored_costs_no_other_and_is_told(with_storage: Path) -> None:
+    assert runner.run(["--", "sh", "-c", "cd $AF_RESULTS; ln -s nowhere gone; echo kept > kept"]) == 74
+    found = message(with_storage)
+    assert (found["exitCode"], found["results"]["count"]) == (74, 1)
+    assert found["error"].startswith("1 of the results could not be stored (gone: a link to nowhere); 1 are at ")
+
+
+def test_what_is_missing_leaves_a_failed_run_its_own_code_and_words(with_storage: Path) -> None:
+    assert runner.run(["--", "sh", "-c", "ln -s nowhere $AF_RESULTS/gone; exit 3"]) == 3
+    assert (message(with_storage)["error"], message(with_storage)["results"]["count"]) == (None, 0)
