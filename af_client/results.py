@@ -9,6 +9,7 @@ from pathlib import Path
 from af_client.errors import ResultsError, ResultsIncomplete, StorageError
 from af_client.model import Results, Session
 from af_client.storage import MANIFEST, Storage, StoredFile, stored_file
+from af_names import plain
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class RemoteResults:
             There are none; the message says why.
         """
         if session.run.results:
-            return cls(session.run.results)
+            return cls(_checked(session, session.run.results))
         name = session.name
         if not session.headless:
             raise ResultsError(f"session {name} has no run, so no results: results come from `mode: Headless`")
@@ -93,6 +94,23 @@ class RemoteResults:
         return files, missing
 
 
+def _checked(session: Session, results: Results) -> Results:
+    """Return the results if they are where this session's go: the end of the URL names it, and nobody else's does."""
+    own = f"/{session.namespace}/{session.name}-{session.uid}"
+    elsewhere = [url for url in (results.url, *(file.url for file in results.files)) if not _is_plain_url(url)]
+    elsewhere += [] if results.url.rstrip("/").endswith(own) else [results.url]
+    elsewhere += [f.url for f in results.files if not f.url.startswith(results.url.rstrip("/") + "/")]
+    if elsewhere:
+        where = plain.line(elsewhere[0])
+        raise ResultsError(f"session {session.name} names results at {where}, where none of it can be: nothing is read")
+    return results
+
+
+def _is_plain_url(url: str) -> bool:
+    # A scheme of one file system, not of one behind another: fsspec takes a chain of them, and the last may be a disk.
+    return plain.is_line(url) and "::" not in url and ".." not in url.split("/")
+
+
 def local_path(base: str, file: StoredFile, target: Path) -> Path:
     """Return where under `target` a file goes.
 
@@ -100,7 +118,9 @@ def local_path(base: str, file: StoredFile, target: Path) -> Path:
     """
     name = file.url.removeprefix(base.rstrip("/") + "/")
     path = target / name
-    plain = name != file.url and not name.startswith("/") and "\\" not in name and "\0" not in name
-    if not plain or ".." in Path(name).parts or not path.resolve().is_relative_to(target.resolve()):
+    relative = name != file.url and not name.startswith("/") and "\\" not in name
+    if not plain.is_line(name):
+        raise ResultsError(f"{plain.line(file.url)} leads out of {target}: its name moves a terminal's cursor")
+    if not relative or ".." in Path(name).parts or not path.resolve().is_relative_to(target.resolve()):
         raise ResultsError(f"{file.url} leads out of {target}")
     return path

@@ -16,7 +16,8 @@ _OBEYED = re.compile(
 )
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _RETURN = re.compile("\r\n?")
-_BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029 ]+")
+_BREAKING = "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
+_BREAKS = re.compile(f"[{_BREAKING}]+")
 
 
 def lines(text: str) -> str:
@@ -26,7 +27,12 @@ def lines(text: str) -> str:
 
 def line(text: str) -> str:
     """Return text as one line: what would break it is a space."""
-    return _OBEYED.sub(_written, _BREAKS.sub(" ", _COLOUR.sub("", text)).strip(" "))
+    return _OBEYED.sub(_written, _BREAKS.sub(" ", _COLOUR.sub("", text).strip(_BREAKING)))
+
+
+def is_line(text: str) -> bool:
+    """Return whether text is one line already, and nothing in it would have to be written otherwise."""
+    return not _OBEYED.search(text) and not {"\n", "\t"} & set(text)
 
 
 def _written(match: re.Match[str]) -> str:

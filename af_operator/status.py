@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from af_names import plain
 from af_operator.api.status import Endpoints
 from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
 
@@ -28,15 +29,27 @@ def compute(session: Session, plan: Plan, refusals: Sequence[Refusal], now: date
     components = {name: part for name, part in parts.items() if part}
     all_endpoints = {key: url for part in components.values() for key, url in part.get("endpoints", {}).items()}
     endpoints = {key: url for key, url in all_endpoints.items() if key in Endpoints.model_fields}
-    return {
-        "observedGeneration": session.generation,
-        "phase": phase(session, plan, state),
-        "conditions": conditions,
-        **({"components": components} if components else {}),
-        **({"endpoints": endpoints} if endpoints else {}),
-        **({"lastActivity": stamp(plan.last_activity)} if plan.last_activity else {}),
-        **plan.report,
-    }
+    found: dict[str, Any] = _plain(
+        {
+            "observedGeneration": session.generation,
+            "phase": phase(session, plan, state),
+            "conditions": conditions,
+            **({"components": components} if components else {}),
+            **({"endpoints": endpoints} if endpoints else {}),
+            **({"lastActivity": stamp(plan.last_activity)} if plan.last_activity else {}),
+            **plan.report,
+        }
+    )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return the status with every text in it plain, and of one line: programs, kubelets and registries wrote some."""
+    if isinstance(value, str):
+        return plain.line(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _of_component(health: Health) -> dict[str, Any]:
@@ -210,7 +223,7 @@ def _timed(
         "type": kind,
         "status": state,
         "reason": reason[:MAX_REASON],
-        "message": message[:MAX_MESSAGE],
+        "message": plain.line(message)[:MAX_MESSAGE],
         "lastTransitionTime": stamp(now) if flipped else previous["lastTransitionTime"],
         "observedGeneration": generation,
     }

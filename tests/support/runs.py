@@ -48,6 +48,10 @@ def failed(reason: str = "BackoffLimitExceeded") -> dict[str, Any]:
     return job(suspend=False, condition=condition("Failed", reason), failed=1)
 
 
+RESULTS = "root://x//r"
+"""Where the results of its pods go."""
+
+
 def run_pod(
     name: str = "zmumu-run-x", *, message: str = "", created: str = "10:01", **terminated: Any
 ) -> dict[str, Any]:
@@ -55,6 +59,7 @@ def run_pod(
     state = {"terminated": times | {"message": message} | terminated} if terminated else {"running": times}
     found = pod(name, of_component("run"), container("run", **state), ready=not terminated)
     found["metadata"]["creationTimestamp"] = f"2026-01-01T{created}:00Z"
+    found["spec"] = {"containers": [{"name": "run", "env": [{"name": "AF_RESULTS_URL", "value": RESULTS}]}]}
     return found
 
 

@@ -28,7 +28,7 @@ from af_client.storage import Storage
 from tests.support.fake_transport import FakeTransport, Script, condition, status
 
 ROOT = Path(__file__).parents[2]
-URL = "memory://results/physics/z-1"
+URL = "memory://results/physics/z-abcde-uid-z-abcde"
 FILE = {"url": f"{URL}/m.json", "bytes": 1, "adler32": "00630063"}
 RUN = {"pod": "p1", "exitCode": 0, "reason": "Succeeded", "wallSeconds": 1.5}
 LEFT = {"results": {"url": URL, "count": 1, "bytes": 1, "files": [FILE]}}
@@ -370,10 +370,10 @@ def test_delete_may_find_nothing_if_that_is_said() -> None:
 def test_results() -> None:
     stored()
     fake = FakeTransport()
-    fake.add("z", DONE)
-    assert af(fake, "results", "z").stdout == f"           1 00630063 {URL}/m.json\n"
-    assert af(fake, "results", "z", "-o", "out").stdout == "1 files, 1 B in out\n"
-    report = json.loads(af(fake, "results", "z", "-o", "out", "--output", "json").stdout)
+    fake.add("z-abcde", DONE)
+    assert af(fake, "results", "z-abcde").stdout == f"           1 00630063 {URL}/m.json\n"
+    assert af(fake, "results", "z-abcde", "-o", "out").stdout == "1 files, 1 B in out\n"
+    report = json.loads(af(fake, "results", "z-abcde", "-o", "out", "--output", "json").stdout)
     assert report == {"url": URL, "directory": "out", "files": [FILE]}
 
 

@@ -18,6 +18,7 @@ from af_client.model import Results, Session
 from af_client.pod.upload import OUTSIDE, Uploaded, result_files, stored_name, upload
 from af_client.results import RemoteResults, local_path
 from af_client.storage import MANIFEST, Storage, StoredFile
+from af_names import plain
 from tests.support.fake_transport import status
 
 URL = "memory://results/physics/zmumu-1"
@@ -295,3 +296,38 @@ def test_no_results_and_why(mode: str, found: dict[str, Any] | None, said: str) 
 def test_a_short_list_needs_no_storage() -> None:
     file = StoredFile("root://nowhere//x", 1, "00000001")
     assert RemoteResults(Results("root://nowhere/", 1, 1, (file,))).files() == [file]
+
+
+OWN = "root://x//results/physics/zmumu-u"
+
+
+def of_status(url: str, *files: str) -> Session:
+    left = {"url": url, "count": 9, "bytes": 9, "files": [{"url": f, "bytes": 1, "adler32": "00000001"} for f in files]}
+    metadata = {"name": "zmumu", "namespace": "physics", "uid": "u", "generation": 1}
+    found = status("Succeeded", run={"pod": "p", "results": left})
+    return Session.parse({"metadata": metadata, "spec": {"mode": "Headless"}, "status": found})
+
+
+def test_results_of_the_sessions_own_are_found() -> None:
+    assert RemoteResults.of(of_status(OWN, f"{OWN}/a", f"{OWN}/plots/b c.png")).url == OWN
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        of_status("file:///etc"),
+        of_status("root://evil//results/physics/zmumu-v"),
+        of_status("root://x//results/physics/other-u"),
+        of_status(f"simplecache::{OWN}"),
+        of_status("root://x//results/../results/physics/zmumu-u"),
+        of_status("root://x//re\x1b[2Jsults/physics/zmumu-u"),
+        of_status(OWN, "file:///etc/passwd"),
+        of_status(OWN, f"{OWN}2/a"),
+        of_status(OWN, f"{OWN}/../other-u/a"),
+        of_status(OWN, f"{OWN}/gpj.\u202eexe"),
+    ],
+)
+def test_results_that_are_not_the_sessions_own_are_not_read(session: Session) -> None:
+    with pytest.raises(ResultsError, match="where none of it can be: nothing is read") as caught:
+        RemoteResults.of(session)
+    assert plain.is_line(str(caught.value))

@@ -28,6 +28,7 @@ BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     [
         ("Z → μμ: 91.2 GeV\u00a0± 0.1", "Z → μμ: 91.2 GeV\u00a0± 0.1", "Z → μμ: 91.2 GeV\u00a0± 0.1"),
         ("a\nb\n", "a\nb\n", "a b"),
+        (" two  spaces ", " two  spaces ", " two  spaces "),
         ("a\r\nb", "a\nb", "a b"),
         ("10 %\r20 %", "10 %\n20 %", "10 % 20 %"),
         ("\x1b[31mred\x1b[0m", "red", "red"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from af_names import plain
 from af_operator.api import SessionStatus
 from af_operator.components import dask, run
 from af_operator.components.dask import programs
@@ -15,7 +16,7 @@ from af_operator.errors import InvalidSession
 from af_operator.model import Body, Finish, Keep, LogRequest, PodPatch
 from af_operator.observed import Settled
 from tests.support.objects import DASK, RUN, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
-from tests.support.runs import ENDED, LOG, condition, evicted, failed, job, job_of, kept, log_of, made, run_pod
+from tests.support.runs import ENDED, LOG, RESULTS, condition, evicted, failed, job, job_of, kept, log_of, made, run_pod
 
 REPORT = {
     "exitCode": 0,
@@ -237,10 +238,60 @@ def test_what_a_user_writes_into_the_message_cannot_break_the_status(message: st
 
 
 def test_more_files_than_status_has_room_for_are_cut_not_lost() -> None:
-    one = {"url": "u", "bytes": 1, "adler32": "00000001"}
-    results = {"url": "u", "count": 100, "bytes": 100, "files": [one] * 100}
+    one = {"url": f"{RESULTS}/u", "bytes": 1, "adler32": "00000001"}
+    results = {"url": RESULTS, "count": 100, "bytes": 100, "files": [one] * 100}
     found = status_of(failed(), run_pod(exitCode=1, message=json.dumps({"results": results})))
     assert (found["results"]["count"], len(found["results"]["files"])) == (100, 64)
+
+
+def a_file(url: str) -> dict[str, Any]:
+    return {"url": url, "bytes": 1, "adler32": "00000001"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "root://evil//r",
+        "file:///etc/passwd",
+        "root://x//r/../other",
+        "root://x//r2",
+        "root://x",
+        "",
+        "root://x//r\x1b[2J",
+        "simplecache::root://x//r",
+    ],
+)
+def test_results_elsewhere_are_left_out_with_a_word(url: str) -> None:
+    message = json.dumps({"results": {"url": url, "count": 1, "bytes": 1, "files": [a_file(f"{url}/a")]}})
+    done, ended = job(suspend=False, condition=condition("Complete"), succeeded=1), run_pod(exitCode=0, message=message)
+    assert "results" not in status_of(done, ended)
+    end = run.finish(session(run=RUN), world(done, ended))
+    assert end is not None
+    assert "is left out: that is not where its results go" in end.message
+    assert plain.is_line(end.message)
+
+
+@pytest.mark.parametrize("name", ["../other", "a/../../b", "a\x1b[2J", "a\nb", "gpj.\u202eexe", "\x9b2J"])
+def test_a_file_elsewhere_or_of_a_name_that_a_terminal_obeys_is_left_out(name: str) -> None:
+    files = [a_file(f"{RESULTS}/{name}"), a_file(f"{RESULTS}/plots/größe  1.png"), a_file("root://evil//r/a")]
+    message = json.dumps({"results": {"url": RESULTS, "count": 3, "bytes": 3, "files": files}})
+    found = status_of(failed(), run_pod(exitCode=1, message=message))
+    assert [each["url"] for each in found["results"]["files"]] == [f"{RESULTS}/plots/größe  1.png"]
+
+
+def test_a_run_that_had_nowhere_to_put_results_has_none() -> None:
+    ended = run_pod(exitCode=0, message=json.dumps(REPORT))
+    ended["spec"] = {"containers": [{"name": "run"}]}
+    assert "results" not in status_of(job(suspend=False, condition=condition("Complete"), succeeded=1), ended)
+
+
+def test_a_record_that_somebody_has_edited_names_no_other_results() -> None:
+    template = {"containers": [{"name": "run", "env": [{"name": "AF_RESULTS_URL", "value": RESULTS}]}]}
+    ended = job(suspend=False, condition=condition("Complete"), succeeded=1)
+    ended["spec"]["template"] = {"spec": template}
+    for url, believed in ((RESULTS, True), ("root://evil//r", False)):
+        record = {"exitCode": 0, "results": {"url": url, "count": 1, "bytes": 1, "files": []}}
+        assert ("results" in status_of(ended, kept(run=record))) is believed
 
 
 def test_the_latest_attempt_is_reported() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from af_names import plain
 from af_operator import status
 from af_operator.api import SessionStatus
 from af_operator.model import Body, Finish, Health, ObjectRef, Plan, Refusal, Session
@@ -141,3 +143,26 @@ def test_the_size_of_a_pool_is_urgent_once_the_session_is_ready() -> None:
 def test_messages_are_cut_to_what_people_read() -> None:
     found = status.compute(session(), plan(dask=replace(STARTING, message="x" * 10_000)), [], NOW)
     assert max(len(c["message"]) for c in found["conditions"]) <= status.MAX_MESSAGE
+
+
+def test_what_others_wrote_moves_no_cursor_and_is_one_line() -> None:
+    wrote = "\x1b[2J\x1b]0;title\x07gpj\u202eexe\nnext: sh evil"
+    report = {"run": {"reason": wrote, "results": {"files": [{"url": f"root://x//two  spaces{wrote}"}]}}}
+    health = {"run": Health(False, "Error", wrote)}
+    told = Plan(titles={"run": "Run"}, active=frozenset({"run"}), health=health, report=report)
+    found = status.compute(session(), told, [], NOW)
+    assert all(plain.is_line(text) for text in texts(found))
+    assert "two  spaces" in str(found["run"])
+    assert all(plain.is_line(event.message) for event in status.events({}, found))
+    assert plain.is_line(status.unreadable(stored(), wrote, NOW)["conditions"][0]["message"])
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        yield from (text for each in (value.values() if isinstance(value, dict) else value) for text in texts(each))
+
+
+def stored() -> dict[str, Any]:
+    return {"metadata": {"name": "zmumu", "namespace": "physics", "generation": 1}}

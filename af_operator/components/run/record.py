@@ -10,56 +10,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
 from af_operator import names
 from af_operator.api.status import EXACT
 from af_operator.components._shared import pod_reasons, untrusted
 from af_operator.components.run import tries
 from af_operator.components.run.kept import Kept, end_time, finish_in_status, recorded, run_of
+from af_operator.components.run.results import Lenient, Results, believed, believed_of_record, left_out
 from af_operator.components.run.tries import DISRUPTED, current_job, job_end, latest_pod, spec
 from af_operator.model import Body, Finish, Health, LogRequest, Session
 from af_operator.observed import Observed, Settled
 
 LOG_LINES = 200
-MAX_FILES = 64
 RUNNER_SAYS = "af-run: "
 """How lines begin that are the runner's, not the program's."""
 
 
-class _Lenient(BaseModel):
-    """The runner in an image may be newer than this operator, and say more."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-
-class _File(_Lenient):
-    url: str = Field(max_length=1000)
-    bytes: int = Field(ge=0, le=EXACT)
-    adler32: str = Field(pattern="^[0-9a-f]{8}$")
-
-
-def _first_files(value: Any) -> Any:
-    return value[:MAX_FILES] if isinstance(value, list) else value
-
-
-class _Results(_Lenient):
-    url: str = Field(max_length=1000)
-    count: int = Field(ge=0, le=10**9)
-    bytes: int = Field(ge=0, le=EXACT)
-    files: Annotated[list[_File], BeforeValidator(_first_files)] = Field(default_factory=list)
-
-
-class RunnerReport(_Lenient):
+class RunnerReport(Lenient):
     """The termination message of ``af-run``."""
 
     exit_code: int | None = Field(default=None, ge=-1024, le=1024)
     wall_seconds: float | None = Field(default=None, ge=0, le=1e9)
     peak_memory_bytes: int | None = Field(default=None, ge=0, le=EXACT)
-    results: _Results | None = None
+    results: Results | None = None
     error: str | None = Field(default=None, max_length=4096)
     oom: bool = False
     """A process of the run was killed because its container had no memory left."""
@@ -103,7 +79,14 @@ def _last_known(session: Session, observed: Observed) -> Mapping[str, Any]:
     """Return what was known of the run when it had a pod; nobody but the operator has written what the status says."""
     kept = recorded(session, observed)
     of_status = run_of(session.status.get("run")) if finish_in_status(session) and finish(session, observed) else {}
-    return of_status or (kept.run if kept else {})
+    return of_status or (believed_of_record(_template(session, observed), kept.run) if kept else {})
+
+
+def _template(session: Session, observed: Observed) -> Body:
+    """Return the pod spec of the run's Job, which is ours; empty where there is none."""
+    job = current_job(session, observed) or {}
+    spec: Body = job.get("spec", {}).get("template", {}).get("spec", {})
+    return spec
 
 
 def outdated(session: Session, observed: Observed, kept: Kept) -> bool:
@@ -234,9 +217,15 @@ def _disrupted(session: Session, observed: Observed) -> dict[str, Any]:
 
 
 def _after(session: Session, observed: Observed) -> str:
-    """Say of an end how many disruptions there were before it."""
+    """Say of an end how many disruptions there were before it, and what of its results is not believed."""
     number = tries.current(session, observed).disruptions
-    return f" (begun again after {number} disruption{'' if number == 1 else 's'})" if number else ""
+    again = f" (begun again after {number} disruption{'' if number == 1 else 's'})" if number else ""
+    return again + _left_out(latest_pod(session, observed))
+
+
+def _left_out(pod: Body | None) -> str:
+    report = _report_of(pod) if pod else None
+    return left_out(pod.get("spec", {}), report.results) if pod and report else ""
 
 
 def _again(session: Session, observed: Settled) -> Health | None:
@@ -272,7 +261,7 @@ def _of_pod(pod: Body | None) -> dict[str, Any]:
         "completionTime": terminated.get("finishedAt"),
         "wallSeconds": report.wall_seconds if report else None,
         "peakMemoryBytes": report.peak_memory_bytes if report else None,
-        "results": report.results.model_dump() if report and report.results else None,
+        "results": believed(pod.get("spec", {}), report.results) if report else None,
     }
 
 
