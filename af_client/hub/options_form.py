@@ -11,7 +11,8 @@ A pool begins with `minWorkers`, 1 if left out, and has up to `workers` as its t
 the engine before the ``/``.
 
 Everything may be left out. Fields of the form and of links: ``profile``, ``image``, ``size``, ``xcache``,
-``workers.<pool>``, ``min-workers.<pool>`` and ``worker-size.<pool>``; those of models are in `models_form`.
+``workers.<pool>``, ``min-workers.<pool>`` and ``worker-size.<pool>``; those of models are in `models_form`, and
+``start``, which says pools and models in a word, in `presets`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from functools import cache
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from af_client.hub import models_form
+from af_client.hub import models_form, presets
 from af_client.hub.choices import BadOption, at_most, count, known, listed, one_of, shown
 from af_client.hub.offers import Engine, Offer, Pool
 from af_client.model import Session
@@ -44,24 +46,25 @@ MAX_POOLS = 8
 """Of one engine."""
 
 
-def from_fields(fields: Fields, default: str) -> dict[str, Any]:
+def from_fields(fields: Fields, offers: Sequence[Offer], default: str) -> dict[str, Any]:
     """Return the options that the fields of a form or of a link stand for.
 
     Raises
     ------
     BadOption
-        An unknown field, or a number that is none.
+        An unknown field, a number that is none, or a start that is not offered.
     """
     values = {name: each[-1].strip() for name, each in fields.items() if each and not name.startswith("_")}
     profile = values.get("profile") or default
     chosen = {n: v for n, v in values.items() if PREFIX not in n}
     prefix = f"{profile}{PREFIX}"
     chosen |= {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+    start = chosen.pop(presets.FIELD, "")
     options: dict[str, Any] = {"profile": profile}
     for name, value in chosen.items():
         if value:
             _put(options, name, value)
-    return options
+    return presets.apply(start, options, _offer(profile, offers)) if start else options
 
 
 def _put(options: dict[str, Any], name: str, value: str) -> None:
@@ -76,7 +79,7 @@ def _put(options: dict[str, Any], name: str, value: str) -> None:
         options[name] = value
     else:
         pools = [f"{field}.<pool>" for field in POOL_FIELDS]
-        there = [*sorted(PLAIN), *pools, f"{models_form.MODEL}.<name>", *models_form.FIELDS]
+        there = [*sorted(PLAIN), presets.FIELD, *pools, f"{models_form.MODEL}.<name>", *models_form.FIELDS]
         raise BadOption(f"unknown field {shown(name)}: there are {', '.join(there)}")
 
 
@@ -222,14 +225,20 @@ def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__),
         autoescape=True,
-        # A profile's texts, and what others have named a session.
-        finalize=lambda value: plain.line(value) if isinstance(value, str) else value,
+        finalize=_text,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
     environment.globals["pool_choice"] = _pool_choice
     environment.globals["models_choice"] = models_form.choice
+    environment.globals["presets_of"] = presets.of
+    environment.globals["preset_matching"] = presets.matching
     return environment.get_template(name)
+
+
+def _text(value: Any) -> Any:
+    """Return what a page shows of a value: of a profile's texts, and what others have named, text alone."""
+    return plain.line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _pool_choice(chosen: Options, pool: str) -> Options:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
@@ -143,7 +144,7 @@ class AnalysisSessionSpawner(Spawner):
         """Return the options that a form's fields stand for."""
         offers = await self.offers()
         try:
-            return options_form.from_fields(fields, self._default_of(offers))
+            return options_form.from_fields(fields, offers, self._default_of(offers))
         except BadOption as error:
             raise bad_option(str(error)) from error
 
@@ -189,11 +190,16 @@ class AnalysisSessionSpawner(Spawner):
         }
         if fields and not all(name.startswith("_") for name in fields):
             try:
-                return options_form.from_fields(fields, self._default_of(offers))
+                return options_form.from_fields(fields, offers, self._default_of(offers))
             except BadOption:
                 return {}  # the page says why
-        last = self.orm_spawner.user_options if self.orm_spawner else None
-        return last if isinstance(last, Mapping) else {}
+        return self._last_chosen()
+
+    def _last_chosen(self) -> Mapping[str, Any]:
+        """Return what was chosen for this server, or else for the one that this user has used last."""
+        others = sorted(self.user.orm_user.orm_spawners.values(), key=lambda each: each.last_activity or datetime.min)
+        found = (each.user_options for each in [self.orm_spawner, *reversed(others)] if each is not None)
+        return next((options for options in found if isinstance(options, Mapping) and options), {})
 
     # The life of a server.
 

@@ -210,6 +210,30 @@ def test_a_link_fills_the_form_in_and_starts_nothing(
     expect(page.page.locator(".spawn-error-msg")).to_contain_text("medium")
 
 
+def test_a_choice_in_words_comes_before_its_numbers(marie: HubUser, window: Browser, hub: Hub, physics: Tenant) -> None:
+    page = HubPage(window)
+    page.log_in(USER, hub.password)
+    page.open_form("words", {})
+    start, numbers = page.form().get_by_role("group", name="What do you start?"), page.form().locator("details")
+    expect(start.get_by_label("Just a notebook")).to_be_checked()
+    expect(numbers).not_to_have_attribute("open", "")
+    start.get_by_label("Just a notebook").focus()
+    page.page.keyboard.press("ArrowDown")
+    expect(start.get_by_label("A few workers")).to_be_checked()
+    window.picture("form-words")
+    assert page.field("Workers on cpu").input_value() == "4"
+    page.choose("A few Spark workers", "yes")
+    assert (page.field("Workers on cpu").input_value(), page.field("Image").input_value()) == ("0", "spark")
+    page.choose("A GPU", "yes")
+    assert page.field("Image").input_value() == "analysis", "as it was before Spark was chosen"
+    page.choose("Workers on cpu", "3")
+    expect(start.get_by_label("My own choice")).to_be_checked()
+    page.page.set_viewport_size({"width": 360, "height": 740})
+    window.picture("form-phone")
+    assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than a phone"
+    assert not sessions_of(physics, USER)
+
+
 def test_who_changes_their_mind_stops_what_is_starting(
     marie: HubUser, window: Browser, hub: Hub, physics: Tenant
 ) -> None:

@@ -56,7 +56,10 @@ class HubPage:
         return self.page.locator("#spawn_form")
 
     def field(self, label: str) -> Locator:
-        """Return a field of the chosen profile; those of other profiles are there, and not seen."""
+        """Return a field of the chosen profile, unfolded; those of other profiles are there, and not seen."""
+        folded = self.form().locator("details:not([open]) > summary").filter(visible=True)
+        if folded.count():
+            folded.click()
         return self.form().get_by_label(label, exact=True).filter(visible=True)
 
     def choose(self, label: str, value: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.fake_api import BASE, FakeApi
 from tests.support.fake_transport import condition
+from tests.support.forms import Form
 from tests.support.hub_in_process import HubBrowser, HubInProcess
 from tests.support.spawner_bench import PROFILE, session_path, until
 
@@ -190,6 +191,21 @@ async def test_the_page_shows_the_form_and_sending_it_starts_the_server(hub: Hub
     spec = hub.api.objects[PATH]["spec"]
     assert spec["notebook"] == {"size": "large", "serverName": "z"}
     assert spec["dask"]["pools"][0]["workers"] == {"min": 1, "max": 3}
+
+
+async def test_one_click_is_a_notebook_and_the_next_form_remembers_what_was_chosen(
+    hub: HubInProcess, alice: HubBrowser
+) -> None:
+    _, page = await alice.get("/spawn/alice/z")
+    assert (await alice.send("/spawn/alice/z", Form(page).values()))[0] == 302
+    await hub.until("alice", "z", ready=True)
+    assert hub.api.objects[PATH]["spec"].keys() & {"dask", "spark", "inference"} == set()
+    _, page = await alice.get("/spawn/alice/y")
+    assert (await alice.send("/spawn/alice/y", Form(page).values() | {"start": "gpu", "size": "large"}))[0] == 302
+    await hub.until("alice", "y", ready=True)
+    for _ in range(2):  # whatever was begun for it, nothing is stored of it before it is sent
+        _, page = await alice.get("/spawn/alice/new")
+        assert {"start": "gpu", "size": "large"}.items() <= Form(page).values().items()
 
 
 async def test_a_form_that_is_refused_comes_back_with_the_reason(hub: HubInProcess, alice: HubBrowser) -> None:
