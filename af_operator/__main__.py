@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import REGISTRY, Gauge
@@ -23,6 +23,7 @@ from af_operator.errors import Unavailable
 from af_operator.hub import Hub, JupyterHub, NoHub
 from af_operator.lease import Lease
 from af_operator.model import Key
+from af_operator.orphans import Sweep
 from af_operator.passes import Passes, work
 from af_operator.profiles import ProfilePass
 from af_operator.queue import WorkQueue
@@ -138,6 +139,8 @@ class Operator:
         agents = AskedByHttp(lambda ref: self._queue.add(Key(ref.namespace, ref.name)), _now)
         ports = Ports(self._cluster, await self._hub(), agents)
         sessions = Reconciler(self._components, self._world, ports, _now)
+        sweep = Sweep(self._world, self._cluster, _now, timedelta(seconds=self._config.orphan_seconds))
+        self._tasks.append(asyncio.create_task(sweep.run(), name="sweep"))
         passes = EitherPass(sessions, ProfilePass(self._world, self._cluster, _now))
         self._tasks += [asyncio.create_task(work(self._queue, passes, _now)) for _ in range(self._config.workers)]
 

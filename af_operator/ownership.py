@@ -43,6 +43,14 @@ def of_family(session: Session, body: Body, observed: Observed) -> bool:
     return label_of(body, SESSION_UID) == session.uid and _in_family(controller(body).get("uid"), session, observed)
 
 
+def left_by(uid: str, body: Body) -> bool:
+    """Return whether we made an object for the session of this uid, and it has no other owner, or none any more."""
+    owners = body["metadata"].get("ownerReferences", ())
+    others = any(owner.get("uid") != uid for owner in owners)
+    going = "deletionTimestamp" in body["metadata"]
+    return label_of(body, SESSION_UID) == uid and _made_by_us(body) and not others and not going
+
+
 def of_user(body: Body, user: str) -> bool:
     """Return whether we made this object for a user, to outlive their sessions."""
     labels, annotations = (body["metadata"].get(part, {}) for part in ("labels", "annotations"))

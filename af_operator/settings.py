@@ -32,6 +32,8 @@ class Settings(BaseModel):
         Holds the operator's token for that API.
     hub_poll_seconds
         Time between two looks at which servers JupyterHub shows.
+    orphan_seconds
+        How long objects may be without their session until they are deleted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,7 @@ class Settings(BaseModel):
     hub_base_url: str = Field(default="/", pattern=r"^/(\S*/)?$")
     hub_token_file: Path | None = Field(default=None, validate_default=True)
     hub_poll_seconds: float = Field(default=15, ge=0.1, le=3600)
+    orphan_seconds: float = Field(default=600, ge=1, le=86_400)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 

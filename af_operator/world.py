@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -70,6 +70,13 @@ def parse_session(body: Body, *, trimmed: bool = False) -> Session:
         finalizers=tuple(metadata.get("finalizers", ())),
         trimmed=trimmed,
     )
+
+
+class Mark(NamedTuple):
+    """What children of one session have in common."""
+
+    namespace: str
+    uid: str
 
 
 class World:
@@ -214,14 +221,24 @@ class World:
 
     def observed(self, session: Session) -> Observed:
         """Return what is the session's and what is its user's, as of the newest that watch and writes know."""
-        mark, user = (session.namespace, session.uid), (session.namespace, names.label_value(session.spec.user))
-        children = [body for store in self.children.values() for body in store.by("session", mark)]
+        mark, user = Mark(session.namespace, session.uid), (session.namespace, names.label_value(session.spec.user))
         shared = [body for store in self.shared.values() for body in store.by("user", user)]
         return Observed(
-            children=tuple(map(self._marked_terminating, sorted(children, key=_by_kind_and_name))),
+            children=tuple(self.children_of(mark)),
             shared=tuple(map(self._marked_terminating, sorted(shared, key=_by_kind_and_name))),
             gpus_free=self._gpus_free(session.spec.profile),
         )
+
+    def ownerless(self) -> set[Mark]:
+        """Return the sessions that there are not, and of which there are children."""
+        there = self.sessions.counts("uid")
+        marks = {mark for store in self.children.values() for mark in store.counts("session")}
+        return {mark for mark in marks if isinstance(mark, Mark) and mark.uid not in there}
+
+    def children_of(self, mark: Mark) -> list[Body]:
+        """Return what has this mark."""
+        bodies = (body for store in self.children.values() for body in store.by("session", mark))
+        return [*map(self._marked_terminating, sorted(bodies, key=_by_kind_and_name))]
 
     # Our own writes.
 
@@ -282,9 +299,9 @@ def _packed(keep: Callable[[Body], Body], **indexes: Callable[[Body], Any]) -> S
     return Store(lambda body: packing.pack(keep(body)), packing.unpack, indexes)
 
 
-def _session_of(body: Body) -> tuple[str, str] | None:
+def _session_of(body: Body) -> Mark | None:
     uid = body["metadata"].get("labels", {}).get(names.SESSION_UID)
-    return (body["metadata"].get("namespace", ""), uid) if uid else None
+    return Mark(body["metadata"].get("namespace", ""), uid) if uid else None
 
 
 def _user_of(body: Body) -> tuple[str, str] | None:
