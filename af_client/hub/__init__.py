@@ -2,5 +2,6 @@
 
 ``start.py`` is one start, from the choices to a server that answers. ``sessions.py`` and ``watch.py`` are the Hub's
 copy of the sessions and its few requests, over ``transport.py``. ``options_form.py`` with ``templates/`` is the form,
-and ``offers.py`` what a profile lets it offer. ``names.py``, ``progress.py`` and ``errors.py`` are its words.
+``presets.py`` its choices in words, and ``offers.py`` what a profile lets it offer. ``names.py``, ``progress.py`` and
+``errors.py`` are its words. ``database.py`` is what is done before the Hub starts.
 """
