@@ -7,8 +7,10 @@ where its name is taken nothing is made that refers to it.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -62,15 +64,16 @@ def references(body: Body) -> frozenset[ObjectRef]:
     """Return the objects of its own namespace that an object refers to.
 
     Found wherever a pod spec stands, also in kinds of others: volumes, environment, pull secrets, service account, and
-    addresses of Services. Beside these what a Role grants by name, what a RoleBinding binds, and the fields of
-    `SPEC_FIELDS`. Optional ones are among them: a Secret that may be missing is all the same read if it is there.
+    addresses of Services, which a ConfigMap or a Secret may say as well. Beside these what a Role grants by name, what
+    a RoleBinding binds, and the fields of `SPEC_FIELDS`. Optional ones are among them: a Secret that may be missing is
+    all the same read if it is there.
     """
     refs = {ref for pod in _pod_specs(body) for ref in _of_pod(pod, body["metadata"].get("namespace"))}
     refs |= set(_granted(body)) | set(_bound(body))
     if body["kind"] in SPEC_FIELDS:
         field, kind = SPEC_FIELDS[body["kind"]]
         refs |= set(_named(kind, body["spec"].get(field)))
-    return frozenset(refs | set(_scheduler_of(body)))
+    return frozenset(refs | set(_scheduler_of(body)) | set(_said_in_data(body)))
 
 
 def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
@@ -161,6 +164,15 @@ def _pointed_at(key: str, value: Any) -> Iterator[ObjectRef]:
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, Mapping):
             yield from _named(kind, each.get(field, each.get("name")))
+
+
+def _said_in_data(body: Body) -> Iterator[ObjectRef]:
+    """Yield what configuration connects to: a pod that mounts it may say that nowhere else."""
+    texts = (body.get("data") or {}).values() if body["kind"] in ("ConfigMap", "Secret") else ()
+    for text in texts:
+        with suppress(ValueError):  # what is no text says no address
+            said = base64.b64decode(text).decode() if body["kind"] == "Secret" else text
+            yield from _of_pod(said, body["metadata"].get("namespace"))
 
 
 def _scheduler_of(body: Body) -> Iterator[ObjectRef]:

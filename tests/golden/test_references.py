@@ -18,6 +18,8 @@ NO_REFERENCE = ("metadata", "selector", "matchLabels", "labels")
 STOPPED = {("Role", "Secret"), ("Role", "StatefulSet"), ("RoleBinding", "Role"), ("StatefulSet", "Service")}
 NOTEBOOK = STOPPED | {("StatefulSet", "Secret")}
 DASK = {("DaskCluster", "ConfigMap"), ("DaskWorkerGroup", "DaskCluster")}
+CONFIGURATION = {("Secret", "Service")}
+"""A classic driver finds Spark's master by a file."""
 NATIVE = {("Deployment", "ConfigMap"), ("Pod", "Service"), ("Job", "Service")}
 CACHE = {("Deployment", "ConfigMap"), ("Job", "Service")}
 REPLICAS = {("Pod", "ConfigMap"), ("Pod", "Secret")}
@@ -29,6 +31,7 @@ EXPECTED: dict[str, set[Pair]] = {
     "inference": (NATIVE - {("Job", "Service")})
     | NOTEBOOK
     | REPLICAS
+    | CONFIGURATION
     | {("Deployment", "Secret"), ("Deployment", "Service"), ("Pod", "PersistentVolumeClaim")},
     "inference-gpu": REPLICAS | {("Job", "Secret"), ("Job", "Service")},
     "inference-url": REPLICAS,
@@ -38,7 +41,11 @@ EXPECTED: dict[str, set[Pair]] = {
     "notebook": NOTEBOOK | DASK | CONFIGURED | {("StatefulSet", "PersistentVolumeClaim")},
     "notebook-hub": NOTEBOOK,
     "notebook-suspended": STOPPED,
-    "placed": NATIVE | CACHE | REPLICAS | {("Deployment", "Secret"), ("Deployment", "Service"), ("Job", "Secret")},
+    "placed": NATIVE
+    | CACHE
+    | REPLICAS
+    | CONFIGURATION
+    | {("Deployment", "Secret"), ("Deployment", "Service"), ("Job", "Secret")},
     "placed-notebook": NOTEBOOK | DASK | {("Deployment", "ConfigMap"), ("DaskWorkerGroup", "Service")},
     "session-cache": CACHE,
     "session-cache-decision": REPLICAS
@@ -46,6 +53,7 @@ EXPECTED: dict[str, set[Pair]] = {
     | {("Deployment", "Secret"), ("Deployment", "Service"), ("Job", "Secret")},
     "spark": NATIVE
     | CACHE
+    | CONFIGURATION
     | {("Deployment", "Secret"), ("Deployment", "Service"), ("Pod", "Secret"), ("Pod", "ConfigMap"), ("Job", "Secret")},
     "suspended": CACHE,
     "zmumu": DASK | {("DaskWorkerGroup", "ConfigMap"), ("Job", "ConfigMap")},
