@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -81,6 +81,8 @@ class Session:
     conditions: tuple[Condition, ...]
     pools: tuple[Pool, ...]
     run: Run
+    pods: Mapping[str, Mapping[str, Sequence[str]]]
+    """Component -> pool, or what they are in it -> names of the pods that have a log; some where they are many."""
     endpoints: Mapping[str, str]
     """Name -> URL, of all components; ``component/name`` where several call one the same."""
     last_activity: datetime | None
@@ -106,6 +108,7 @@ class Session:
             conditions=tuple(_condition(c) for c in status.get("conditions", [])),
             pools=_pools(status.get("components") or {}),
             run=_run(status.get("run") or {}),
+            pods={name: part.get("pods") or {} for name, part in (status.get("components") or {}).items()},
             endpoints=_endpoints(status),
             last_activity=_time(status.get("lastActivity")),
             created=_time(meta.get("creationTimestamp")),

@@ -225,24 +225,39 @@ class Sessions:
             return next(session for session in self.watch(name, SETTLE_SECONDS) if session.settled)
         return arrived
 
-    def logs(self, pod: str, *, follow: bool = False, since: str = "", tail: int | None = None) -> Iterator[str]:
-        """Yield the lines of a run's pod, each with its time stamp before the first blank.
+    def logs(
+        self,
+        pod: str,
+        *,
+        container: str = RUN_CONTAINER,
+        follow: bool = False,
+        since: str = "",
+        tail: int | None = None,
+    ) -> Iterator[str]:
+        """Yield the lines of a pod's container, each with its time stamp before the first blank.
 
         Parameters
         ----------
         since
             A time stamp of an earlier line: only later lines are asked for, in whole seconds.
         """
-        query = {"container": RUN_CONTAINER, "timestamps": "true"}
-        query |= {"follow": "true"} if follow else {}
+        query = {"follow": "true"} if follow else {}
         query |= {"sinceTime": since} if since else {}
         query |= {"tailLines": str(tail)} if tail is not None else {}
+        return self._log(pod, container, query)
+
+    def logs_before(self, pod: str, container: str, tail: int) -> Iterator[str]:
+        """Yield the last lines, with their time stamps, of a pod's container before it was begun again."""
+        return self._log(pod, container, {"previous": "true", "tailLines": str(tail)})
+
+    def _log(self, pod: str, container: str, query: Mapping[str, str]) -> Iterator[str]:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        request = Request("GET", path, query, read_seconds=3600 if follow else 60)
+        seconds = 3600 if "follow" in query else 60
+        request = Request("GET", path, {"container": container, "timestamps": "true", **query}, read_seconds=seconds)
         return (line.decode("utf-8", "replace") for line in self._api.lines(request))
 
     def log_tail(self, session: Session) -> str:
-        """Return the last lines of a finished run's log, which outlive its pod (needs a right on ConfigMaps)."""
+        """Return the last lines of a finished run's log, which outlive its pod (a right that its user has)."""
         path = f"/api/v1/namespaces/{self.namespace}/configmaps/{run_log(session.name)}"
         return str(self._api.call(Request("GET", path)).get("data", {}).get("log", ""))
 

@@ -66,7 +66,13 @@ class Connection:
         response = await self._send(request, limits)
         with _explained(self._credentials.server):
             async with response:
-                return await response.read()
+                if request.last_bytes is None:
+                    return await response.read()
+                kept = bytearray()
+                async for chunk in response.content.iter_any():
+                    kept += chunk
+                    del kept[: -request.last_bytes]
+                return bytes(kept)
 
     @asynccontextmanager
     async def lines(self, request: Request) -> AsyncGenerator[AsyncIterator[bytes]]:

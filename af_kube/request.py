@@ -28,6 +28,8 @@ class Request:
         Below the server's URL, such as ``/api/v1/namespaces/physics/pods``.
     read_seconds
         For a call, until the whole answer is there; for a stream, between two lines.
+    last_bytes
+        For a call: so much of the answer's end is kept, and no more of it is in memory, however long it is.
     """
 
     verb: str
@@ -37,3 +39,4 @@ class Request:
     content_type: str = JSON
     read_seconds: float = READ_SECONDS
     accept: str = JSON
+    last_bytes: int | None = None

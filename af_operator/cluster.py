@@ -143,11 +143,8 @@ class KubernetesCluster:
     async def read_log(self, session: SessionRef, request: LogRequest) -> str:
         """See ``Cluster.read_log``."""
         path = f"/api/v1/namespaces/{session.namespace}/pods/{request.pod}/log"
-        query = {
-            "container": request.container,
-            "tailLines": str(request.lines),
-            "limitBytes": str(MAX_LOG_BYTES),
-        }
+        # Not limitBytes: of the last lines that keeps the first, and how it ended is in the last.
+        query = {"container": request.container, "tailLines": str(request.lines)}
         return (await self._request("GET", path, query, content="*/*")).decode(errors="replace")
 
     async def record(self, session: SessionRef, notice: Notice) -> None:
@@ -236,7 +233,8 @@ class KubernetesCluster:
             reads = verb == "GET"
             seconds = TIMEOUT if reads else min(TIMEOUT, self._fence())
             # Where nothing is sent, it is what is to come back.
-            request = Request(verb, path, query, body, content, seconds, accept=content if reads else JSON)
+            accept, end = (content if reads else JSON), (MAX_LOG_BYTES if path.endswith("/log") else None)
+            request = Request(verb, path, query, body, content, seconds, accept, end)
             try:
                 data = await self._api.read(request)
             except HttpError as error:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from af_operator import drift, names, ownership, status
+from af_operator import drift, names, ownership, pods_told, status
 from af_operator.api import ProfileSpec
 from af_operator.api.profile import Image, Size
 from af_operator.components import Component, Components, Item
@@ -21,6 +21,7 @@ from af_operator.model import (
     Body,
     Discard,
     Finish,
+    Health,
     Keep,
     Kind,
     LogRequest,
@@ -116,11 +117,17 @@ def _facts(session: Session, observed: Settled, enabled: Enabled) -> Plan:
     servers = ((c.NAME, c.registration(session, observed)) for c in enabled)
     return Plan(
         titles={c.NAME: c.TITLE for c in enabled},
-        health={c.NAME: c.health(session, observed) for c in enabled},
+        health={c.NAME: _health(c, session, observed) for c in enabled},
         report=report,
         server=next(((name, server) for name, server in servers if server), None),
         last_activity=_last_activity(session, observed, enabled),
     )
+
+
+def _health(component: Component, session: Session, observed: Settled) -> Health:
+    health = component.health(session, observed)
+    pods = pods_told.with_logs(component.NAME, observed.pods(component.NAME))
+    return replace(health, details={**health.details, "pods": pods}) if pods else health
 
 
 def _plan_rejected(session: Session, observed: Settled, enabled: Enabled, error: InvalidSession) -> Plan:

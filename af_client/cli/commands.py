@@ -18,20 +18,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from af_client.cli import logs
 from af_client.cli.command_line import Commands, Workers, addressed, common, connect, known, print_json
 from af_client.cli.models import models
 from af_client.cli.resizing import Resize
 from af_client.cli.running import RunOptions, SessionRun, prepare
 from af_client.cli.screen import Screen, watched
 from af_client.cli.signals import Stopped
-from af_client.errors import BadInput, Forbidden, NotFound, ResultsError
-from af_client.follow import Follower, LogLine, Notice
+from af_client.errors import BadInput, NotFound, ResultsError
+from af_client.follow import Follower
 from af_client.model import Session
 from af_client.opening import openable
 from af_client.pools import find
 from af_client.progress import age, explain, parts, size
-from af_client.sessions import Sessions
-from af_names import run_log
+from af_client.terminal import shown
 
 
 def _version() -> str:
@@ -158,54 +158,37 @@ def status(ctx: click.Context, namespace: str | None, context: str | None, outpu
         click.echo(f"  last active {age(session.last_activity, datetime.now(UTC))} ago")
 
 
-@cli.command()
+@cli.command("logs")
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines.")
+@click.option("--worker", is_flag=False, flag_value="", metavar="[POOL|POD]", help="Of workers: all, a pool's, or one.")
+@click.option("--scheduler", is_flag=True, help="Of the Dask scheduler.")
+@click.option("--spark", is_flag=True, help="Of the Spark server.")
+@click.option("--cache", is_flag=True, help="Of the cache.")
+@click.option("--notebook", is_flag=True, help="Of the notebook server.")
+@click.option("--inference", is_flag=True, help="Of the model service.")
 @common
 @click.pass_context
-def logs(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
-    """Print the log of a session's run."""
+def logs_(ctx: click.Context, /, namespace: str | None, context: str | None, output: str, **options: Any) -> None:
+    """Print the log of a session's run, or of another of its programs: of these, the last 200 lines of each.
+
+    \b
+    Examples:
+      af logs -f zmumu-x7k2p
+      af logs zmumu-x7k2p --worker                 all workers that have a log
+      af logs zmumu-x7k2p --worker gpu --tail 20   those of a pool
+      af logs zmumu-x7k2p --scheduler
+    """
+    wanted = logs.wanted_of(options)
     sessions = connect(ctx, namespace, context)
     session = known(sessions.get(options["name"]))
-    if not session.headless:
-        raise BadInput(f"session {session.name} has no run, so no log: `af status {session.name}` shows its parts")
-    write = _json_line if output == "json" else click.echo
-    if options["follow"] and not session.ended and options["tail"] is None:
-        for event in Follower(sessions, session.name).events():
-            if isinstance(event, LogLine):
-                write(event.text)
-            elif isinstance(event, Notice):
-                click.echo(event.text, err=True)
-        return
-    for line in _log(sessions, session, options["follow"], options["tail"]):
-        write(line)
 
+    def write(text: str) -> None:
+        line = json.dumps({"line": text}, ensure_ascii=False) if output == "json" else shown(text, sys.stdout)
+        click.echo(line)
 
-def _json_line(text: str) -> None:
-    click.echo(json.dumps({"line": text}, ensure_ascii=False))
-
-
-def _log(sessions: Sessions, session: Session, follow: bool, tail: int | None) -> Sequence[str] | Any:
-    if not session.run.pod:
-        raise NotFound(f"the run of {session.name} has not started: " + "; ".join(explain(session)))
-    lines = sessions.logs(session.run.pod, follow=follow and not session.ended, tail=tail)
-    try:
-        first = next(lines, None)
-    except NotFound:
-        return _kept_log(sessions, session, tail)
-    return (line.partition(" ")[2] for line in ([] if first is None else [first, *lines]))
-
-
-def _kept_log(sessions: Sessions, session: Session, tail: int | None) -> Sequence[str]:
-    try:
-        lines = sessions.log_tail(session).splitlines()
-    except (Forbidden, NotFound) as error:
-        raise NotFound(
-            f"pod {session.run.pod} of the run is gone; its last lines are in ConfigMap {run_log(session.name)}, "
-            f"which cannot be read: {error}"
-        ) from error
-    return lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+    logs.print_log(sessions, session, wanted, write, lambda text: click.echo(shown(text, sys.stderr), err=True))
 
 
 @cli.command()

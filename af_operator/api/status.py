@@ -46,6 +46,12 @@ class ComponentStatus(ApiModel):
     """One component: how many there are of what it has, and where it is found."""
 
     pools: dict[str, PoolStatus] | None = Field(default=None, max_length=8, description="Pool by name.")
+    pods: dict[str, Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=16)]] | None = Field(
+        default=None,
+        max_length=16,
+        description="Pods whose program has begun, by pool, or by what they are; some where they are many: `kubectl "
+        "logs` them.",
+    )
     models: dict[str, Annotated[str, Field(max_length=9)]] | None = Field(
         default=None, max_length=32, description="The version of each model of the catalogue that is served."
     )

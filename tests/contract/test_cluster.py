@@ -325,6 +325,22 @@ async def test_an_unreachable_server_is_unavailable() -> None:
         assert "127.0.0.1" in await fails(Unavailable, doing)
 
 
+async def test_of_a_log_the_last_lines_are_read_and_of_them_the_end() -> None:
+    asked: list[Request] = []
+
+    class Api:
+        async def read(self, request: Request) -> bytes:
+            asked.append(request)
+            return b"no branch Muon_pt"
+
+        lines = Connection.lines
+
+    port = KubernetesCluster(Api(), World(shipped()).kinds)  # type: ignore[arg-type]
+    assert await port.read_log(SessionRef("a", "b", "c"), LogRequest("p", "run", 200)) == "no branch Muon_pt"
+    # limitBytes would cut off the end.
+    assert (asked[0].query, asked[0].last_bytes) == ({"container": "run", "tailLines": "200"}, 262_144)
+
+
 async def test_who_lost_the_lease_writes_nothing() -> None:
     def fence() -> float:
         raise Unavailable("the lease is not ours (any more)")

@@ -26,7 +26,7 @@ REPLICAS = {("Pod", "ConfigMap"), ("Pod", "Secret")}
 CONFIGURED = {("StatefulSet", "ConfigMap"), ("DaskWorkerGroup", "ConfigMap")}
 EXPECTED: dict[str, set[Pair]] = {
     "config-map-source": set(),
-    "finished": set(),
+    "finished": {("Role", "ConfigMap"), ("RoleBinding", "Role")},
     "gpu-pool": DASK,
     "inference": (NATIVE - {("Job", "Service")})
     | NOTEBOOK

@@ -388,4 +388,4 @@ async def test_a_profile_that_goes_stops_nothing_and_forgets_no_end() -> None:
     await bench.settle()
     assert bench.status["phase"] == "Succeeded"
     assert bench.condition("RunComplete")["reason"] == "Succeeded"
-    assert {kind for kind, _ in children(bench)} == {"Job", "ConfigMap"}
+    assert {kind for kind, _ in children(bench)} == {"Job", "ConfigMap", "Role", "RoleBinding"}

@@ -40,6 +40,7 @@ class FakeTransport:
         self.objects: dict[str, dict[str, Any]] = {}
         self.script = script or []
         self.logs = logs or {}
+        self.logs_before: dict[str, list[Script]] = {}
         self.requests: list[Request] = []
         self.tail = ""
         self.secrets: dict[str, dict[str, Any]] = {}
@@ -91,7 +92,7 @@ class FakeTransport:
         self.requests.append(request)
         if request.path.endswith("/log"):
             pod = request.path.split("/")[-2]
-            connections = self.logs.get(pod)
+            connections = (self.logs_before if request.query.get("previous") else self.logs).get(pod)
             if connections is None:
                 raise missing(pod, "pods")
             yield from (_or_raise(step).encode() for step in self._next(connections))

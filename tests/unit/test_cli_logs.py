@@ -73,3 +73,78 @@ def test_logs_of_a_run_that_has_not_started(found: dict[str, Any] | None, said: 
 
 def test_logs_when_the_connection_breaks() -> None:
     assert logged(DONE, [Unreachable("the API server does not answer")]).exit_code == 1
+
+
+PODS = {
+    "dask": {"pods": {"scheduler": ["z-scheduler-1"], "cpu": ["z-cpu-worker-a", "z-cpu-worker-b"], "gpu": ["z-gpu-w"]}},
+    "spark": {"pods": {"master": ["z-spark-1"]}},
+    "xcache": {"pods": {"xcache": ["z-xcache-1"]}},
+}
+
+
+def running(cache: str = "Session", **more: Any) -> FakeTransport:
+    fake = FakeTransport()
+    fake.add("z", RUNNING | {"components": PODS} | more, dask={}, spark={}, xcache={"placement": cache}, notebook=None)
+    fake.logs = {pod: [[f"t1 {pod} says"]] for part in PODS.values() for pods in part["pods"].values() for pod in pods}
+    fake.logs["p1"] = [["t1 of the run"]]
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("args", "pods", "containers"),
+    [
+        (["--scheduler"], ["z-scheduler-1"], {"scheduler"}),
+        (["--worker"], ["z-cpu-worker-a", "z-cpu-worker-b", "z-gpu-w"], {"worker"}),
+        (["--worker", "cpu"], ["z-cpu-worker-a", "z-cpu-worker-b"], {"worker"}),
+        (["--worker", "dask/gpu"], ["z-gpu-w"], {"worker"}),
+        (["--worker", "z-cpu-worker-b"], ["z-cpu-worker-b"], {"worker"}),
+        (["--spark"], ["z-spark-1", "z-spark-1"], {"connect", "master"}),
+        (["--cache"], ["z-xcache-1"], {"xcache"}),
+    ],
+)
+def test_logs_of_other_programs(args: list[str], pods: list[str], containers: set[str]) -> None:
+    fake = running()
+    result = af(fake, "z", *args)
+    assert result.exit_code == 0, result.stderr
+    assert dict.fromkeys(result.stdout.splitlines()) == {f"{pod} says": None for pod in pods}
+    asked = [r for r in fake.requests if r.path.endswith("/log")]
+    assert {r.query["container"] for r in asked} == containers
+    assert {r.query["tailLines"] for r in asked} == {"200"}
+    assert ("==> " in result.stderr) is (len(pods) > 1)
+
+
+def test_a_cache_beside_its_readers_is_in_their_pods() -> None:
+    fake = running("Sidecar")
+    assert "of the run" in af(fake, "z", "--cache").stdout
+    assert {r.query["container"] for r in fake.requests if r.path.endswith("/log")} == {"xcache"}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--notebook"], 2, "session z has no notebook"),
+        (["--scheduler", "--cache"], 2, "one of them at a time: --scheduler or --cache"),
+        (["--worker", "-f"], 2, "one log at a time can be followed: choose one of: z-cpu-worker-a"),
+        (["--worker", "somebody-else-s-pod"], 1, "no worker of 'somebody-else-s-pod' of session z has a log"),
+    ],
+)
+def test_what_has_no_log(args: list[str], code: int, said: str) -> None:
+    result = af(running(), "z", *args)
+    assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+
+
+def test_what_a_program_wrote_before_it_was_begun_again_comes_first() -> None:
+    fake = running()
+    fake.logs_before["z-scheduler-1"] = [["t0 MemoryError"]]
+    result = af(fake, "z", "--scheduler", "--tail", "5")
+    assert result.stdout == "MemoryError\nz-scheduler-1 says\n"
+    assert "--- scheduler before it was begun again ---" in result.stderr
+
+
+def test_what_is_gone_is_said() -> None:
+    fake = running()
+    fake.logs.clear()
+    result = af(fake, "z", "--scheduler")
+    assert (result.exit_code, "pod z-scheduler-1 is gone, and its log with it" in result.stderr) == (1, True)
+    result = af(running(components={}), "z", "--scheduler")
+    assert (result.exit_code, "their logs with them" in result.stderr) == (1, True)

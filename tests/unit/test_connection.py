@@ -98,6 +98,12 @@ class TestCall:
         assert headers["Content-Type"] == APPLY_PATCH
         assert (headers["Accept"], headers["Accept-Encoding"]) == ("application/json", "identity")
 
+    async def test_of_a_long_answer_its_end_may_be_asked_for(self, server: Server, api: Connection) -> None:
+        server.answer = saying(*(b"x" * 100_000 for _ in range(30)), b"\nthe last line\n")
+        assert await api.read(Request("GET", "/log", last_bytes=20)) == b"xxxxx\nthe last line\n"
+        server.answer = saying(b"short")
+        assert await api.read(Request("GET", "/log", last_bytes=20)) == b"short"
+
     async def test_the_way_may_lead_through_a_proxy(self, server: Server, token: Path) -> None:
         server.answer = saying(b'{"kind": "Pod"}')
 

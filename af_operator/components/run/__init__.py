@@ -13,7 +13,7 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Run
-from af_operator.components._shared import choices, placement, pod_spec
+from af_operator.components._shared import access, choices, placement, pod_spec
 from af_operator.components._shared.defaults import demands, pools, question, registration
 from af_operator.components.run import record as history
 from af_operator.components.run import source, tries
@@ -23,6 +23,8 @@ from af_operator.components.run.tries import JOB, NAME, Try, spec
 from af_operator.model import (
     CONFIG_MAP,
     POD,
+    ROLE,
+    ROLE_BINDING,
     Audience,
     Body,
     Health,
@@ -65,7 +67,7 @@ __all__ = [
 ]
 
 TITLE = "Run"
-KINDS: tuple[Kind, ...] = (JOB, CONFIG_MAP)
+KINDS: tuple[Kind, ...] = (JOB, CONFIG_MAP, ROLE, ROLE_BINDING)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = ()
 KEPT: tuple[Kind, ...] = ()
@@ -237,3 +239,6 @@ def _record(session: Session, observed: Settled) -> Iterator[Manifest | Keep]:
     elif kept is not None or observed.log_tail is not None or (end and not log_wanted(session, observed)):
         log = kept.log if kept else observed.log_tail or ""
         yield render(__name__, "log", name=ref.name, log=log, record=record(session, observed))
+    else:
+        return
+    yield from access.to_log(session, ref.name)
