@@ -88,8 +88,8 @@ def _nothing_was_created_twice(tenant: Tenant, audit: Audit) -> None:
         "pods": 2,  # a worker, and a server of models
         "configmaps": 4,  # source, log, the code of the scheduler's agent, and what the models' server is told
         "secrets": 1,  # its token,
-        "roles": 1,  # and who may read that
-        "rolebindings": 1,
+        "roles": 2,  # who may read that, and the log
+        "rolebindings": 2,
         "jobs": 1,
     }
     assert [name.partition("/")[0] for name in pods] == ["pods"]

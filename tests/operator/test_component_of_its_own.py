@@ -112,7 +112,7 @@ async def test_its_part_of_the_status() -> None:
     SessionStatus.model_validate(found.status)
     url = "http://zmumu-relay.physics.svc:7000"
     told = dict(found.status["components"]["relay"])
-    assert sorted(told.pop("pods")) == ["cpu", "gpu"], "of these, `af logs` shows what they say"
+    assert sorted(told.pop("pods")) == ["broker", "cpu", "gpu"], "of these, `af logs` shows what they say"
     assert told == {
         "pools": {"cpu": {"ready": 1, "desired": 1}, "gpu": {"ready": 1, "desired": 1}},
         "endpoints": {"relay": url},
