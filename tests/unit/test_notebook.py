@@ -250,13 +250,18 @@ def test_kept_things_of_the_cache_are_not_pruned_when_the_facility_gives_it_up()
 
 
 def test_users_may_read_one_secret_and_reach_one_pod() -> None:
-    found = built(lab(user="system:serviceaccount:physics:alice"), world())
+    found = built(lab(user="system:serviceaccount:physics:alice"), world(shared=(home(),)))
     assert {(r["resources"][0], *r["resourceNames"], *r["verbs"]) for r in found["Role"].body["rules"]} == {
         ("secrets", "zmumu-notebook", "get"),
         ("pods/portforward", "zmumu-notebook-0", "get", "create"),
     }
     subjects = found["RoleBinding"].body["subjects"]
     assert [s["name"] for s in subjects] == ["system:serviceaccount:physics:alice"]
+
+
+def test_the_right_to_a_pod_comes_with_its_stateful_set() -> None:
+    """Until home is there no server is planned: whoever had its name would be reached by the session's user."""
+    assert not built(lab(), world()).keys() & {"StatefulSet", "Role", "RoleBinding"}
 
 
 def env_from(read: Mapping[ObjectRef, Body | None]) -> list[dict[str, Any]]:

@@ -103,15 +103,16 @@ def check(session: Session, profile: Profile) -> None:
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the server, its address and token, its user's right to these, and the home."""
     name = names.notebook(session)
-    items: list[Manifest | Keep] = [
+    stopped = session.spec.suspend or observed.finished is not None
+    server = list(_stopped(session, observed) if stopped else _running(session, profile, observed, terms.patch("user")))
+    # Whose StatefulSet has the name, theirs is the pod: a right to it is given with the server, and not before.
+    begun = any(item.ref == _stateful_set_ref(session) for item in server)
+    return [
         render(__name__, "secret", name=name, data=secret.data(session, observed)),
         render(__name__, "service", name=name, selector=names.selector(session, NAME), port=names.NOTEBOOK_PORT),
-        *access.of_user(session, name, names.notebook_pod(session)),
+        *(access.of_user(session, name, names.notebook_pod(session)) if begun else ()),
+        *server,
     ]
-    stopped = session.spec.suspend or observed.finished is not None
-    return items + list(
-        _stopped(session, observed) if stopped else _running(session, profile, observed, terms.patch("user"))
-    )
 
 
 def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:
