@@ -250,7 +250,7 @@ def test_kept_things_of_the_cache_are_not_pruned_when_the_facility_gives_it_up()
 
 
 def test_users_may_read_one_secret_and_reach_one_pod() -> None:
-    found = built(lab(user="system:serviceaccount:physics:alice"), world(shared=(home(),)))
+    found = built(lab(user="system:serviceaccount:physics:alice"), world(), profile())
     assert {(r["resources"][0], *r["resourceNames"], *r["verbs"]) for r in found["Role"].body["rules"]} == {
         ("secrets", "zmumu-notebook", "get"),
         ("pods/portforward", "zmumu-notebook-0", "get", "create"),
