@@ -6,6 +6,7 @@ Connect server for executors that do; tasks find it by the path that it has from
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -54,11 +55,12 @@ def upload(environ: Mapping[str, str], paths: Sequence[Path]) -> None:
     """Send files, directories and wheels; `Here.upload` says what that is for a user."""
     if not paths:
         raise BadInput('say what to upload: session.upload("cuts.py", "tables")')
-    for path in paths:
-        if path.suffix == ".whl":
-            _send(environ, Upload(str(path), _of_wheel(path), installed=True))
-        else:
-            _send(environ, Upload(str(path), _read(path, _name(path))))
+    # All are read before the first is sent.
+    _send(environ, [_upload(path) for path in paths])
+
+
+def _upload(path: Path) -> Upload:
+    return _of_wheel(path) if path.suffix == ".whl" else Upload(str(path), _read(path, _name(path)))
 
 
 def upload_packages(environ: Mapping[str, str]) -> None:
@@ -67,7 +69,7 @@ def upload_packages(environ: Mapping[str, str]) -> None:
     files = _read(directory, PurePosixPath()) if directory.is_dir() else {}
     if not files:
         raise BadInput("you have no packages of your own here yet: `%pip install NAME` first")
-    _send(environ, Upload("packages", files, installed=True))
+    _send(environ, [Upload("packages", files, installed=True)])
 
 
 def _name(path: Path) -> PurePosixPath:
@@ -100,13 +102,15 @@ def _check(path: Path, size: int) -> None:
         raise BadInput(f"{path} is larger than {limit}: put it where workers read it, such as behind a root:// URL")
 
 
-def _of_wheel(path: Path) -> Files:
+def _of_wheel(path: Path) -> Upload:
     """Return what a wheel installs; its format is that of a ZIP file with the modules at its top."""
     try:
         with zipfile.ZipFile(path) as wheel:
             infos = [info for info in wheel.infolist() if not info.is_dir()]
             _check(path, sum(info.file_size for info in infos))
-            return {_installed(info.filename): wheel.read(info) for info in infos}
+            files = {_installed(info.filename): wheel.read(info) for info in infos}
+            # Of another version too, it takes the place of the one before.
+            return Upload(path.name.partition("-")[0], files, installed=True)
     except (OSError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} cannot be read as a wheel: {error}") from error
 
@@ -117,12 +121,13 @@ def _installed(name: str) -> str:
     return "/".join(parts[2:] if inside else parts)
 
 
-def _send(environ: Mapping[str, str], sent: Upload) -> None:
+def _send(environ: Mapping[str, str], uploads: Sequence[Upload]) -> None:
     engines = [send for variable, send in ENGINES.items() if environ.get(variable)]
     if not engines:
         raise BadInput("this session has neither Dask nor Spark, so there are no workers to upload to")
     for send in engines:
-        send(sent)
+        for each in uploads:
+            send(each)
 
 
 def _to_dask(sent: Upload) -> None:
@@ -147,12 +152,30 @@ def _to_spark(sent: Upload) -> None:
     spark: Any = SparkSession.builder.getOrCreate()
     with tempfile.TemporaryDirectory(prefix="af-upload-") as directory:
         placed.write(Path(directory), sent.files)
+        # Python on Spark's workers begins where these lie, and imports from there.
         for top in sorted(Path(directory).iterdir()):
-            # Python on Spark's workers begins where these lie, and imports from there.
             if top.is_dir():
-                spark.addArtifacts(f"{shutil.make_archive(str(top), 'zip', top)}#{top.name}", archive=True)
+                spark.addArtifacts(f"{_archive(top)}#{top.name}", archive=True)
             else:
-                spark.addArtifacts(str(top), file=True)
+                _add_file(spark, top)
+
+
+def _archive(directory: Path) -> Path:
+    """Return a directory in an archive of a name that no other content has: Spark takes each name once."""
+    made = Path(shutil.make_archive(str(directory), "zip", directory))
+    return made.rename(made.with_name(f"{directory.name}-{hashlib.sha256(made.read_bytes()).hexdigest()[:16]}.zip"))
+
+
+def _add_file(spark: Any, path: Path) -> None:
+    try:
+        spark.addArtifacts(str(path), file=True)
+    except Exception as error:
+        if getattr(error, "getCondition", lambda: None)() != "ARTIFACT_ALREADY_EXISTS":
+            raise
+        raise BadInput(
+            f"Spark keeps the {path.name} that it was given first: upload it in a directory, which is replaced, or "
+            "call spark.stop() and SparkSession.builder.getOrCreate(), and this again"
+        ) from error
 
 
 ENGINES = {"DASK_SCHEDULER_ADDRESS": _to_dask, "SPARK_REMOTE": _to_spark}
