@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -145,6 +146,48 @@ def test_of_two_directories_the_one_that_came_last_counts(tmp_path: Path, forgot
         assert importlib.import_module("own_cuts").answer(5) == 5 * factor
     for each in ("own_a", "own_b"):
         importlib.import_module(each)
+
+
+def test_what_is_sent_goes_before_a_runs_files_as_they_began(
+    tmp_path: Path, forgotten: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    write(source, own_cuts=ANSWER.format(factor=2))
+    monkeypatch.setattr(placed, "SOURCE_DIRECTORY", str(source))
+    monkeypatch.setattr(sys, "path", [str(source), *sys.path])
+    assert importlib.import_module("own_cuts").answer(5) == 10
+    placed.install(str(tmp_path), Sent("/af/work", {"own_cuts.py": ANSWER.format(factor=3).encode()}))
+    assert importlib.import_module("own_cuts").answer(5) == 15
+    monkeypatch.undo()
+    placed.forget(source)
+
+
+def test_packages_go_before_those_of_the_image(tmp_path: Path, forgotten: None) -> None:
+    before = sys.path[:]
+    placed.install(str(tmp_path), Sent("packages", {"own_cuts.py": b""}, first=True))
+    at = sys.path.index(sysconfig.get_path("purelib"))
+    assert sys.path[at - 1].startswith(str(tmp_path))
+    assert sys.path[: at - 1] == before[: at - 1], "and behind Python's own"
+    sys.path[:] = before
+
+
+def test_tasks_begin_where_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in (b"20", b"30"):
+        placed.install(str(tmp_path), Sent("run", files={"cuts.json": text, "tables/a": text, "tool": b"#!/bin/sh\n"}))
+        assert Path("cuts.json").read_bytes() == Path("tables/a").read_bytes() == text
+    assert os.access("tool", os.X_OK)
+
+
+def test_a_run_sends_its_files_as_they_are_by_now(tmp_path: Path) -> None:
+    source, work = tmp_path / "source", tmp_path / "work"
+    for each, text in ((source, "began"), (work, "changed")):
+        each.mkdir()
+        (each / "cuts.json").write_text(text)
+    (source / "gone.json").write_text("began")
+    (work / "made.json").write_text("not of the run")
+    assert modules.files_of_run(source, work) == {"cuts.json": b"changed", "gone.json": b"began"}
+    assert modules.files_of_run(tmp_path / "missing", work) == {}, "a notebook has none"
 
 
 @pytest.mark.parametrize("session", ["lab", None])
