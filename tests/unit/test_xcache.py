@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from af_operator.components import xcache
 from af_operator.components.xcache import config
 from af_operator.errors import InvalidSession
-from af_operator.model import Manifest
+from af_operator.model import Keep, Manifest
 from af_operator.observed import Terms
 from tests.support.objects import container, live, of_component, pod, profile, session, world
 
@@ -163,7 +164,49 @@ def test_a_cache_that_asks_nobody_is_as_it_was() -> None:
     assert service.body["spec"].keys() == {"type", "selector", "ports"}
 
 
+def test_a_cache_of_an_earlier_version_stays_as_it_was_begun_for_its_image_may_lack_the_plugin() -> None:
+    s = session(xcache=SESSION)
+    configuration, deployment, service = xcache.desired(s, profile(), world(), Terms())
+    assert isinstance(configuration, Manifest)
+    assert isinstance(deployment, Manifest)
+    now = [live_from(configuration), live_from(deployment)]
+    then = copy.deepcopy(now)
+    then[0]["data"]["xcache.cfg"] = now[0]["data"]["xcache.cfg"].replace("libXrdAfCache", "")
+    kept = xcache.desired(s, profile(), world(*then), Terms())
+    assert kept == [Keep(configuration.ref), Keep(deployment.ref), service]
+    assert not any(isinstance(item, Keep) for item in xcache.desired(s, profile(), world(*now), Terms()))
+
+
+def live_from(manifest: Manifest) -> dict[str, Any]:
+    return copy.deepcopy({**manifest.body})
+
+
+def test_a_cache_is_asked_as_clients_ask_and_only_that_of_the_session_is_taken_off_its_address() -> None:
+    _, deployment, _ = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())
+    assert isinstance(deployment, Manifest)
+    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), "worker").sidecars
+    [own] = deployment.body["spec"]["template"]["spec"]["containers"]
+    probe = own["readinessProbe"]["exec"]["command"]
+    assert probe[:2] == ["xrdfs", "localhost:1096"]
+    assert own["livenessProbe"]["exec"]["command"] == sidecar["livenessProbe"]["exec"]["command"] == probe
+    assert "readinessProbe" not in sidecar
+
+
+def test_readers_wait_for_a_cache_that_is_started_again_and_not_much_longer() -> None:
+    patch = xcache.pod_patch(session(xcache=SESSION), profile(), "user")
+    env = {each["name"]: each["value"] for each in patch.env}
+    patience = int(env["XRD_CONNECTIONWINDOW"]) * int(env["XRD_CONNECTIONRETRY"])
+    _, deployment, _ = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())
+    assert isinstance(deployment, Manifest)
+    probe = deployment.body["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]
+    hung = probe["periodSeconds"] * probe["failureThreshold"] + probe["terminationGracePeriodSeconds"]
+    assert hung < patience <= 60
+
+
 PULL = container("xcache", waiting={"reason": "ErrImagePull", "message": "no such image"})
+SILENT = pod("c", of_component("xcache"), container("xcache", running={"startedAt": "2026-11-20T10:00:00Z"}))
+SILENT["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-20T11:00:00Z"
+KILLED = container("xcache", terminated={"exitCode": 137, "reason": "OOMKilled"})
 REFUSED = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: small"}
 
 
@@ -178,6 +221,8 @@ REFUSED = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
             False,
             "QuotaExceeded",
         ),
+        ([SILENT], False, "CacheSilent"),
+        ([pod("c", of_component("xcache"), KILLED)], False, "OOMKilled"),
         (
             [live("apps/v1", "Deployment", "w", of_component("dask"), status={"conditions": [REFUSED]})],
             False,
@@ -189,6 +234,12 @@ def test_health_of_the_session_cache(children: list[Any], ready: bool, reason: s
     found = xcache.health(session(xcache=SESSION), world(*children))
     assert (found.ready, found.reason) == (ready, reason)
     assert dict(found.endpoints) == ({"xcache": "zmumu-xcache.physics.svc:1096"} if ready else {})
+
+
+@pytest.mark.parametrize("placement", ["Session", "Sidecar"])
+def test_a_cache_without_memory_names_the_field_that_has_more(placement: str) -> None:
+    found = xcache.health(session(xcache={"placement": placement}), world(pod("c", of_component("xcache"), KILLED)))
+    assert (found.reason, "profile's xcache.memory" in found.message) == ("OOMKilled", True)
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,9 @@ PLUGIN_DIR = "/opt/af/xrdcl-proxy"
 """Where images of profiles carry the configuration of the client's proxy plugin."""
 ANSWERS: Body = {"exec": {"command": ["xrdfs", f"localhost:{names.XCACHE_PORT}", "query", "config", "version"]}}
 """A probe that speaks to the server as its clients do: one that hangs still takes connections."""
-PATIENCE = {"XRD_CONNECTIONWINDOW": "10", "XRD_CONNECTIONRETRY": "4", "XRD_STREAMERRORWINDOW": "10"}
+PATIENCE = {"XRD_CONNECTIONWINDOW": "10", "XRD_CONNECTIONRETRY": "6", "XRD_STREAMERRORWINDOW": "10"}
 """Of programs that read. XRootD's own would wait ten minutes for a server that is away, and then take half an hour to
-see it back. A cache that is made anew is there within a few seconds; what takes longer is an error."""
+see it back. A cache made anew is there within seconds, one that hung within a minute; what takes longer is an error."""
 
 
 def enabled(session: Session) -> bool:
@@ -220,8 +220,14 @@ def _container(session: Session, facility: ProfileXCache) -> Body:
         resources=pod_spec.fixed_resources(("100m", "256Mi"), ("2", memory), _disk(session)),
         # The port by name: the CRD of DaskWorkerGroups takes no number here.
         startupProbe={"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": 60},
-        # One that hangs would hold whoever reads for minutes: it is started again.
-        livenessProbe={**ANSWERS, "periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 3},
+        # One that hangs would hold whoever reads: it is started again, and is not asked to end itself for long.
+        livenessProbe={
+            **ANSWERS,
+            "periodSeconds": 10,
+            "timeoutSeconds": 10,
+            "failureThreshold": 4,
+            "terminationGracePeriodSeconds": 5,
+        },
         volumeMounts=_mounts(),
     )
     container["securityContext"] |= {"readOnlyRootFilesystem": True}
