@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -37,6 +38,9 @@ class Cluster(Protocol):
         What is there already, made by the operator for the same session or user, is returned as it is: an answer was
         lost, or another session of the user has just made it.
         """
+
+    async def try_out(self, body: Body) -> None:
+        """Ask what the API server would say to an object, and make none."""
 
     async def apply(self, body: Body) -> Body:
         """Server-side apply to this very object (by uid). Returns the stored object."""
@@ -97,6 +101,11 @@ class KubernetesCluster:
         if ownership.same_owner(stored, body):
             return stored
         raise NameConflict(_conflict(body))
+
+    async def try_out(self, body: Body) -> None:
+        """See ``Cluster.try_out``."""
+        with suppress(_NameTaken):
+            await self._request_json("POST", self._collection(body), STRICT | {"dryRun": "All"}, body)
 
     async def apply(self, body: Body) -> Body:
         """See ``Cluster.apply``."""

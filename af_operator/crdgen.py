@@ -243,6 +243,8 @@ OWN_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "nodes"): WATCHED,
     ("", "pods"): WATCHED,
     ("", "pods/log"): ("get",),
+    # Whether there is room for all that a session needs, before a part of it is made.
+    ("", "resourcequotas"): WATCHED,
     # For nothing but that the API server lets nobody grant a right that they do not have: users reach their notebook.
     ("", "pods/portforward"): ("get", "create"),
     ("events.k8s.io", "events"): ("create",),

@@ -122,6 +122,7 @@ class Transport:
         world.sessions.listen(self._on_session_gone)
         world.profiles.listen(self._on_profile_gone)
         world.nodes.listen(self._on_node)
+        world.quotas.listen(self._on_quota)
         for store in world.children.values():
             store.listen(self._on_child)
         for store in world.shared.values():
@@ -167,6 +168,10 @@ class Transport:
         if self._counted.get(change.key) != node:
             self._counted[change.key] = node
             self._count_again()
+
+    def _on_quota(self, change: Change) -> None:
+        for key in self._world.sessions_without_room(change.key.namespace):
+            self._queue.add(key, FREE_AFTER)
 
     def _count_again(self) -> None:
         for name in self._world.profile_names():

@@ -136,6 +136,8 @@ class Manifest:
 
     A `shared` one is the user's, not the session's: made once, owned by nobody, never changed and never deleted.
     One that is `kept` is made once, too, but owned by the session: it goes with it and not before.
+    One that is `tried` is a pod that somebody else is to make and has not: the API server is asked in a dry run what it
+    says of it, for who makes it is told so only in Events. What it refuses is remembered as of its `batch`.
     One that is `from_source` has the text of the session's files in it. Those of one `batch` are alike: a few are made
     at a time, and none any more once the API server has refused one of them.
     """
@@ -145,6 +147,7 @@ class Manifest:
     kept: bool = False
     from_source: bool = False
     batch: str = ""
+    tried: bool = False
 
     @property
     def ref(self) -> ObjectRef:
@@ -314,6 +317,8 @@ class Plan:
         What components add to the status at its top level, e.g. ``{"run": {…}}``.
     finished
         How and when the session came to its end; None while it goes on.
+    room
+        Whether there is room for all that the session needs; None where it was never wanting.
     log_wanted
         A log whose tail the pass must read before it can plan to the end.
     source_wanted
@@ -346,6 +351,7 @@ class Plan:
     registration: Registration | None = None
     report: Body = field(default_factory=dict)
     finished: Finish | None = None
+    room: Condition | None = None
     log_wanted: LogRequest | None = None
     source_wanted: bool = False
     lent: frozenset[ObjectRef] = frozenset()

@@ -35,6 +35,8 @@ APPLIED_HASH = f"{GROUP}/applied-hash"
 """Annotation on children: hash of what we last applied."""
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 """Annotation on the run's Job: hash of its template, which cannot be edited."""
+HAS_ROOM = "HasRoom"
+"""Condition: whether there is room for all that a session needs at its minimum."""
 DISRUPTIONS = f"{GROUP}/disruptions"
 """Label of a run's Job: how many of the tries before it were disrupted."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar, cast
 
@@ -81,7 +81,10 @@ class Observed:
         What others have made and no store has, without what is in it, once the pass has looked at it; None where there
         is nothing of that name.
     refused
-        By batch (``Manifest.batch``), what the API server would not take lately: it is not asked again for a while.
+        By batch (``Manifest.batch``), or by kind and name, what the API server would not take lately: it is not asked
+        again for a while.
+    quotas
+        ResourceQuotas of its namespace.
     nonce
         64 random hex digits, others in each pass that makes something: see ``token``.
     """
@@ -95,6 +98,7 @@ class Observed:
     gpus_free: Mapping[str, int] = field(default_factory=dict)
     read: Mapping[ObjectRef, Body | None] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
+    quotas: tuple[Body, ...] = ()
     nonce: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -166,11 +170,18 @@ class Terms:
         By audience, what the other components add to pods.
     workers
         By pool of this component, how many workers it may have by now: its share of the one budget.
+    outside
+        The session waits until there is room for all of it: nothing runs.
     """
 
     waiting_for: tuple[str, ...] = ()
     patches: Mapping[Audience, PodPatch] = field(default_factory=dict)
     workers: Mapping[str, int] = field(default_factory=dict)
+    outside: bool = False
+
+    def without_room(self) -> Terms:
+        """Return the same for a session that waits for room."""
+        return replace(self, outside=True)
 
     def patch(self, audience: Audience) -> PodPatch:
         """Return what the other components add to the pods of this audience."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from af_operator import drift, names, ownership, pods_told, status
+from af_operator import drift, names, ownership, pods_told, quota, room, status
 from af_operator.api import ProfileSpec
 from af_operator.api.profile import Image, Size
 from af_operator.components import Component, Components, Item
@@ -70,6 +70,10 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
     facts = _facts(session, settled, enabled)
     terms = _terms(session, profile, settled, active, _waiting(active, facts))
     items = list(_desired(session, profile, settled, active, terms))
+    place = room.decide(session, settled, _health(active, facts), _lack(session, settled, active, items))
+    if place.outside:
+        active = [c for c in active if c.LIFETIME == "record"]
+        items = list(_desired(session, profile, settled, active, {n: t.without_room() for n, t in terms.items()}))
     manifests = ((c, m) for c, m in items if isinstance(m, Manifest) and _has_a_place(m, session, settled))
     desired = tuple(stamp(session, c.NAME, m, settled) for c, m in manifests)
     planned_refs = {m.ref for m in desired} | {k.ref for _, k in items if isinstance(k, Keep)}
@@ -85,6 +89,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
         delete=tuple(_unplanned(session, settled, planned_refs, {k for c in enabled for k in c.KEPT})),
         active=frozenset(c.NAME for c in active),
         finished=end,
+        room=place.condition,
         source_wanted=any(m.from_source for m in desired),
         lent=frozenset(loan.ref for loan in loans),
         unread=tuple(loan.ref for loan in loans if loan.unread),
@@ -92,7 +97,25 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
         log_wanted=None if session.deleting else _log_wanted(session, settled, active),
         questions=_questions(session, profile, settled, active, terms),
         expired=gone_at is not None and now >= gone_at,
-        look_again=_earliest(now, gone_at, _lifetime_end(session, profile), *deadlines),
+        look_again=_earliest(now, gone_at, _lifetime_end(session, profile), place.look_again, *deadlines),
+    )
+
+
+def _health(active: Enabled, facts: Plan) -> dict[str, Health]:
+    return {c.NAME: facts.health[c.NAME] for c in active}
+
+
+def _lack(session: Session, observed: Settled, active: Enabled, items: Iterable[tuple[Component, Item]]) -> room.Lack:
+    """Return what the namespace's quotas have no room for, of what the session needs at its minimum."""
+    if not observed.quotas or room.was_complete(session, observed):
+        return room.Lack()
+    least = {quota.Place(c.NAME, "worker", pool.name): pool.workers.min for c in active for pool in c.pools(session)}
+    planned = [item.body for _, item in items if isinstance(item, Manifest) and not item.tried]
+    kept = [body for _, item in items if isinstance(item, Keep) and (body := observed.get(item.ref))]
+    wanted = [*((body, observed.get(ref_of(body)) is not None) for body in planned), *((body, True) for body in kept)]
+    need = quota.need(wanted, observed.pods(), least)
+    return room.Lack(
+        quota.exceeded(observed.quotas, need.missing), quota.exceeded(observed.quotas, need.whole, ever=True)
     )
 
 

@@ -161,7 +161,8 @@ class Reconciler:
 
     def _refused_batches(self, key: Key, now: datetime) -> dict[str, Refusal]:
         refused = self._refused.get(key, {}).items()
-        return {batch: r.refusal for batch, r in refused if isinstance(batch, str) and now < r.until}
+        named = ((what if isinstance(what, str) else f"{what.kind} {what.name}", r) for what, r in refused)
+        return {what: each.refusal for what, each in named if now < each.until}
 
     def _read_lately(self, key: Key, now: datetime) -> dict[ObjectRef, Body | None]:
         looked = self._looked.get(key, {}).items()
@@ -240,6 +241,8 @@ class Reconciler:
         decided = registration.decide(session, todo, given.observed)
         self._register(decided)
         told = replace(todo, registration=decided, health=self._health(given, todo))
+        if todo.room and not todo.room.true:  # it comes back with no memory of what was refused
+            self._refused.pop(session.key, None)
         due = await self._write_status(session, told, refusals, now)
         return min((t for t in (todo.look_again, self._next_retry(session.key, now), due) if t), default=None)
 
@@ -324,6 +327,8 @@ class Reconciler:
         return refusal
 
     async def _make(self, session: Session, manifest: Manifest, observed: Observed) -> Refusal | None:
+        if manifest.tried:
+            return await self._try_out(manifest)
         live = observed.get(manifest.ref)
         try:
             self._world.wrote(await self._put(session, manifest, live, observed))
@@ -335,6 +340,13 @@ class Reconciler:
     def _remember(self, session: Session, manifest: Manifest, refusal: Refusal, now: datetime) -> None:
         remembered = Remembered(refusal, _digest(manifest), now + REFUSED_RETRY)
         self._refused.setdefault(session.key, {})[manifest.batch or manifest.ref] = remembered
+
+    async def _try_out(self, manifest: Manifest) -> Refusal | None:
+        try:
+            await self._cluster.try_out(manifest.body)
+        except (Refused, OurBug) as error:
+            return _refusal(manifest, error)
+        return None
 
     async def _put(self, session: Session, manifest: Manifest, live: Body | None, observed: Observed) -> Body:
         if live is None:

@@ -10,7 +10,7 @@ from af_names import plain
 from af_operator.api.status import Endpoints
 from af_operator.model import Body, Health, Notice, Plan, Refusal, Session
 
-AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True")}
+AWAITED = {("Accepted", "False"), ("Ready", "True"), ("RunComplete", "True"), ("HasRoom", "False")}
 """Flips that somebody waits for, or must know of; beside these, that something was lost (``SchedulerLost``)."""
 GOOD = ("Ready", "Succeeded")
 BROKEN = "InternalError"
@@ -165,6 +165,8 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message
     yield from (health.condition for health in plan.health.values() if health.condition)
+    if plan.room:
+        yield plan.room
     if plan.registration:
         # No part of Ready: a session works without JupyterHub.
         yield "HubRegistered", plan.registration.shown, plan.registration.reason, plan.registration.message
@@ -180,6 +182,8 @@ def _component(name: str, session: Session, plan: Plan, refusals: Sequence[Refus
     refused = next((r for r in refusals if r.component == name), None)
     if refused:
         return Health(False, refused.reason, f"{refused.ref.kind} {refused.ref.name}: {refused.message}")
+    if plan.room and not plan.room.true and not session.deleting:
+        return Health(False, plan.room.reason, plan.room.message)
     if name not in plan.active:
         if session.deleting:
             return Health(False, "Deleting", "gone: the session is being deleted")

@@ -17,7 +17,7 @@ from af_kube.request import api_path
 from af_kube.store import Change, Key, Store
 from af_operator import names
 from af_operator.model import Kind
-from af_operator.world import NODE, PROFILE, SESSION, World
+from af_operator.world import NODE, PROFILE, QUOTA, SESSION, World
 
 LOST_SECONDS = 30.0
 """For so long a world that is not kept up to date is one to act on; events are late by seconds on a busy day, too."""
@@ -123,6 +123,7 @@ class Watches:
         yield Source(_path(PROFILE), metadata_only=True), self.witnesses[PROFILE].names
         for namespace in self._namespaces:
             yield Source(_path(SESSION), namespace, metadata_only=True), self.witnesses[SESSION].names
+            yield Source(_path(QUOTA), namespace), self._world.quotas
             for kind, store in self._world.children.items():
                 yield Source(_path(kind), namespace, names.SESSION_UID), store
             for kind, store in self._world.shared.items():

@@ -29,6 +29,7 @@ from af_operator.views import HubServer
 SESSION = Kind(API_VERSION, "AnalysisSession", "analysissessions")
 PROFILE = Kind(API_VERSION, "AnalysisProfile", "analysisprofiles")
 NODE = Kind("v1", "Node", "nodes")
+QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
 ENDED = ("Succeeded", "Failed", "Refused")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation in which kubectl keeps an object's whole text once more."""
@@ -89,7 +90,7 @@ class World:
 
     Attributes
     ----------
-    sessions, profiles, nodes
+    sessions, profiles, nodes, quotas
         A store each.
     children, shared
         By kind: what carries a session's label, and what carries a user's.
@@ -104,11 +105,13 @@ class World:
             uid=lambda body: body["metadata"]["uid"],
             phase=lambda body: body.get("status", {}).get("phase", "Pending"),
             profile=lambda body: body["spec"].get("profile"),
+            without_room=lambda body: body["metadata"]["namespace"] if _waits_for_room(body) else None,
             user=lambda body: (body["metadata"]["namespace"], names.label_value(body["spec"].get("user", ""))),
             notebook=lambda body: body["spec"].get("user") if body["spec"].get("notebook") is not None else None,
         )
         self.profiles = _packed(trim)
         self.nodes: Store[Node] = Store(parse_node)
+        self.quotas = _packed(trim, namespace=lambda body: body["metadata"]["namespace"])
         self.children = {
             kind: _packed(trim, session=_session_of, extended=_extended) for kind in {*child_kinds(components), POD}
         }
@@ -163,6 +166,10 @@ class World:
     def sessions_of_profile(self, name: str) -> list[Key]:
         """Return the sessions that choose from a profile."""
         return self.sessions.keys("profile", name)
+
+    def sessions_without_room(self, namespace: str) -> list[Key]:
+        """Return the sessions in a namespace that wait for room."""
+        return self.sessions.keys("without_room", namespace)
 
     def sessions_of_user(self, namespace: str, label: str) -> list[Key]:
         """Return the sessions in a namespace of the users with this label value."""
@@ -227,6 +234,7 @@ class World:
             children=tuple(self.children_of(mark)),
             shared=tuple(map(self._marked_terminating, sorted(shared, key=_by_kind_and_name))),
             gpus_free=self._gpus_free(session.spec.profile),
+            quotas=tuple(self.quotas.by("namespace", session.namespace)),
         )
 
     def ownerless(self) -> set[Mark]:
@@ -302,6 +310,11 @@ def _packed(keep: Callable[[Body], Body], **indexes: Callable[[Body], Any]) -> S
 def _session_of(body: Body) -> Mark | None:
     uid = body["metadata"].get("labels", {}).get(names.SESSION_UID)
     return Mark(body["metadata"].get("namespace", ""), uid) if uid else None
+
+
+def _waits_for_room(session: Body) -> bool:
+    conditions = (session.get("status") or {}).get("conditions", ())
+    return any(c["type"] == names.HAS_ROOM and c["status"] == "False" for c in conditions)
 
 
 def _user_of(body: Body) -> tuple[str, str] | None:

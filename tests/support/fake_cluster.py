@@ -46,6 +46,9 @@ class FakeCluster:
             raise NameConflict(f"{key} exists and is not this session's")
         return copy.deepcopy(live)
 
+    async def try_out(self, body: Body) -> None:
+        self._fail("try_out")
+
     async def apply(self, body: Body) -> Body:
         key, live = key_of(body), self._this_very(body)
         self._fail(body["kind"])

@@ -92,7 +92,7 @@ def no_pod(deployment: Body, program: str) -> Reason:
 
 def refused_pod(reason: str, message: str) -> Reason:
     """Return why a pod does not exist, without its name: it is another one in each try."""
-    cause = re.sub(r'^pods "[^"]*" is forbidden: ', "", message)
+    cause = " ".join(re.sub(r'^(Error creating: )?pods "[^"]*" is forbidden: ', "", message).split())
     return Reason("QuotaExceeded" if "exceeded quota" in cause else reason, cause)
 
 

@@ -16,9 +16,8 @@ from typing import Any
 from af_operator import names
 from af_operator.api.profile import Home
 from af_operator.api.session import Notebook
-from af_operator.components._shared import access, choices, placement, pod_spec, volumes
+from af_operator.components._shared import access, choices, missing_pods, placement, pod_spec, volumes
 from af_operator.components._shared.defaults import (
-    deadline,
     demands,
     finish,
     log_wanted,
@@ -103,7 +102,7 @@ def check(session: Session, profile: Profile) -> None:
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
     """Return the server, its address and token, its user's right to these, and the home."""
     name = names.notebook(session)
-    stopped = session.spec.suspend or observed.finished is not None
+    stopped = session.spec.suspend or observed.finished is not None or terms.outside
     server = list(_stopped(session, observed) if stopped else _running(session, profile, observed, terms.patch("user")))
     # Whose StatefulSet has the name, theirs is the pod: a right to it is given with the server, and not before.
     begun = any(item.ref == _stateful_set_ref(session) for item in server)
@@ -112,7 +111,22 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
         render(__name__, "service", name=name, selector=names.selector(session, NAME), port=names.NOTEBOOK_PORT),
         *(access.of_user(session, name, names.notebook_pod(session)) if begun else ()),
         *server,
+        *_missing_pod(session, observed),
     ]
+
+
+def deadline(session: Session, observed: Settled) -> datetime | None:
+    """Return when the pod is missing for too long."""
+    live = without_pod(session, observed)
+    return missing_pods.due_at(live["metadata"].get("creationTimestamp")) if live else None
+
+
+def _missing_pod(session: Session, observed: Settled) -> Iterator[Manifest]:
+    """Yield the pod that the StatefulSet's controller does not make, to hear why."""
+    live = without_pod(session, observed)
+    if live is not None:
+        name, since = names.notebook_pod(session), live["metadata"].get("creationTimestamp")
+        yield from missing_pods.tried(name, live["spec"]["template"], since, observed)
 
 
 def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:

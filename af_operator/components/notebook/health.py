@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from af_operator import names
-from af_operator.components._shared import pod_reasons
+from af_operator.components._shared import missing_pods, pod_reasons
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.model import Body, Health, Kind, Session
 from af_operator.observed import Observed, Settled
@@ -34,11 +34,17 @@ def _ready(pod: Body, session: Session) -> str:
 
 
 def _no_pod(session: Session, observed: Observed) -> Reason:
-    name, live = names.notebook(session), _stateful_set(session, observed)
+    live = _stateful_set(session, observed)
     if live is None or not live.get("spec", {}).get("replicas"):
         return Reason(STARTING, "the notebook is starting")
-    hint = f"if this stays so, a quota or a policy refuses it: the Events of StatefulSet {name} say which"
-    return Reason("PodMissing", f"the notebook has no pod yet; {hint}")
+    return missing_pods.why(names.notebook_pod(session), "the notebook", observed)
+
+
+def without_pod(session: Session, observed: Settled) -> Body | None:
+    """Return the StatefulSet where it should have a pod and has none."""
+    live = _stateful_set(session, observed)
+    wanted = live is not None and live.get("spec", {}).get("replicas") == 1 and not session.spec.suspend
+    return live if wanted and not observed.finished and not observed.pods(NAME) else None
 
 
 def _why(pod: Body, session: Session, observed: Observed) -> Reason:

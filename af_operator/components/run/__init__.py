@@ -13,7 +13,7 @@ from typing import Any
 
 from af_operator import names
 from af_operator.api.session import Run
-from af_operator.components._shared import access, choices, placement, pod_spec
+from af_operator.components._shared import access, choices, missing_pods, placement, pod_spec
 from af_operator.components._shared.defaults import demands, pools, question, registration
 from af_operator.components.run import record as history
 from af_operator.components.run import source, tries
@@ -114,6 +114,7 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     if origin and origin.files:
         items.append(source.planned(session, origin.files, observed))
     items += _job(session, profile, observed, terms)
+    items += _missing_pod(session, observed)
     items += _record(session, observed)
     return items
 
@@ -130,9 +131,17 @@ def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loa
 
 
 def deadline(session: Session, observed: Settled) -> datetime | None:
-    """Return when the next try begins."""
-    following = tries.following(session, observed)
-    return following.begins if following else None
+    """Return when the next try begins, or its pod is missing for too long."""
+    following, job = tries.following(session, observed), tries.without_pod(session, observed)
+    return following.begins if following else missing_pods.due_at(job["status"].get("startTime")) if job else None
+
+
+def _missing_pod(session: Session, observed: Settled) -> Iterator[Manifest]:
+    """Yield the pod that the Job controller does not make, to hear why."""
+    job = tries.without_pod(session, observed)
+    if job is not None:
+        name, since = job["metadata"]["name"], job["status"].get("startTime")
+        yield from missing_pods.tried(name, job["spec"]["template"], since, observed)
 
 
 def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
@@ -151,7 +160,7 @@ def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) ->
         live, tried = None, following
     if live is None and finished:
         return  # it has run: making it anew would run it again
-    stop = session.spec.suspend or finished
+    stop = session.spec.suspend or finished or terms.outside
     released = live is not None and live.get("spec", {}).get("suspend") is False
     planned = _render_job(
         session,

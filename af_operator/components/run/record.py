@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from af_operator import names
 from af_operator.api.status import EXACT
-from af_operator.components._shared import pod_reasons, untrusted
+from af_operator.components._shared import missing_pods, pod_reasons, untrusted
 from af_operator.components.run import tries
 from af_operator.components.run.kept import Kept, end_time, finish_in_status, recorded, run_of
 from af_operator.components.run.results import Lenient, Results, believed, believed_of_record, left_out
@@ -134,8 +134,7 @@ def health(session: Session, observed: Settled) -> Health:
     if again := _again(session, observed):
         return again
     if pod is None:
-        hint = f"if this stays so, a quota or a policy refuses it: `kubectl describe job {names.run_job(session)}`"
-        return Health(False, "PodMissing", f"the run has no pod yet; {hint}")
+        return Health(False, *missing_pods.why(job["metadata"]["name"], "the run", observed))
     return _pod_health(session, pod)
 
 

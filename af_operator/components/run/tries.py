@@ -103,6 +103,14 @@ def latest_pod(session: Session, observed: Observed) -> Body | None:
     return max(of_try, key=age_of, default=None)
 
 
+def without_pod(session: Session, observed: Observed) -> Body | None:
+    """Return the Job of the latest try where it should have a pod and has none."""
+    job = current_job(session, observed)
+    if job is None or session.spec.suspend or job.get("spec", {}).get("suspend") is not False or job_end(job):
+        return None
+    return None if pods(observed, job) or not job.get("status") else job
+
+
 def disruption(session: Session, observed: Observed) -> str | None:
     """Return what took the pod of the latest try away from its program, in words; None where nothing has."""
     job = current_job(session, observed)
