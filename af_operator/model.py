@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from af_kube import store
@@ -319,6 +320,8 @@ class Plan:
         How and when the session came to its end; None while it goes on.
     room
         Whether there is room for all that the session needs; None where it was never wanting.
+    promised
+        What it is about to make and others must leave room for, as quotas count it.
     log_wanted
         A log whose tail the pass must read before it can plan to the end.
     source_wanted
@@ -352,6 +355,7 @@ class Plan:
     report: Body = field(default_factory=dict)
     finished: Finish | None = None
     room: Condition | None = None
+    promised: Mapping[str, Decimal] = field(default_factory=dict)
     log_wanted: LogRequest | None = None
     source_wanted: bool = False
     lent: frozenset[ObjectRef] = frozenset()

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Self, TypeVar, cast
 
 from af_operator import names
@@ -85,6 +86,8 @@ class Observed:
         again for a while.
     quotas
         ResourceQuotas of its namespace.
+    promised
+        What other sessions of the namespace are about to make, as quotas count it.
     nonce
         64 random hex digits, others in each pass that makes something: see ``token``.
     """
@@ -99,6 +102,7 @@ class Observed:
     read: Mapping[ObjectRef, Body | None] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     quotas: tuple[Body, ...] = ()
+    promised: Mapping[str, Decimal] = field(default_factory=dict)
     nonce: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:

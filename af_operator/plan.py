@@ -90,6 +90,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
         active=frozenset(c.NAME for c in active),
         finished=end,
         room=place.condition,
+        promised=place.promised,
         source_wanted=any(m.from_source for m in desired),
         lent=frozenset(loan.ref for loan in loans),
         unread=tuple(loan.ref for loan in loans if loan.unread),
@@ -115,7 +116,9 @@ def _lack(session: Session, observed: Settled, active: Enabled, items: Iterable[
     wanted = [*((body, observed.get(ref_of(body)) is not None) for body in planned), *((body, True) for body in kept)]
     need = quota.need(wanted, observed.pods(), least)
     return room.Lack(
-        quota.exceeded(observed.quotas, need.missing), quota.exceeded(observed.quotas, need.whole, ever=True)
+        quota.exceeded(observed.quotas, need.missing, observed.promised),
+        quota.exceeded(observed.quotas, need.whole, None),
+        need.missing,
     )
 
 

@@ -84,26 +84,40 @@ def need(wanted: Iterable[tuple[Body, bool]], live: Sequence[Body], least: Mappi
     return Need(whole, missing)
 
 
-def exceeded(quotas: Iterable[Body], amounts: Amounts, *, ever: bool = False) -> str | None:
+def exceeded(quotas: Iterable[Body], amounts: Amounts, promised: Amounts | None) -> str | None:
     """Say which quota has no room for so much, in the API server's words; None where all have.
 
     Parameters
     ----------
-    ever
-        Were the namespace empty.
+    promised
+        What others are about to make, beside what is used; None to ask whether it fits at all, were nothing used.
     """
     for quota in quotas:
         if quota.get("spec", {}).get("scopes") or quota.get("spec", {}).get("scopeSelector"):
             continue
-        hard, used = quota.get("status", {}).get("hard", {}), {} if ever else quota.get("status", {}).get("used", {})
-        over = [name for name, most in hard.items() if _number(used.get(name)) + amounts.get(name, 0) > _number(most)]
-        over = [name for name in over if amounts.get(name)]
+        hard, used = quota.get("status", {}).get("hard", {}), _used(quota, promised)
+        over = sorted(n for n, most in hard.items() if amounts.get(n) and used.get(n, 0) + amounts[n] > _number(most))
         if over:
-            asked = {name: _written(name, amounts[name]) for name in over}
-            words = [("requested", asked), *([] if ever else [("used", used)]), ("limited", hard)]
-            listed = ", ".join(f"{word}: {_listed(over, values)}" for word, values in words)
-            return f"exceeded quota: {quota['metadata']['name']}, {listed}"
+            numbers = [("requested", amounts), *([("used", used)] if promised is not None else [])]
+            said = [f"{word}: {','.join(f'{n}={_written(n, of.get(n))}' for n in over)}" for word, of in numbers]
+            said.append(f"limited: {','.join(f'{n}={hard[n]}' for n in over)}")
+            return f"exceeded quota: {quota['metadata']['name']}, {', '.join(said)}"
     return None
+
+
+def together(needs: Iterable[Amounts]) -> dict[str, Decimal]:
+    """Return the sum of what several ask for."""
+    total: dict[str, Decimal] = {}
+    for each in needs:
+        _add(total, each, 1)
+    return total
+
+
+def _used(quota: Body, promised: Amounts | None) -> dict[str, Decimal]:
+    if promised is None:
+        return {}
+    used = {name: _number(amount) for name, amount in quota.get("status", {}).get("used", {}).items()}
+    return together([used, promised])
 
 
 def _objects(bodies: Iterable[Body]) -> dict[str, Decimal]:
@@ -170,10 +184,6 @@ def _number(quantity: str | None) -> Decimal:
     return pod_spec.parse_quantity(quantity) if quantity else Decimal(0)
 
 
-def _written(name: str, amount: Decimal) -> str:
+def _written(name: str, amount: Decimal | None) -> str:
     in_bytes = name.endswith(("memory", "storage"))
-    return pod_spec.binary_quantity(int(amount)) if in_bytes else pod_spec.quantity(f"{amount:f}")
-
-
-def _listed(resources: Iterable[str], values: Mapping[str, str]) -> str:
-    return ",".join(f"{name}={values.get(name, '0')}" for name in sorted(resources))
+    return pod_spec.binary_quantity(int(amount or 0)) if in_bytes else pod_spec.quantity(f"{amount or 0:f}")

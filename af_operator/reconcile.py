@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from af_operator import drift, names, ownership, plan, references, registration, status
+from af_operator import drift, names, ownership, plan, quota, references, registration, status
 from af_operator.agents import Agents
 from af_operator.cluster import Cluster
 from af_operator.components import Components
@@ -114,6 +115,7 @@ class Reconciler:
         self._refused: dict[Key, dict[ObjectRef | str, Remembered]] = {}
         self._status_waits_since: dict[Key, datetime] = {}
         self._nonces: dict[Key, str] = {}
+        self._promised: dict[Key, Mapping[str, Decimal]] = {}
         self._looked: dict[Key, dict[ObjectRef, Looked]] = {}
 
     async def __call__(self, key: Key) -> datetime | None:
@@ -133,6 +135,7 @@ class Reconciler:
             self._refused.pop(key, None)
             self._status_waits_since.pop(key, None)
             self._nonces.pop(key, None)
+            self._promised.pop(key, None)
             self._looked.pop(key, None)
             self._agents.forget(key)
             return None
@@ -154,6 +157,11 @@ class Reconciler:
             agents=self._agents.views(session),
             read=self._read_lately(session.key, now),
             refused=self._refused_batches(session.key, now),
+            promised=quota.together(
+                promise
+                for key, promise in self._promised.items()
+                if key.namespace == session.namespace and key != session.key
+            ),
             # Drawn here: a plan is a function of what it is given. The same until a pass comes to its end, for what one
             # that failed has made goes by names that follow from it.
             nonce=self._nonces.setdefault(session.key, secrets.token_hex(32)),
@@ -195,9 +203,17 @@ class Reconciler:
         if complete := await self._read(given, todo):
             given, todo = complete, self._plan(complete)
         self._believe(given, todo)
+        self._promise(given.session.key, todo)
         self._agents.ask(given.session.ref, todo.questions)
         refusals = await self._carry_out(given, todo)
         return await self._tell(given, todo, refusals)
+
+    def _promise(self, key: Key, todo: Plan) -> None:
+        # Before anything is waited for: another session's pass may come between, and count what is not made yet.
+        if any(todo.promised.values()):
+            self._promised[key] = todo.promised
+        else:
+            self._promised.pop(key, None)
 
     def _plan(self, given: Given) -> Plan:
         return plan.build(self._components, given.session, given.profile, given.observed, given.now)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from af_operator import names
@@ -21,6 +21,7 @@ from af_operator.components._shared import pod_reasons, untrusted
 from af_operator.components._shared.pod_reasons import Reason
 from af_operator.model import Condition, Health, Refusal, Session
 from af_operator.observed import Settled
+from af_operator.quota import Amounts
 from af_operator.views import ACTIVITY_STEP
 
 HAS_ROOM = names.HAS_ROOM
@@ -44,11 +45,14 @@ class Room:
         What to tell of it; None where room was never wanting.
     look_again
         When to decide anew though nothing may have happened.
+    promised
+        What the session is about to make: no other one comes in for that.
     """
 
     outside: bool = False
     condition: Condition | None = None
     look_again: datetime | None = None
+    promised: Amounts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,13 @@ class Lack:
         By what is used now, in the API server's words; None where there is room.
     ever
         Were nothing used.
+    missing
+        What of the minimum is not there yet.
     """
 
     now: str | None = None
     ever: str | None = None
+    missing: Amounts = field(default_factory=dict)
 
 
 def was_complete(session: Session, observed: Settled) -> bool:
@@ -93,8 +100,8 @@ def decide(session: Session, observed: Settled, health: Mapping[str, Health], la
     if told is not None and told["status"] == "False":
         return _outside(session, observed, Reason(told["reason"], told["message"]), lack)
     if lack.now and not _holds(observed):
-        return _waits(lack)
-    return _trying(session, observed, shortage(observed, health))
+        return _waits(observed, lack)
+    return replace(_trying(session, observed, shortage(observed, health)), promised=lack.missing)
 
 
 def shortage(observed: Settled, health: Mapping[str, Health]) -> Reason | None:
@@ -145,17 +152,20 @@ def _outside(session: Session, observed: Settled, told: Reason, lack: Lack) -> R
     if observed.now < again:
         return Room(True, Condition(HAS_ROOM, False, *told), again)
     if lack.now:
-        return _waits(lack)
-    return Room(condition=Condition(HAS_ROOM, True, TRYING, "there is room for what the session needs at its minimum"))
+        return _waits(observed, lack)
+    there_is = Condition(HAS_ROOM, True, TRYING, "there is room for what the session needs at its minimum")
+    return Room(condition=there_is, promised=lack.missing)
 
 
-def _waits(lack: Lack) -> Room:
+def _waits(observed: Settled, lack: Lack) -> Room:
     if lack.ever:
         remedy = "ask for less, or the facility's admin for more"
         message = f"what the session needs at its minimum never fits: {lack.ever}; {remedy}"
         return Room(True, Condition(HAS_ROOM, False, TOO_SMALL, message))
     message = f"the session waits outside until there is room for all that it needs at its minimum: {lack.now}"
-    return Room(True, Condition(HAS_ROOM, False, QUOTA, message))
+    # An event of the quota brings it back; but what others only were about to make goes without one.
+    again = observed.now + SHORTEST_PAUSE if observed.promised else None
+    return Room(True, Condition(HAS_ROOM, False, QUOTA, message), again)
 
 
 def _holds(observed: Settled, *, on_nodes: bool = False) -> bool:

@@ -317,7 +317,7 @@ PENDING = home() | {"status": {"phase": "Pending"}}
     ("observed", "reason", "says"),
     [
         (world(), "Starting", "is starting"),
-        (world(SET), "PodMissing", "Events of StatefulSet zmumu-notebook"),
+        (world(SET), "PodMissing", "the notebook has no pod yet"),
         (world(SET, STARTING), "Starting", "is starting"),
         (world(SET, NO_NODE), "Unschedulable", "Insufficient nvidia.com/gpu"),
         (world(SET, NO_IMAGE), "ImagePullBackOff", "tell the facility's admin"),

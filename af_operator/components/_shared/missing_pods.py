@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from af_operator.components._shared import pod_reasons, untrusted
-from af_operator.components._shared.pod_reasons import STARTING, Reason
-from af_operator.model import Manifest
+from af_operator.components._shared.pod_reasons import Reason
+from af_operator.model import Body, Manifest
 from af_operator.observed import Observed, Settled
 from af_operator.render import render
 
@@ -21,18 +21,19 @@ PATIENCE = timedelta(seconds=5)
 """A controller makes a pod within a moment, if it may."""
 
 
-def tried(name: str, template: dict[str, Any], since: Any, observed: Settled) -> Iterator[Manifest]:
+def tried(name: str, maker: Body, since: Any, observed: Settled) -> Iterator[Manifest]:
     """Yield the pod of a name, to be tried, where it is missing for longer than it should.
 
     Parameters
     ----------
-    template
-        What it is made of, as its maker has it.
+    maker
+        Whose pod it is: it has a template.
     since
         When that was asked for one, as Kubernetes writes it.
     """
     due = due_at(since)
     if due is not None and observed.now >= due and _batch(name) not in observed.refused:
+        template = maker["spec"]["template"]
         labels = template["metadata"]["labels"]
         pod = render(__package__, "worker", name=name, labels=labels, pod=template["spec"])
         yield replace(pod, batch=_batch(name), tried=True)
@@ -48,7 +49,7 @@ def why(name: str, called: str, observed: Observed) -> Reason:
     """Return why a pod is missing; `called` is what people call what is in it."""
     refused = observed.refused.get(_batch(name))
     if refused is None:
-        return Reason(STARTING, f"{called} has no pod yet")
+        return Reason("PodMissing", f"{called} has no pod yet")
     reason, message = pod_reasons.refused_pod(refused.reason, refused.message)
     return Reason(reason, f"{called} has no pod: {message}")
 

@@ -27,7 +27,7 @@ from af_operator.components._shared.defaults import (
     report,
 )
 from af_operator.components.notebook import secret
-from af_operator.components.notebook.health import NAME, STATEFUL_SET, health
+from af_operator.components.notebook.health import NAME, STATEFUL_SET, health, without_pod
 from af_operator.model import (
     POD,
     ROLE,
@@ -126,7 +126,7 @@ def _missing_pod(session: Session, observed: Settled) -> Iterator[Manifest]:
     live = without_pod(session, observed)
     if live is not None:
         name, since = names.notebook_pod(session), live["metadata"].get("creationTimestamp")
-        yield from missing_pods.tried(name, live["spec"]["template"], since, observed)
+        yield from missing_pods.tried(name, live, since, observed)
 
 
 def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:

@@ -141,7 +141,7 @@ def _missing_pod(session: Session, observed: Settled) -> Iterator[Manifest]:
     job = tries.without_pod(session, observed)
     if job is not None:
         name, since = job["metadata"]["name"], job["status"].get("startTime")
-        yield from missing_pods.tried(name, job["spec"]["template"], since, observed)
+        yield from missing_pods.tried(name, job, since, observed)
 
 
 def _job(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Iterator[Manifest | Keep]:
