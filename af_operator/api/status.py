@@ -82,7 +82,7 @@ class ResultsStatus(ApiModel):
 class RunStatus(ApiModel):
     """The run, from its pod and its runner's report."""
 
-    pod: str | None = Field(default=None, max_length=253, description="The latest pod; `kubectl logs` it.")
+    pod: str | None = Field(default=None, max_length=253, description="The latest pod; `af logs` shows its log.")
     exit_code: int | None = Field(default=None, ge=-1024, le=1024, description="Exit code of the user's command.")
     reason: str | None = Field(default=None, max_length=100, description="Why it ended, as condition RunComplete says.")
     start_time: datetime | None = Field(default=None, description="When the latest pod's command began.")
