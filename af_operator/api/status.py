@@ -25,8 +25,8 @@ class Condition(ApiModel):
     type: str = Field(
         max_length=63,
         description="Ready (the summary), Accepted (the spec fits the profile), <Component>Ready, RunComplete, "
-        "Suspended, HubRegistered, SchedulerLost, SparkLost, InferenceLost, or InternalError (the operator fails at "
-        "the session).",
+        "Suspended, HubRegistered, HasRoom (only where room was wanting), SchedulerLost, SparkLost, InferenceLost, "
+        "NotebookLost, or InternalError (the operator fails at the session).",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     reason: str = Field(max_length=100, description="CamelCase constant for programs.")
@@ -40,6 +40,11 @@ class PoolStatus(ApiModel):
 
     ready: int = Field(ge=0, le=10_000, description="Workers that are ready.")
     desired: int = Field(ge=0, le=10_000, description="Workers that the pool asks for.")
+    last_loss: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="Which worker was lost last, and how: an eviction, a preemption, a lost node, or its memory.",
+    )
 
 
 class ComponentStatus(ApiModel):

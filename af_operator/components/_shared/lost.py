@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from af_operator.components._shared import untrusted
+from af_operator.components._shared import disruptions, pod_reasons, untrusted
+from af_operator.components._shared.pod_reasons import Reason
 from af_operator.model import DEPLOYMENT, POD, Body, Condition, Session
 from af_operator.observed import Observed, Settled
 
@@ -19,7 +20,7 @@ CAUSES = {
 
 @dataclass(frozen=True)
 class Holder:
-    """A program of which there is one, by a Deployment, and what its loss means.
+    """A program of which there is one, by a Deployment or a StatefulSet, and what its loss means.
 
     Attributes
     ----------
@@ -33,6 +34,9 @@ class Holder:
         What is lost, and what to do.
     is_it
         Whether a Deployment or a pod is its own.
+    component
+        NAME and TITLE of the component whose readiness tells since when there is something to lose, where no Deployment
+        tells that.
     """
 
     condition: str
@@ -40,6 +44,7 @@ class Holder:
     container: str
     advice: str
     is_it: Callable[[Body], bool]
+    component: tuple[str, str] | None = None
 
 
 def lost(session: Session, observed: Settled, holder: Holder, *, deleted: bool) -> Condition | None:
@@ -53,13 +58,14 @@ def lost(session: Session, observed: Settled, holder: Holder, *, deleted: bool) 
     previous = session.told(holder.condition)
     if session.spec.suspend or observed.finished:
         return Condition(holder.condition, False, "Gone", f"there is no {holder.called} now") if previous else None
-    cause = "Deleted" if deleted else _cause(observed, holder)
-    if cause:
-        message = f"the {holder.called} was lost ({CAUSES[cause]}): {holder.advice}"
-        return Condition(holder.condition, True, cause, message)
-    if previous and previous["status"] == "True":
-        # What was lost stays lost, also when the pod that showed it is gone.
+    cause = Reason("Deleted", CAUSES["Deleted"]) if deleted else _cause(session, observed, holder)
+    was_lost = previous is not None and previous["status"] == "True"
+    # What was lost stays lost, also when the pod that showed it, or that knew more of it, is gone.
+    if previous and was_lost and (cause is None or cause == Reason(previous["reason"], CAUSES["Replaced"])):
         return Condition(holder.condition, True, previous["reason"], previous["message"])
+    if cause:
+        message = f"the {holder.called} was lost ({cause.message}): {holder.advice}"
+        return Condition(holder.condition, True, cause.reason, message)
     if not previous:
         return None
     return Condition(holder.condition, False, "Gone", f"the {holder.called} has not been lost since the resumption")
@@ -82,16 +88,29 @@ def is_another(session: Session, live: Body | None, component: tuple[str, str]) 
     return created is not None and ready_since is not None and created > ready_since
 
 
-def _cause(observed: Observed, holder: Holder) -> str | None:
-    since = _first_up(observed, holder)
-    for pod in filter(holder.is_it, observed.of(POD)):
+def _cause(session: Session, observed: Observed, holder: Holder) -> Reason | None:
+    since = _ready_since(session, holder.component) if holder.component else _first_up(observed, holder)
+    if holder.component and since is None:
+        return None  # it was never up, or has told of its loss already
+    pods = [pod for pod in observed.of(POD) if holder.is_it(pod)]
+    taken = next((words for pod in pods if (words := disruptions.words(pod))), None)
+    if taken:
+        return Reason("Replaced", taken)
+    for pod in pods:
         statuses = pod.get("status", {}).get("containerStatuses", ())
-        if any(s.get("restartCount") for s in statuses if s["name"] == holder.container):
-            return "Restarted"
+        again = next((s for s in statuses if s["name"] == holder.container and s.get("restartCount")), None)
+        if again:
+            return Reason("Restarted", f"{CAUSES['Restarted']}{_how(pod, again)}")
         created = untrusted.time_of(pod["metadata"].get("creationTimestamp"))
         if since and created and created > since:
-            return "Replaced"
-    return None
+            return Reason("Replaced", CAUSES["Replaced"])
+    return Reason("Replaced", CAUSES["Replaced"]) if holder.component and not pods else None
+
+
+def _how(pod: Body, status: Body) -> str:
+    """Say how a container ended that was started again, where that is known."""
+    last = status.get("lastState", {}).get("terminated")
+    return f": {pod_reasons.ended(pod, status['name'], last).message}" if last else ""
 
 
 def _first_up(observed: Observed, holder: Holder) -> datetime | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from af_operator import names
 from af_operator.api.pools import Pool
-from af_operator.components._shared import placement, pod_reasons, pod_spec, pools
+from af_operator.components._shared import disruptions, placement, pod_reasons, pod_spec, pools
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import WorkerGroup
 from af_operator.components._shared.worker_pods import MAKER
-from af_operator.model import Body, Refusal
+from af_operator.model import Body, Refusal, Session, grouped, label_of
 from af_operator.observed import Observed
 from af_operator.views import AgentView
 
@@ -35,6 +36,8 @@ class PoolState:
         Why the API server takes no more of its workers, if that is so.
     gpus_free
         GPUs of its node pool that nobody has; None where that is not known.
+    last_loss
+        How a worker was lost last, in words; empty where none was.
     """
 
     pool: Pool
@@ -44,6 +47,7 @@ class PoolState:
     maker: str = MAKER
     refused: Reason | None = None
     gpus_free: int | None = None
+    last_loss: str = ""
 
     @cached_property
     def ready(self) -> int:
@@ -78,8 +82,13 @@ class PoolState:
     def summary(self) -> str:
         """Say how many workers there are, and what keeps it from more."""
         trouble = self.worst if self.ready < self.desired else None
-        cause = f" ({trouble.message})" if trouble else ""
-        return f"pool {self.pool.name}: {self.ready} of {self.desired} workers{cause}"
+        causes = "; ".join(filter(None, [trouble.message if trouble else "", self.loss]))
+        return f"pool {self.pool.name}: {self.ready} of {self.desired} workers" + (f" ({causes})" if causes else "")
+
+    @property
+    def loss(self) -> str:
+        """Say which worker was lost last; empty where none was."""
+        return f"lost last: {self.last_loss}" if self.last_loss else ""
 
     def _no_gpu(self, stuck: Sequence[Body], trouble: Reason) -> Reason:
         resource = next(iter(pod_spec.gpus(stuck[0].get("spec", {}))), "GPU")
@@ -106,7 +115,34 @@ def states(
 
 def details(states: Sequence[PoolState]) -> Mapping[str, Any]:
     """Return the part of ``status.components`` that tells of pools."""
-    return {"pools": {each.pool.name: {"ready": each.ready, "desired": each.desired} for each in states}}
+    pools = {}
+    for each in states:
+        lost = {"lastLoss": each.last_loss} if each.last_loss else {}
+        pools[each.pool.name] = {"ready": each.ready, "desired": each.desired, **lost}
+    return {"pools": pools}
+
+
+def with_losses(session: Session, component: str, states: Iterable[PoolState], observed: Observed) -> list[PoolState]:
+    """Return the states with how a worker was lost last: what is seen of that now, or was told."""
+    told = session.status.get("components", {}).get(component, {}).get("pools", {})
+    by_pool = grouped(observed.pods(component), lambda pod: label_of(pod, names.POOL))
+    losses = {
+        s.pool.name: _loss(by_pool.get(s.pool.name, ())) or told.get(s.pool.name, {}).get("lastLoss") for s in states
+    }
+    return [replace(state, last_loss=losses[state.pool.name] or "") for state in states]
+
+
+def _loss(pods: Iterable[Body]) -> str | None:
+    """Return how one of these was lost: it was taken away, or used too much memory and was started again."""
+    for pod in pods:
+        taken = disruptions.words(pod)
+        if taken and taken != disruptions.DELETED:  # which is also how we remove one that has retired
+            return f"{pod['metadata']['name']}: {taken}"
+        for status in pod.get("status", {}).get("containerStatuses", ()):
+            last = status.get("lastState", {}).get("terminated", {})
+            if last.get("reason") == pod_reasons.OOM:
+                return f"{pod['metadata']['name']}: {pod_reasons.ended(pod, status['name'], last).message}"
+    return None
 
 
 def first_trouble(candidates: Sequence[Reason | None]) -> Reason | None:

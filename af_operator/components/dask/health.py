@@ -26,7 +26,7 @@ BUSY = (
 
 def health(session: Session, observed: Settled) -> Health:
     """Return ready when the scheduler is, and every pool has its minimum of workers."""
-    states = list(_states(session, observed))
+    states = pool_health.with_losses(session, NAME, list(_states(session, observed)), observed)
     details, lost_condition = pool_health.details(states), lost(session, observed)
     trouble = pool_health.first_trouble([_scheduler_trouble(session, observed), *(s.below_minimum for s in states)])
     if trouble:

@@ -7,7 +7,7 @@ from af_operator.components._shared import pool_health
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pool_health import PoolState
 from af_operator.components.inference import replicas, spec
-from af_operator.components.inference.spec import LOST, RETURNED, was_lost, was_up
+from af_operator.components.inference.spec import LOST, NAME, RETURNED, was_lost, was_up
 from af_operator.model import Condition, Health, Session
 from af_operator.observed import Settled
 
@@ -16,13 +16,13 @@ AWAY = "Away"
 
 def health(session: Session, observed: Settled) -> Health:
     """Return ready when every replica has had an answer of each model; with fewer, what they serve is still served."""
-    state = _state(session, observed)
+    [state] = pool_health.with_losses(session, NAME, [_state(session, observed)], observed)
     models = spec.served(session) or replicas.served(session, observed)
     details = {**pool_health.details([state]), **({"models": models} if models else {})}
     lost, endpoints = _lost(session, observed, state), _endpoints(session)
     number = f"{state.ready} of {state.desired} replicas ready"
     if state.ready >= state.desired:
-        return Health(True, "Ready", number, endpoints, details, lost)
+        return Health(True, "Ready", "; ".join(filter(None, [number, state.loss])), endpoints, details, lost)
     reason, message = _trouble(state) or Reason(STARTING, "each loads its models, and asks each of them once")
     serving = f"{number}, which serve" if state.ready else number
     return Health(False, reason, f"{serving}: {message}", endpoints if state.ready else {}, details, lost)

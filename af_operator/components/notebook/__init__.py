@@ -27,7 +27,8 @@ from af_operator.components._shared.defaults import (
     report,
 )
 from af_operator.components.notebook import secret
-from af_operator.components.notebook.health import NAME, STATEFUL_SET, health, without_pod
+from af_operator.components.notebook.health import STATEFUL_SET, health, without_pod
+from af_operator.components.notebook.lost import NAME, TITLE
 from af_operator.model import (
     POD,
     ROLE,
@@ -75,7 +76,6 @@ __all__ = [
     "report",
 ]
 
-TITLE = "Notebook"
 KINDS: tuple[Kind, ...] = (STATEFUL_SET, SERVICE, SECRET, ROLE, ROLE_BINDING)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = (VOLUME_CLAIM,)

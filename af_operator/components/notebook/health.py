@@ -5,10 +5,10 @@ from __future__ import annotations
 from af_operator import names
 from af_operator.components._shared import missing_pods, pod_reasons
 from af_operator.components._shared.pod_reasons import STARTING, Reason
+from af_operator.components.notebook.lost import NAME, lost
 from af_operator.model import Body, Health, Kind, Session
 from af_operator.observed import Observed, Settled
 
-NAME = "notebook"
 STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 REMEDY = "the profile has changed since: suspend and resume the session to start anew"
 
@@ -19,12 +19,13 @@ def health(session: Session, observed: Settled) -> Health:
         return Health(False, "Finished", "gone: the session has finished; the files in home stay")
     if session.spec.suspend:
         return Health(False, "Suspended", "gone while the session is suspended; the files in home stay")
-    pods = observed.pods(NAME)
+    pods, told = observed.pods(NAME), lost(session, observed)
     ready = next((pod for pod in pods if pod_reasons.is_ready(pod)), None)
     if ready is not None:
         url = names.notebook_url(session) + names.hub_path(session, observed.hub_base_url)
-        return Health(True, "Ready", _ready(ready, session), {"notebook": url})
-    return Health(False, *(_no_pod(session, observed) if not pods else _why(pods[0], session, observed)))
+        return Health(True, "Ready", _ready(ready, session), {"notebook": url}, condition=told)
+    reason, message = _no_pod(session, observed) if not pods else _why(pods[0], session, observed)
+    return Health(False, reason, message, condition=told)
 
 
 def _ready(pod: Body, session: Session) -> str:

@@ -25,7 +25,8 @@ CONNECT_SERVER = losses.Holder("SparkLost", "Spark Connect server", programs.CON
 def health(session: Session, observed: Settled) -> Health:
     """Return ready when master and Connect server are, and every pool has its minimum of workers."""
     live, view = groups(session, observed), specs.agent_view(observed)
-    states = list(pool_health.states(specs.desired_groups(session), live, observed, view))
+    found = list(pool_health.states(specs.desired_groups(session), live, observed, view))
+    states = pool_health.with_losses(session, NAME, found, observed)
     details, lost = pool_health.details(states), _lost(session, observed)
     trouble = pool_health.first_trouble([_master_trouble(session, observed), *(s.below_minimum for s in states)])
     if trouble:
