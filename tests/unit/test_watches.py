@@ -106,18 +106,20 @@ def sources(found: Watches) -> list[tuple[str, str, str, bool]]:
 def test_every_kind_is_watched_and_of_ours_the_names() -> None:
     found = sources(Watches(NoServer(), World(shipped())))  # type: ignore[arg-type]
     assert (
-        len(found) == len(World(shipped()).kinds) + 1 == len(child_kinds(shipped())) + len(shared_kinds(shipped())) + 3
+        len(found) == len(World(shipped()).kinds) + 2 == len(child_kinds(shipped())) + len(shared_kinds(shipped())) + 4
     )
     assert ("/apis/analysisfacility.io/v1alpha1/analysissessions", "", "", True) in found
     assert ("/api/v1/pods", "", "analysisfacility.io/session-uid", False) in found
     assert ("/api/v1/persistentvolumeclaims", "", "analysisfacility.io/user", False) in found
     assert ("/api/v1/nodes", "", "", False) in found
+    assert ("/api/v1/resourcequotas", "", "", False) in found
 
 
 def test_namespaces_that_are_named_are_watched_each_for_itself() -> None:
     found = sources(Watches(NoServer(), World(shipped()), ["a", "b"]))  # type: ignore[arg-type]
     pods = [namespace for path, namespace, _, _ in found if path == "/api/v1/pods"]
     assert pods == ["a", "b"]
+    assert [namespace for path, namespace, _, _ in found if path == "/api/v1/resourcequotas"] == ["a", "b"]
     assert [namespace for path, namespace, _, _ in found if path == "/api/v1/nodes"] == [""]
 
 
