@@ -70,7 +70,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
     facts = _facts(session, settled, enabled)
     terms = _terms(session, profile, settled, active, _waiting(active, facts))
     items = list(_desired(session, profile, settled, active, terms))
-    place = room.decide(session, settled, _health(active, facts), _lack(session, settled, active, items))
+    place = room.decide(session, settled, _health_of(active, facts), _lack(session, settled, active, items))
     if place.outside:
         active = [c for c in active if c.LIFETIME == "record"]
         items = list(_desired(session, profile, settled, active, {n: t.without_room() for n, t in terms.items()}))
@@ -102,7 +102,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
     )
 
 
-def _health(active: Enabled, facts: Plan) -> dict[str, Health]:
+def _health_of(active: Enabled, facts: Plan) -> dict[str, Health]:
     return {c.NAME: facts.health[c.NAME] for c in active}
 
 
