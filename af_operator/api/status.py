@@ -54,8 +54,8 @@ class ComponentStatus(ApiModel):
     pods: dict[str, Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=16)]] | None = Field(
         default=None,
         max_length=16,
-        description="Pods whose program has begun, by pool, or by what they are; some where they are many: `kubectl "
-        "logs` them.",
+        description="Pods whose program has begun, by pool, or by what they are; some where they are many: `af "
+        "logs` shows their logs.",
     )
     models: dict[str, Annotated[str, Field(max_length=9)]] | None = Field(
         default=None, max_length=32, description="The version of each model of the catalogue that is served."
