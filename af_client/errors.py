@@ -137,6 +137,8 @@ def from_kube(error: kube.KubeError) -> ClientError:
     """Return what is to be told of an error that was raised below the client."""
     if isinstance(error, ClientError):
         return error
+    if isinstance(error, kube.NoSuchContext):
+        return BadInput(str(error))
     found = _from_kube(error)
     found.retry_after = error.retry_after
     return found

@@ -1,19 +1,21 @@
-"""The port to the API server: one call, one stream. The only file of the client that imports ``kubernetes``."""
+"""The port to the API server: one call, one stream. Without the Kubernetes client: to load it takes a second."""
 
 from __future__ import annotations
 
 import json
 import os
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlencode, urlsplit
 
-from af_client.errors import BadInput, NoCluster, Unreachable, from_response
+from af_client.errors import Unreachable, from_kube, from_response
+from af_kube import kubeconfig
+from af_kube.errors import NoCredentials
 from af_kube.request import Request
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -57,13 +59,17 @@ class Cluster:
     Raises
     ------
     NoCluster
-        There is none of these.
+        There is none of these, or the kubeconfig's login program has failed.
     BadInput
         The context does not exist.
     """
 
     def __init__(self, context: str | None = None) -> None:
-        self._client, self.namespace = _connect(context)
+        with _told():
+            self._context = _context(context)
+            self._tls = self._context.tls()
+        self.namespace = self._context.namespace
+        self._pool: Any = None
 
     def call(self, request: Request) -> dict[str, Any]:
         """Return the answer."""
@@ -84,65 +90,69 @@ class Cluster:
 
     def websocket(self, request: Request) -> WebSocketAddress:
         """Return where a websocket for this request is opened."""
-        _, url, headers, _, _ = self._client.param_serialize(
-            request.verb, request.path, query_params=list(request.query.items()), auth_settings=["BearerToken"]
-        )
-        settings = self._client.configuration
-        return WebSocketAddress(url, headers, _tls(settings), settings.tls_server_name, _proxy(settings))
+        context = self._context
+        return WebSocketAddress(self._url(request), self._headers(), self._tls, context.server_name, _proxy(context))
+
+    def _url(self, request: Request) -> str:
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        return f"{self._context.server}{request.path}{query}"
+
+    def _headers(self) -> dict[str, str]:
+        with _told():
+            authorization = self._context.login.authorization()
+        return {"Authorization": authorization} if authorization else {}
 
     @contextmanager
     def _open(self, request: Request) -> Iterator[Any]:
-        import urllib3  # noqa: PLC0415 - as kubernetes
+        import urllib3  # noqa: PLC0415 - `af --help` must not pay for it
 
-        method, url, headers, _, _ = self._client.param_serialize(
-            request.verb,
-            request.path,
-            query_params=list(request.query.items()),
-            header_params={"Accept": "application/json, */*", "Content-Type": request.content_type},
-            auth_settings=["BearerToken"],
-        )
+        self._pool = self._pool or _pool(self._context, self._tls)
+        headers = {"Accept": "application/json, */*", "Content-Type": request.content_type, **self._headers()}
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=request.read_seconds)
         body = None if request.body is None else json.dumps(request.body)
         response = None
         try:
-            response = self._client.rest_client.pool_manager.request(
-                method, url, headers=headers, body=body, timeout=timeout, preload_content=False, retries=False
+            response = self._pool.request(
+                request.verb,
+                self._url(request),
+                headers=headers,
+                body=body,
+                timeout=timeout,
+                preload_content=False,
+                retries=False,
+                redirect=False,  # the token is for this server alone
             )
-            if response.status >= 400:
+            if response.status >= 300:
                 raise from_response(response.status, response.read().decode("utf-8", "replace"))
             yield response
         except (urllib3.exceptions.HTTPError, OSError) as error:
             reason, next_step = _reason(error)
-            raise Unreachable(f"{reason}: {self._client.configuration.host}: {next_step}") from error
+            raise Unreachable(f"{reason}: {self._context.server}: {next_step}") from error
         finally:
             if response is not None:
                 response.close()
 
 
-def _tls(settings: Any) -> ssl.SSLContext | None:
-    if settings.host.startswith("http://"):
+def _pool(context: kubeconfig.Context, tls: ssl.SSLContext | None) -> Any:
+    import urllib3  # noqa: PLC0415 - see above
+
+    name = context.server_name
+    secure: dict[str, Any] = {"ssl_context": tls} if tls else {}
+    secure |= {"server_hostname": name, "assert_hostname": name} if tls and name else {}
+    proxy = _proxy(context)
+    return urllib3.ProxyManager(proxy, **secure) if proxy else urllib3.PoolManager(**secure)
+
+
+def _proxy(context: kubeconfig.Context) -> str | None:
+    """Return the proxy of the kubeconfig, or else that of the environment, as kubectl does."""
+    if context.proxy:
+        return context.proxy
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    from urllib3.util.ssl_ import create_urllib3_context  # noqa: PLC0415 - as kubernetes
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - seldom needed
 
-    # As strict as for every other request, which urllib3 makes.
-    context = create_urllib3_context()
-    if settings.ssl_ca_cert or settings.ca_cert_data:
-        context.load_verify_locations(settings.ssl_ca_cert, cadata=settings.ca_cert_data)
-    else:
-        context.load_default_certs()
-    if settings.cert_file:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-    if not settings.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _proxy(settings: Any) -> str | None:
-    from kubernetes.client.rest import should_bypass_proxies  # noqa: PLC0415 - 0.5 s, which `af --help` must not pay
-
-    bypassed = settings.proxy and should_bypass_proxies(settings.host, settings.no_proxy or "")
-    return None if bypassed else settings.proxy
+    at = urlsplit(context.server)
+    return None if proxy_bypass(at.netloc) else getproxies().get(at.scheme)
 
 
 def _reason(error: Exception) -> tuple[str, str]:
@@ -157,68 +167,17 @@ def _reason(error: Exception) -> tuple[str, str]:
     return reason, "is the cluster up, the address in the kubeconfig right, the network or VPN on?"
 
 
-class _Login:
-    """Who we are by a kubeconfig, kept up to date while a command runs.
-
-    Parameters
-    ----------
-    loader
-        Of the library's, for one context.
-    settings
-        The library's; what is found goes into these.
-    """
-
-    def __init__(self, loader: Any, settings: Any) -> None:
-        self._loader, self._settings = loader, settings
-        self._load()
-
-    @property
-    def namespace(self) -> str:
-        """The context's."""
-        return str(self._loader.current_context["context"].get("namespace") or "default")
-
-    def _load(self) -> None:
-        self._loader.load_and_set(self._settings)
-        self._read = time.monotonic()
-        if token := self._settings.api_key.get("BearerToken"):
-            self._settings.api_key["BearerToken"] = token.strip()  # a file ends with a line feed
-            self._settings.refresh_api_key_hook = self._renew
-
-    def _renew(self, _: Any) -> None:
-        if self._due():
-            self._load()
-
-    def _due(self) -> bool:
-        ends = getattr(self._loader, "expiry", None)
-        if isinstance(ends, datetime):
-            return ends - TOKEN_LEFT < datetime.now(UTC)
-        # A plug-in that names no end is asked once, as by kubectl.
-        asked = "exec" in (self._loader._user or {})
-        return not asked and time.monotonic() - self._read > TOKEN_SECONDS
+def _context(name: str | None) -> kubeconfig.Context:
+    paths = os.environ.get("KUBECONFIG") or kubeconfig.DEFAULT
+    there = any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path)
+    if not there and name is None and (SERVICE_ACCOUNT / "token").exists():
+        return kubeconfig.in_cluster(SERVICE_ACCOUNT)
+    return kubeconfig.load(paths, name)
 
 
-def _connect(context: str | None) -> tuple[Any, str]:
-    import yaml  # noqa: PLC0415 - as kubernetes
-    from kubernetes import client, config  # noqa: PLC0415 - 0.5 s, which `af --help` must not pay
-    from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger  # noqa: PLC0415 - as kubernetes
-
-    # Not config.load_config: it prints to stdout, and does not know a $KUBECONFIG of several files.
-    paths = os.environ.get("KUBECONFIG") or "~/.kube/config"
-    settings = client.Configuration()
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        if any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
-            # Relative paths in a file are its own folder's.
-            loader = KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)
-            namespace = _Login(loader, settings).namespace
-        elif context is None and (SERVICE_ACCOUNT / "token").exists():
-            config.load_incluster_config(client_configuration=settings)
-            namespace = (SERVICE_ACCOUNT / "namespace").read_text().strip()
-        else:
-            raise NoCluster(f"no kubeconfig at {paths}: set KUBECONFIG, or ask your facility for one")
-    except config.ConfigException as error:
-        if context is not None and "context" in str(error):
-            raise BadInput(f"no context {context!r} in {paths}: `kubectl config get-contexts` lists them") from error
-        raise NoCluster(f"cannot use the kubeconfig {paths}: {error}") from error
-    except (yaml.YAMLError, OSError) as error:
-        raise NoCluster(f"cannot read the kubeconfig {paths}: {error}") from error
-    return client.ApiClient(settings), namespace
+        yield
+    except NoCredentials as error:
+        raise from_kube(error) from error

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import yaml
+from typing import Protocol
 
 from af_kube.errors import NoCredentials
+from af_kube.kubeconfig import Context
+from af_kube.kubeconfig import load as load_context
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_SECONDS = 60.0
@@ -66,34 +65,14 @@ def service_account(directory: Path) -> ServiceAccount:
 
 async def kubeconfig(path: str | None = None) -> KubeConfig:
     """Return those of the current context of a kubeconfig, or of the one in ~/.kube."""
-    from kubernetes.aio import client, config  # noqa: PLC0415 - 60 MiB that a pod need not pay
-
-    async def renew() -> None:
-        with _explained(config.ConfigException):
-            await loader.load_and_set(settings)
-
-    settings = client.Configuration()
-    with _explained(config.ConfigException):
-        loader = await config.load_kube_config(path, client_configuration=settings)
-        tls = client.ApiClient(settings).rest_client.ssl_context if settings.host.startswith("https") else True
-    return KubeConfig(settings.host.rstrip("/"), tls, settings, renew)
-
-
-@contextmanager
-def _explained(kind: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except (kind, yaml.YAMLError, TypeError, OSError) as error:  # a type: that is what an empty file comes to
-        raise NoCredentials(f"neither a service account nor a kubeconfig that works: {error}") from error
+    context = await asyncio.to_thread(load_context, path)
+    tls = await asyncio.to_thread(context.tls)
+    return KubeConfig(context.server, True if tls is None else tls, context)
 
 
 @dataclass
 class ServiceAccount:
-    """Of the pod that this process runs in.
-
-    Not by the Kubernetes client, though it could do this: with its models it is 60 MiB of a process that needs one
-    token of it.
-    """
+    """Of the pod that this process runs in."""
 
     server: str
     tls: ssl.SSLContext | bool
@@ -115,29 +94,22 @@ class ServiceAccount:
 
 @dataclass
 class KubeConfig:
-    """Of one context; `settings` are the Kubernetes client's, and `renew` is its way to bring them up to date."""
+    """Of one context."""
 
     server: str
     tls: ssl.SSLContext | bool
-    settings: Any = field(repr=False)
-    renew: Callable[[], Awaitable[None]] = field(repr=False)
-    _renewed: float = field(default_factory=time.monotonic)
+    context: Context = field(repr=False)
 
     @property
     def server_name(self) -> str | None:
         """See ``Credentials``."""
-        return self.settings.tls_server_name or None
+        return self.context.server_name
 
     @property
     def proxy(self) -> str | None:
         """See ``Credentials``."""
-        return self.settings.proxy or None
+        return self.context.proxy
 
     async def authorization(self) -> str | None:
         """Return the token, if that is how the user is known; a certificate is in `tls`."""
-        if time.monotonic() - self._renewed > TOKEN_SECONDS:
-            # A plugin is asked again only when what it said last has expired.
-            await self.renew()
-            self._renewed = time.monotonic()
-        token: str | None = await self.settings.get_api_key_with_prefix("BearerToken")
-        return token
+        return await asyncio.to_thread(self.context.login.authorization)

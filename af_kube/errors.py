@@ -17,6 +17,14 @@ class NoCredentials(KubeError):
     """Neither a service account nor a kubeconfig that works."""
 
 
+class LoginFailed(NoCredentials):
+    """The login program that a kubeconfig names did not do its work."""
+
+
+class NoSuchContext(NoCredentials):
+    """The kubeconfig has no context of this name."""
+
+
 class Unreachable(KubeError):
     """No answer, or one that broke off, or one that no API server gives."""
 
