@@ -105,9 +105,7 @@ def _revision(engine: Engine) -> tuple[str | None, bool]:
 def _upgrade(path: Path) -> None:
     """Upgrade a copy of SQLite's file, and put it into the file's place."""
     kept, new = path.with_name(path.name + BEFORE), path.with_name(f"{path.name}.new")
-    LOG.warning(
-        "%s is of an older JupyterHub: upgrading it for %s; as it is now it stays in %s", path, __version__, kept
-    )
+    LOG.warning("%s is of an older JupyterHub: upgrading it for %s; a copy of it is %s", path, __version__, kept)
     try:
         for copy in (kept, new):
             _copy(path, copy)

@@ -214,7 +214,10 @@ def test_a_choice_in_words_comes_before_its_numbers(marie: HubUser, window: Brow
     page = HubPage(window)
     page.log_in(USER, hub.password)
     page.open_form("words", {})
-    start, numbers = page.form().get_by_role("group", name="What do you start?"), page.form().locator("details")
+    start, numbers = (
+        page.form().get_by_role("group", name="What do you start?"),
+        page.form().locator("details").filter(visible=True),
+    )
     expect(start.get_by_label("Just a notebook")).to_be_checked()
     expect(numbers).not_to_have_attribute("open", "")
     start.get_by_label("Just a notebook").focus()

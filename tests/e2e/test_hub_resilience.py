@@ -12,14 +12,19 @@ from dataclasses import dataclass
 
 import pytest
 import requests
+from jupyterhub import __version__
 
+from local_cluster.settings import CHECKOUT
 from tests.support import operator_pod
 from tests.support.hub_api import HubUser
-from tests.support.hub_place import Hub, kill_hub, lives, replace_hub, sessions_of
+from tests.support.hub_place import Hub, hub_pod, kill_hub, lives, replace_hub, sessions_of
+from tests.support.operator_pod import system
 from tests.support.tenant import Body, Tenant, kubectl, poll
 
 SERVER = "lab"
-DATABASE = "import os; os.unlink('/srv/jupyterhub/jupyterhub.sqlite')"
+FILE = "/srv/jupyterhub/jupyterhub.sqlite"
+DATABASE = f"import os; os.unlink('{FILE}')"
+OLDER = CHECKOUT / "tests" / "unit" / "hub_databases" / "jupyterhub-5.3.0.sql"
 ADOPTED_SECONDS = 90
 """The operator asks the Hub every 15 s what it shows, and once a minute for a user whom it did not know."""
 
@@ -88,6 +93,21 @@ def test_the_database_is_lost(two: list[Running], hub: Hub, physics: Tenant) -> 
 def eve(hub: Hub, physics: Tenant) -> Iterator[HubUser]:
     with hub.users(physics, "eve") as [user]:
         yield user
+
+
+@pytest.mark.alone
+def test_the_database_of_an_older_hub_is_upgraded_when_it_starts(eve: HubUser, hub: Hub, physics: Tenant) -> None:
+    eve.launch(SERVER, {"size": "small"})
+    eve.ready(SERVER)
+    older = f"import sqlite3; sqlite3.connect('{FILE}').executescript({OLDER.read_text()!r})"
+    kill_hub(f"{DATABASE}; {older}")
+    poll(hub.answers, "JupyterHub answers again")
+    pod = f"pod/{hub_pod()['metadata']['name']}"
+    assert f"{FILE} is of an older JupyterHub: upgrading it" in system("logs", pod)
+    assert f"{FILE}.before-{__version__}" in system("exec", pod, "--", "sh", "-c", f"ls {FILE}*").split()
+    again = hub.login("eve")
+    poll(lambda: again.server(SERVER), "she finds her server in it", ADOPTED_SECONDS)
+    assert again.notebook("GET", SERVER, "api/status")["kernels"] == 0
 
 
 @contextmanager
