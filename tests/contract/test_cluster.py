@@ -21,7 +21,7 @@ from af_operator import names, ownership
 from af_operator.cluster import Cluster, KubernetesCluster
 from af_operator.components import shipped
 from af_operator.errors import Gone, NameConflict, OurBug, Refused, Unavailable
-from af_operator.model import Kind, LogRequest, Notice, SessionRef
+from af_operator.model import Kind, LogRequest, Notice, ObjectRef, SessionRef
 from af_operator.world import World
 from tests.support.fake_cluster import FakeCluster
 
@@ -362,3 +362,14 @@ async def test_no_write_outlives_the_lease() -> None:
     port = KubernetesCluster(Api(), World(shipped()).kinds, lambda: 4.2)  # type: ignore[arg-type]
     await port.write_status(SessionRef("a", "b", "c"), status())
     assert [request.read_seconds for request in asked] == [4.2]
+
+
+async def test_metadata_is_read_without_what_is_in_the_object(bed: Bed) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "data": {"token": "c2VjcmV0"}}
+    metadata = {"name": "others", "namespace": bed.namespace, "labels": {"a": "b"}}
+    uid = bed.store({**secret, "metadata": metadata})["metadata"]["uid"]
+    found = await bed.cluster.read_metadata(bed.namespace, ObjectRef("v1", "Secret", "others"))
+    assert found is not None
+    assert (found["metadata"]["uid"], found["metadata"]["labels"]) == (uid, {"a": "b"})
+    assert "data" not in found
+    assert await bed.cluster.read_metadata(bed.namespace, ObjectRef("v1", "Secret", "none")) is None

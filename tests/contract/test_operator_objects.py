@@ -202,6 +202,7 @@ ROWS = [
         BOUND,
     ),
     Row("RoleBinding", "subjects/0", {**MALLORY, "kind": "Group", "name": "system:authenticated"}, MALLORY, BOUND),
+    Row("DaskCluster", "spec/scheduler/service/selector", {"app": "x"}, {LABEL: UID}, SELECTED),
     Row("Deployment", "spec/selector/matchLabels", {"app": "x"}, {LABEL: UID}, SELECTED),
     Row("StatefulSet", "spec/selector/matchLabels", {"app": "x"}, {LABEL: UID}, SELECTED),
     Row("DaskCluster", "spec/scheduler/service/type", "NodePort", "ClusterIP", SERVICES),
