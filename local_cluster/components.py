@@ -23,6 +23,10 @@ from local_cluster.settings import (
     Paths,
 )
 
+NOBODY_ELSE = json.dumps(
+    {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": []}, indent=1
+)
+"""Whose tokens the API server takes beside those of service accounts. It reads the file again when it changes."""
 # In the order they are started.
 NAMES = (
     "etcd",
@@ -102,6 +106,7 @@ def _apiserver(paths: Paths) -> dict[str, Any]:
         "kubelet-client-certificate": pki / "apiserver-kubelet-client.crt",
         "kubelet-client-key": pki / "apiserver-kubelet-client.key",
         "kubelet-preferred-address-types": "InternalIP",
+        "authentication-config": paths.authentication,
         "service-account-issuer": f"https://kubernetes.default.svc.{DNS_DOMAIN}",
         "service-account-key-file": pki / "service-accounts.pub",
         "service-account-signing-key-file": pki / "service-accounts.key",
@@ -184,6 +189,7 @@ def write_configuration(paths: Paths) -> None:
     cni = paths.etc / "cni"
     cni.mkdir(exist_ok=True)
     (cni / "10-bridge.conflist").write_text(json.dumps(_cni(paths), indent=1))
+    paths.authentication.write_text(NOBODY_ELSE)
     (paths.etc / "kubelet.json").write_text(json.dumps(_kubelet_configuration(paths), indent=1))
     (paths.etc / "registry.json").write_text(json.dumps(_registry(paths), indent=1))
     (paths.etc / "containerd.toml").write_text(_containerd(paths))

@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from local_cluster import api, binaries, pki, processes, simulated_nodes
-from local_cluster.components import Programs
+from local_cluster.components import NOBODY_ELSE, Programs
 from local_cluster.errors import ClusterError
 from local_cluster.processes import Daemon
 from local_cluster.progress import Progress
@@ -43,6 +43,7 @@ GROUPS = {
 START_SECONDS = 60.0
 REQUEST_SECONDS = 30.0
 IDLE_PERCENT = 10.0
+AUTHENTICATION = "authentication.yaml"
 CRDS = CHECKOUT / "crds"
 NODES_PATH = "/api/v1/nodes"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", *simulated_nodes.COMPONENTS)
@@ -63,12 +64,15 @@ class Options:
     watch_cache
         Whether the API server remembers what etcd has forgotten; without it, `compact` makes a watch or a list that
         goes on from before it too old at once.
+    authentication
+        An AuthenticationConfiguration, as text: whose tokens the API server takes, beside those of `GROUPS`.
     """
 
     controllers: bool = False
     nodes: int = 0
     event_seconds: int = 3600
     watch_cache: bool = True
+    authentication: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,17 @@ class ControlPlane:
         ClusterError
             With what it answered, if that is no success.
         """
-        headers = {"Authorization": f"Bearer {self.token(user)}"}
+        return self.ask(self.token(user), verb, path, body)
+
+    def ask(self, token: str, verb: str, path: str, body: Any = None) -> Any:
+        """Ask the API server with any token; a patch is merged.
+
+        Raises
+        ------
+        ClusterError
+            With what it answered, if that is no success.
+        """
+        headers = {"Authorization": f"Bearer {token}"}
         if verb == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         return _request(verb, self.server + path, body, headers, self._tls())
@@ -217,6 +231,7 @@ class ControlPlane:
             pki.write_pair(self.directory, name, *authority.issue(pki.Subject(name, "", addresses)))
         with (self.directory / "tokens.csv").open("w", newline="") as file:
             csv.writer(file).writerows((self.token(u), u, u, ",".join(groups)) for u, groups in GROUPS.items())
+        (self.directory / AUTHENTICATION).write_text(self.options.authentication or NOBODY_ELSE)
         for user in GROUPS:
             self.kubeconfig(user).write_text(json.dumps(self._kubeconfig(user)))
 
@@ -304,6 +319,7 @@ def _apiserver(plane: ControlPlane) -> dict[str, Any]:
         "service-cluster-ip-range": "10.96.0.0/12",  # the default has 254 addresses
         "authorization-mode": "RBAC",
         "token-auth-file": directory / "tokens.csv",
+        "authentication-config": directory / AUTHENTICATION,
         # Accounts would be waited for, volumes never go, nodes stay tainted: the controllers of these are not here.
         "disable-admission-plugins": "ServiceAccount,StorageObjectInUseProtection,TaintNodesByCondition",
         "tls-cert-file": directory / "apiserver.crt",

@@ -72,6 +72,11 @@ class Paths:
         return self.state / "etc"
 
     @property
+    def authentication(self) -> Path:
+        """Whose tokens the API server takes: its AuthenticationConfiguration."""
+        return self.etc / "authentication.yaml"
+
+    @property
     def logs(self) -> Path:
         """One log per component, of the last cluster only."""
         return self.state / "logs"
