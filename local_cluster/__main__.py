@@ -77,6 +77,13 @@ def audit_log() -> None:
         click.echo(_choose(Progress()).audit_log)
 
 
+@main.command()
+def authentication() -> None:
+    """Print the path of the API server's AuthenticationConfiguration, which it reads again when it changes."""
+    with _reported():
+        click.echo(_choose(Progress()).authentication)
+
+
 @main.command("images")
 def build_images() -> None:
     """Build the project's images and push them to the cluster that runs."""

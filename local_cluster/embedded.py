@@ -88,6 +88,11 @@ class EmbeddedCluster:
         """Where the API server writes who asked for what."""
         return self.paths.audit_log
 
+    @property
+    def authentication(self) -> Path:
+        """Whose tokens the API server takes; it reads the file again when it changes."""
+        return self.paths.authentication
+
     def _clean(self) -> None:
         with self.progress.step("removing mounts, network and files of the cluster"):
             cleanup.clean(self.paths)

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from local_cluster import api, binaries, node
+from local_cluster.components import NOBODY_ELSE
 from local_cluster.errors import ClusterError
 from local_cluster.processes import poll
 from local_cluster.progress import Progress
@@ -15,6 +16,7 @@ NODE = f"{CLUSTER}-control-plane"
 CONFIG = CHECKOUT / "kind-config.yaml"
 # kind reads relative host paths from its working directory: the checkout.
 AUDIT_LOG = LOCAL / "kind" / "audit" / "audit.log"
+AUTHENTICATION = LOCAL / "kind" / "authentication" / "authentication.yaml"
 AUDIT_LOG_IN_NODE = "/var/log/kubernetes/audit/audit.log"
 VOLUMES = Path("/var/local-volumes")
 REGISTRY = "af-local-registry"
@@ -29,6 +31,7 @@ class KindCluster:
     """Starts, stops and looks at the kind cluster of this project."""
 
     audit_log = AUDIT_LOG
+    authentication = AUTHENTICATION
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -70,7 +73,9 @@ class KindCluster:
     def _create(self, kind: Path) -> None:
         # Half a cluster cannot be mended.
         self._delete(kind)
-        AUDIT_LOG.parent.mkdir(parents=True, exist_ok=True)
+        for path in (AUDIT_LOG, AUTHENTICATION):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        AUTHENTICATION.write_text(NOBODY_ELSE)
         create = [str(kind), "create", "cluster", f"--config={CONFIG}", f"--kubeconfig={KUBECONFIG}", "--wait=120s"]
         self.progress.run("creating a kind cluster", create, _log("create"), cwd=CHECKOUT)
 

@@ -252,12 +252,13 @@ def await_session(plane: ControlPlane, name: str, script: subprocess.Popen[str])
     assert script.poll() is None, script.communicate()
 
 
-def play(plane: ControlPlane, name: str, results: Path, script: subprocess.Popen[str]) -> dict[str, Any]:
+def play(plane: ControlPlane, name: str, storage: Path, script: subprocess.Popen[str]) -> dict[str, Any]:
     """Be the operator of a session: it has run, and left a file. Return it as it was created."""
     path = f"{SESSIONS.format(PHYSICS)}/{name}"
     await_session(plane, name, script)
     created: dict[str, Any] = plane.request("GET", path)
-    results.mkdir()
+    results = storage / PHYSICS / f"{name}-{created['metadata']['uid']}"
+    results.mkdir(parents=True)
     (results / "plot.txt").write_text("a peak")
     file = {"url": f"file://{results}/plot.txt", "bytes": 6, "adler32": "07080223"}
     (results / "manifest.json").write_text(json.dumps({"complete": True, "count": 1, "files": [file]}))

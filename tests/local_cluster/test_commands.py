@@ -14,7 +14,7 @@ from local_cluster.progress import Progress
 from local_cluster.settings import CHECKOUT
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "audit-log", "images"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "audit-log", "authentication", "images"])
 def test_without_docker_and_root_every_command_says_what_is_missing(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -39,7 +39,7 @@ def test_the_help_names_every_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "local_cluster", "--help"], capture_output=True, text=True, cwd=CHECKOUT, check=True
     )
-    for name in ("up", "down", "status", "audit-log", "images"):
+    for name in ("up", "down", "status", "audit-log", "authentication", "images"):
         assert f"\n  {name} " in done.stdout
 
 

@@ -32,6 +32,7 @@ def test_the_api_server_is_as_strict_as_hardened_clusters(paths: Paths) -> None:
     assert "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement" in argv
     assert "--authorization-mode=Node,RBAC" in argv
     assert f"--audit-log-path={paths.audit_log}" in argv
+    assert f"--authentication-config={paths.authentication}" in argv
 
 
 def test_the_audit_policy_has_every_request_once() -> None:

@@ -65,6 +65,7 @@ def test_kind_accepts_the_configuration(kind_program: Path, stand_in: Path, tmp_
     assert f"--name {kind.NODE}" in run[0]
     assert f"--volume={CHECKOUT}/local_cluster/audit-policy.yaml:/etc/kubernetes/audit-policy.yaml:ro" in run[0]
     assert f"--volume={kind.AUDIT_LOG.parent}:{Path(kind.AUDIT_LOG_IN_NODE).parent}" in run[0]
+    assert f"--volume={kind.AUTHENTICATION.parent}:/etc/kubernetes/authentication:ro" in run[0]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,7 @@ def test_the_files_that_are_mounted_are_there() -> None:
     mounts = {mount["containerPath"]: mount["hostPath"] for mount in config["nodes"][0]["extraMounts"]}
     assert (CHECKOUT / mounts["/etc/kubernetes/audit-policy.yaml"]).is_file()
     assert CHECKOUT / mounts["/var/log/kubernetes/audit"] == kind.AUDIT_LOG.parent
+    assert CHECKOUT / mounts["/etc/kubernetes/authentication"] == kind.AUTHENTICATION.parent
 
 
 def test_both_clusters_use_the_same_names_and_ranges() -> None:
@@ -101,3 +103,4 @@ def test_both_clusters_use_the_same_names_and_ranges() -> None:
     arguments = patch["apiServer"]["extraArgs"]
     assert arguments["enable-admission-plugins"] == "NodeRestriction,OwnerReferencesPermissionEnforcement"
     assert arguments["audit-log-path"] == kind.AUDIT_LOG_IN_NODE
+    assert Path(arguments["authentication-config"]).name == kind.AUTHENTICATION.name

@@ -52,6 +52,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setattr(kind, "LOCAL", tmp_path / "local")
     monkeypatch.setattr(kind, "KUBECONFIG", tmp_path / "kubeconfig")
+    authentication = tmp_path / "local" / "kind" / "authentication" / "authentication.yaml"
+    monkeypatch.setattr(kind, "AUTHENTICATION", authentication)
     monkeypatch.setattr(kind, "AUDIT_LOG", tmp_path / "local" / "kind" / "audit" / "audit.log")
     monkeypatch.setattr(kind.binaries, "link", lambda targets: _link(targets, tmp_path / "local" / "bin"))  # type: ignore[attr-defined]
     return tmp_path
@@ -76,6 +78,7 @@ def test_up_makes_the_cluster_its_registry_and_what_the_node_offers(world: Path)
     assert cluster.status() == {kind.NODE: True, kind.REGISTRY: True}
     assert [call.split()[0] for call in calls(world, "kind")] == ["delete", "create"]
     assert (world / "local" / "kind" / "audit").is_dir(), "else docker would make it, as root"
+    assert "AuthenticationConfiguration" in kind.AUTHENTICATION.read_text()
     kubectl = "\n".join(calls(world, "kubectl"))
     assert "analysisfacility.io/node-pool-gpu=true" in kubectl
     assert '"nvidia.com/gpu": "2"' in kubectl
