@@ -188,9 +188,14 @@ class _Log:
 
     def _read_once(self) -> bool:
         """Return whether there was anything new."""
-        found = False
-        for line in self._sessions.logs(self.pod, follow=True, since=self._last):
+        found, before = False, self._last
+        for line in self._sessions.logs(self.pod, follow=True, since=before):
             stamp, _, text = line.partition(" ")
+            if before and stamp > before:
+                # Asked for are whole seconds, so the last line that was seen comes again: if the node still has it.
+                gap = f"lines of the log between {before} and {stamp} may be missing: the node has put them away"
+                self._sink.put(Notice(gap))
+            before = ""
             # Stamps have a fixed width, so they compare as strings; sinceTime itself knows whole seconds only.
             if stamp > self._last:
                 self._last, found = stamp, True

@@ -61,6 +61,8 @@ class Run:
     peak_memory_bytes: int | None = None
     attempts: int | None = None
     results: Results | None = None
+    disruptions: int | None = None
+    last_disruption: str | None = None
 
 
 ENDED = frozenset({"Succeeded", "Failed", "Refused"})
@@ -77,6 +79,9 @@ class Session:
     user: str
     mode: str
     suspended: bool
+    deleting: bool
+    finalizers: tuple[str, ...]
+    """Who keeps a session that is being deleted: until they let go it stays."""
     phase: str
     conditions: tuple[Condition, ...]
     pools: tuple[Pool, ...]
@@ -104,6 +109,8 @@ class Session:
             user=spec.get("user", ""),
             mode=spec.get("mode", ""),
             suspended=bool(spec.get("suspend")),
+            deleting="deletionTimestamp" in meta,
+            finalizers=tuple(meta.get("finalizers") or ()),
             phase=status.get("phase", ""),
             conditions=tuple(_condition(c) for c in status.get("conditions", [])),
             pools=_pools(status.get("components") or {}),
@@ -199,6 +206,8 @@ def _run(entry: Body) -> Run:
         wall_seconds=entry.get("wallSeconds"),
         peak_memory_bytes=entry.get("peakMemoryBytes"),
         attempts=entry.get("attempts"),
+        disruptions=entry.get("disruptions"),
+        last_disruption=entry.get("lastDisruption"),
         results=Results(
             results["url"],
             results["count"],

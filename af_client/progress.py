@@ -6,10 +6,11 @@ from datetime import datetime
 
 from af_client.model import REPLICAS, Condition, Pool, Session
 
-SUMMARY = frozenset({"Ready", "RunComplete", "Suspended"})
-"""Conditions that repeat what the others say, or are said in the session's phase."""
 HUB = "HubRegistered"
 """Says nothing of whether the session works."""
+ROOM = "HasRoom"
+PARTS = frozenset({"Accepted", ROOM, HUB})
+"""Beside <Component>Ready, the conditions that are good when they are true: a part of the session."""
 WAITING_FOR_OTHERS = "WaitingForOthers"
 NOT_PICKED_UP = "no operator has looked at the session yet: if this stays so, ask the admin whether af-operator runs"
 
@@ -35,8 +36,14 @@ def age(created: datetime | None, now: datetime) -> str:
 
 
 def parts(session: Session) -> list[Condition]:
-    """Return the conditions that stand for a part of the session."""
-    return [c for c in session.conditions if c.type not in SUMMARY]
+    """Return the conditions that stand for a part of the session: true, if it is as it should be."""
+    ready = (c for c in session.conditions if c.type.endswith("Ready") and c.type != "Ready")
+    return [c for c in session.conditions if c.type in PARTS] + list(ready)
+
+
+def troubles(session: Session) -> list[Condition]:
+    """Return the conditions that are bad news, and true: something was lost, or the operator fails at the session."""
+    return [c for c in session.conditions if c.status and (c.type.endswith("Lost") or c.type == "InternalError")]
 
 
 def changes(before: Session | None, after: Session) -> list[str]:
@@ -50,17 +57,25 @@ def _facts(session: Session) -> list[str]:
     if session.ended:
         return lines  # that everything is gone now is no news
     told = (c for c in parts(session) if c.reason != WAITING_FOR_OTHERS and (c.message or c.status))
+    lines += [c.message for c in troubles(session)]
     lines += [_line(c) for c in told]
     lines += [_pool(p) for p in session.pools]
     return lines
 
 
+WORDS = {
+    "Accepted": ("spec", "accepted", "refused ({})"),
+    HUB: ("JupyterHub", "shows it", "does not show it ({})"),
+    ROOM: ("room", "there is enough", "{}"),
+    "RunReady": ("Run", "running", "{}"),
+}
+
+
 def _line(condition: Condition) -> str:
-    name = condition.type.removesuffix("Ready") or condition.type
-    state = "ready" if condition.status else condition.reason
-    if condition.type == "Accepted":
-        name, state = "spec", "accepted" if condition.status else f"refused ({condition.reason})"
-    return f"{name}: {state}" + (f": {condition.message}" if condition.message and not condition.status else "")
+    name, good, bad = WORDS.get(condition.type, (condition.type.removesuffix("Ready"), "ready", "{}"))
+    if condition.status:
+        return f"{name}: {good}"
+    return f"{name}: {bad.format(condition.reason)}" + (f": {condition.message}" if condition.message else "")
 
 
 def _pool(pool: Pool) -> str:
@@ -71,22 +86,48 @@ def _pool(pool: Pool) -> str:
 
 def explain(session: Session) -> list[str]:
     """Return what a session is waiting for, or how it ended, and what to do next."""
+    if session.deleting:
+        return [_deletion(session)]
     if not session.phase:
         return [NOT_PICKED_UP]
     if session.phase == "Refused":
         return _refused(session)
     if session.ended:
         return _ended(session)
+    return _going(session)
+
+
+def _going(session: Session) -> list[str]:
     if session.phase == "Suspended":
         return ["it is suspended: no compute runs", f"next: af resume {session.name}"]
+    bad = [c.message for c in troubles(session)] + _disruptions(session)
     waiting = [c for c in parts(session) if not c.status and c.type != HUB]
     # What waits only for the others is not worth a line beside them.
     waiting = [c for c in waiting if c.reason != WAITING_FOR_OTHERS] or waiting
     if waiting:
-        return [f"waiting for {_waiting(c)}" for c in waiting] + _pools(session) + _notebook(session)
-    lines = [f"{session.phase.lower()}: everything it needs is there", *_pools(session)]
+        # What all wait for is said once, by the first.
+        by_message = {c.message or c.type: c for c in reversed(waiting)}
+        first = [c for c in waiting if by_message[c.message or c.type] is c]
+        return [*bad, *(f"waiting for {_waiting(c)}" for c in first), *_pools(session), *_notebook(session)]
+    lines = [*bad, f"{session.phase.lower()}: everything it needs is there", *_pools(session)]
     how = [f"next: af logs -f {session.name}"] if session.headless else [_endpoints(session), *_notebook(session)]
     return [*lines, *how]
+
+
+def _deletion(session: Session) -> str:
+    held = ", ".join(session.finalizers)
+    who = f"; it is held by finalizer {held}, which only who has put it there should remove"
+    return "it is being deleted" + (who if held else "")
+
+
+def _disruptions(session: Session) -> list[str]:
+    count, last = session.run.disruptions or 0, session.run.last_disruption
+    often = "once" if count == 1 else f"{count} times"
+    return (
+        [f"the cluster took the run's pod {often}, and it was begun again" + (f": {last}" if last else "")]
+        if count
+        else []
+    )
 
 
 def _notebook(session: Session) -> list[str]:
@@ -110,6 +151,7 @@ def _ended(session: Session) -> list[str]:
     first, *more = (done.message if done else "").rstrip().splitlines() or [f"exit code {run.exit_code}"]
     lines = [f"{word}: {first}", *more]
     lines += [numbers(session)] if run.wall_seconds is not None else []
+    lines += _disruptions(session)
     some = run.results is not None and run.results.count > 0
     if run.results and some:
         lines.append(f"results: {run.results.count} files, {size(run.results.bytes)} at {run.results.url}")
@@ -128,7 +170,8 @@ def numbers(session: Session) -> str:
 
 
 def _waiting(condition: Condition) -> str:
-    return f"{condition.type.removesuffix('Ready')} ({condition.reason}): {condition.message}".rstrip(": ")
+    name = "room" if condition.type == ROOM else condition.type.removesuffix("Ready")
+    return f"{name} ({condition.reason}): {condition.message}".rstrip(": ")
 
 
 def _pools(session: Session) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from af_client.cli.signals import Stopped, let_go_of_unread, stopping
 from af_client.errors import ClientError
 from af_client.model import Session
 from af_client.sessions import Sessions
+from af_client.terminal import shown
 
 WHERE, OUTPUT, LAST = "af.where", "af.output", "af.last"
 """In ``ctx.meta``, which all commands of a line share: where they go, what they write, the session that it is about."""
@@ -32,7 +34,7 @@ class Failure(click.ClickException):
     """An error of ours as click shows it: one line, no traceback."""
 
     def __init__(self, error: ClientError, ctx: click.Context) -> None:
-        super().__init__(addressed(str(error), ctx))
+        super().__init__(shown(addressed(str(error), ctx), sys.stderr))
         self.__dict__["exit_code"] = error.exit_code  # click declares it for the class, and reads the instance
 
 

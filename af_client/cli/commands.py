@@ -30,7 +30,7 @@ from af_client.follow import Follower
 from af_client.model import Session
 from af_client.opening import openable
 from af_client.pools import find
-from af_client.progress import age, explain, parts, size
+from af_client.progress import age, explain, parts, size, troubles
 from af_client.terminal import shown
 
 
@@ -150,10 +150,10 @@ def status(ctx: click.Context, namespace: str | None, context: str | None, outpu
         return
     click.echo(f"{session.name}  {session.phase or 'new'}  ({session.mode}, {session.user})")
     for line in explain(session):
-        click.echo(f"  {addressed(line, ctx)}")
-    for condition in () if session.ended else parts(session):
-        mark = "ok" if condition.status else "--"
-        click.echo(f"  {mark} {condition.type:<14} {condition.reason}")
+        click.echo(shown(f"  {addressed(line, ctx)}", sys.stdout))
+    for condition in () if session.ended or session.deleting else [*troubles(session), *parts(session)]:
+        mark = "!!" if condition in troubles(session) else "ok" if condition.status else "--"
+        click.echo(shown(f"  {mark} {condition.type:<14} {condition.reason}", sys.stdout))
     if session.last_activity:
         click.echo(f"  last active {age(session.last_activity, datetime.now(UTC))} ago")
 

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from af_client.model import Pool, Session
-from af_client.progress import parts
+from af_client.progress import parts, troubles
+from af_names import plain
 
 
 def picture(session: Session, elapsed: float) -> RenderableType:
@@ -15,8 +16,10 @@ def picture(session: Session, elapsed: float) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     for condition in parts(session):
         mark = Text("✓", "green") if condition.status else Text("…", "yellow")
-        said = "" if condition.status else condition.message or condition.reason
+        said = "" if condition.status else plain.line(condition.message or condition.reason)
         grid.add_row(mark, condition.type.removesuffix("Ready"), Text(said, "dim", overflow="fold"))
+    for condition in troubles(session):
+        grid.add_row(Text("!", "red"), condition.type, Text(plain.line(condition.message), "red", overflow="fold"))
     for pool in session.pools:
         done = pool.ready >= pool.desired
         grid.add_row("", f"{pool.component}/{pool.name}", _bar(pool, "green" if done else "yellow"))

@@ -18,6 +18,7 @@ from af_client.follow import Event, Follower, LogLine, Notice
 from af_client.model import Session
 from af_client.progress import NOT_PICKED_UP, changes, explain
 from af_client.sessions import Sessions
+from af_client.terminal import shown
 
 PATIENCE_SECONDS = 15.0
 """A running operator answers within a second or two."""
@@ -58,7 +59,8 @@ class Screen:
         """Show one event."""
         if isinstance(event, LogLine):
             self.append_only()
-            click.echo(event.text, err=self._log_to_stderr)
+            stream = sys.stderr if self._log_to_stderr else sys.stdout
+            click.echo(shown(event.text, stream), err=self._log_to_stderr)
         elif isinstance(event, Notice):
             self.say(event.text)
         elif isinstance(event, Session):
@@ -71,7 +73,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Append a line of our own."""
-        self._console.print(f"[{self.elapsed:4.0f} s] {text}")
+        self._console.print(f"[{self.elapsed:4.0f} s] {shown(text, sys.stderr)}")
 
     def append_only(self) -> None:
         """End the live picture: from now on lines are appended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from af_client.model import Condition, Session
-from af_client.progress import WAITING_FOR_OTHERS, parts
+from af_client.progress import ROOM, WAITING_FOR_OTHERS, parts
 from af_names import plain
 
 OPERATOR_AWAY = (
@@ -58,6 +58,8 @@ def _sentence(condition: Condition) -> str:
     name = condition.type.removesuffix("Ready")
     if condition.type == "Accepted":
         return "Your choices are accepted" if condition.status else f"Refused: {condition.message}"
+    if condition.type == ROOM:
+        return "There is room for it" if condition.status else condition.message
     return f"{name} is ready" if condition.status else f"{name}: {condition.message}"
 
 

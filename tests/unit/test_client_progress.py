@@ -245,3 +245,59 @@ def test_a_notebook_says_how_to_get_in(found: dict[str, Any], said: str) -> None
     lines = " | ".join(explain(session(found, mode="Interactive")))
     assert lines.endswith(said)
     assert ("waiting for" in lines) is ("waiting for" in said)
+
+
+LOST = condition("SchedulerLost", True, "OOMKilled", "the Dask scheduler was lost (OOM): what it held is gone")
+READY = condition("DaskReady", True, "Ready")
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (LOST, LOST["message"]),
+        (condition("InternalError", True, "PassFailed", "the operator fails"), "the operator fails"),
+        (condition("RunReady", True, "Running"), "Run: running"),
+        (condition("HubRegistered", True, "Shown"), "JupyterHub: shows it"),
+        (
+            condition("HubRegistered", False, "HubAway", "no answer"),
+            "JupyterHub: does not show it (HubAway): no answer",
+        ),
+        (condition("HasRoom", True, "Complete", "all"), "room: there is enough"),
+        (condition("HasRoom", False, "QuotaExceeded", "exceeded quota"), "room: QuotaExceeded: exceeded quota"),
+    ],
+)
+def test_a_condition_reads_as_what_it_means(told: dict[str, Any], line: str) -> None:
+    assert changes(None, session(status("Running", told))) == ["session Running", line]
+
+
+def test_what_was_lost_is_said_and_is_nothing_to_wait_for() -> None:
+    assert explain(session(status("Running", READY, LOST)))[:2] == [
+        LOST["message"],
+        "running: everything it needs is there",
+    ]
+    well = condition("SchedulerLost", False, "Gone", "the Dask scheduler has not been lost since the resumption")
+    assert explain(session(status("Running", READY, well)))[0] == "running: everything it needs is there"
+    assert changes(None, session(status("Running", READY, well))) == ["session Running", "Dask: ready"]
+
+
+def test_what_all_wait_for_is_said_once() -> None:
+    why = "exceeded quota: tight"
+    conditions = [condition(kind, False, "QuotaExceeded", why) for kind in ("HasRoom", "DaskReady", "RunReady")]
+    assert explain(session(status("Starting", ACCEPTED, *conditions))) == [f"waiting for room (QuotaExceeded): {why}"]
+
+
+def test_a_deletion_names_who_holds_it() -> None:
+    body = dict(session(status("Running", READY)).body)
+    body["metadata"] = body["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    assert explain(Session.parse(body)) == ["it is being deleted"]
+    body["metadata"] = body["metadata"] | {"finalizers": ["example.org/backup"]}
+    assert "held by finalizer example.org/backup" in explain(Session.parse(body))[0]
+
+
+@pytest.mark.parametrize(("count", "often"), [(1, "once"), (3, "3 times")])
+def test_disruptions_are_told(count: int, often: str) -> None:
+    run = {"pod": "p", "disruptions": count, "lastDisruption": "the node was drained"}
+    line = f"the cluster took the run's pod {often}, and it was begun again: the node was drained"
+    assert line in explain(session(status("Running", READY, run=run)))
+    done = status("Succeeded", condition("RunComplete", True, "Succeeded", "exit code 0"), run=run | {"exitCode": 0})
+    assert line in explain(session(done))

@@ -205,3 +205,14 @@ def test_following_to_an_exit_code_that_comes_late(script: list[Script], code: i
 def test_following_has_an_end() -> None:
     with pytest.raises(TimedOut):
         followed([], {}, timeout=0.1)
+
+
+def test_a_gap_in_a_log_that_was_read_on_is_said() -> None:
+    """Asked from a whole second on, the node says the last known line again: if it does not, it has put it away."""
+    broken = [["t1 a", Unreachable("broke")], ["t1 a", "t2 b", Unreachable("broke")], ["t7 h"]]
+    fake = FakeTransport([[RUNNING], [DONE]], {"p1": broken})
+    fake.add("z", STARTING)
+    follower = Follower(Sessions(transport=fake), "z")
+    told = [event.text for event in follower.events() if isinstance(event, LogLine | Notice)]
+    gap = "lines of the log between t2 and t7 may be missing: the node has put them away"
+    assert told == ["a", "b", gap, "h"]
