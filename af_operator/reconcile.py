@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from itertools import islice
 from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from af_operator import drift, names, ownership, plan, quota, references, registration, status
+from af_operator import drift, names, ownership, plan, references, registration, status
 from af_operator.agents import Agents
 from af_operator.cluster import Cluster
 from af_operator.components import Components
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused
 from af_operator.hub import Hub
+from af_operator.memory import Memory
 from af_operator.model import (
     Body,
     Health,
@@ -40,8 +40,6 @@ from af_operator.observed import Observed
 from af_operator.views import Registration
 from af_operator.world import World, with_text
 
-REFUSED_RETRY = timedelta(seconds=30)
-"""A quota that is freed sends us no event."""
 BLIND_RETRY = timedelta(seconds=5)
 """What is not kept up to date is mended by a watch, which may have nothing to tell when it is back."""
 BATCH = 32
@@ -54,23 +52,6 @@ What `status.urgent` names is written at once."""
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """What was refused, and until when asking again would only cost requests."""
-
-    refusal: Refusal
-    applied_hash: str
-    until: datetime
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What was there when the pass looked, and until when that is believed; None: as long as anybody asks for it."""
-
-    body: Body | None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -112,11 +93,9 @@ class Reconciler:
         self._world = world
         self._cluster, self._hub, self._agents = ports.cluster, ports.hub, ports.agents
         self._clock = clock
-        self._refused: dict[Key, dict[ObjectRef | str, Remembered]] = {}
+        self._memory = Memory()
         self._status_waits_since: dict[Key, datetime] = {}
         self._nonces: dict[Key, str] = {}
-        self._promised: dict[Key, Mapping[str, Decimal]] = {}
-        self._looked: dict[Key, dict[ObjectRef, Looked]] = {}
 
     async def __call__(self, key: Key) -> datetime | None:
         """Make the world like the session says, as far as one pass can; return when to look again.
@@ -132,11 +111,9 @@ class Reconciler:
             await self._tell_unreadable(key, error)
             return None
         if session is None:
-            self._refused.pop(key, None)
+            self._memory.forget(key)
             self._status_waits_since.pop(key, None)
             self._nonces.pop(key, None)
-            self._promised.pop(key, None)
-            self._looked.pop(key, None)
             self._agents.forget(key)
             return None
         try:
@@ -155,32 +132,13 @@ class Reconciler:
             hub=hub,
             namesake=self._world.namesake(session) if hub else None,
             agents=self._agents.views(session),
-            read=self._read_lately(session.key, now),
-            refused=self._refused_batches(session.key, now),
-            promised=quota.together(
-                promise
-                for key, promise in self._promised.items()
-                if key.namespace == session.namespace and key != session.key
-            ),
+            read=self._memory.read(session.key, now),
+            refused=self._memory.refused(session.key, now),
+            promised=self._memory.promised(session.key),
             # Drawn here: a plan is a function of what it is given. The same until a pass comes to its end, for what one
             # that failed has made goes by names that follow from it.
             nonce=self._nonces.setdefault(session.key, secrets.token_hex(32)),
         )
-
-    def _refused_batches(self, key: Key, now: datetime) -> dict[str, Refusal]:
-        refused = self._refused.get(key, {}).items()
-        named = ((what if isinstance(what, str) else f"{what.kind} {what.name}", r) for what, r in refused)
-        return {what: each.refusal for what, each in named if now < each.until}
-
-    def _read_lately(self, key: Key, now: datetime) -> dict[ObjectRef, Body | None]:
-        looked = self._looked.get(key, {}).items()
-        return {ref: each.body for ref, each in looked if each.until is None or now < each.until}
-
-    def _next_retry(self, key: Key, now: datetime) -> datetime | None:
-        # From when it was refused, not from now: else each pass in between would put it off.
-        refused = (each.until for each in self._refused.get(key, {}).values())
-        looked = (each.until for each in self._looked.get(key, {}).values() if each.until)
-        return min((until for until in (*refused, *looked) if now < until), default=None)
 
     async def tell_broken(self, key: Key, error: Exception) -> None:
         """Say in the session's status that passes over it fail again and again."""
@@ -202,18 +160,12 @@ class Reconciler:
             return None
         if complete := await self._read(given, todo):
             given, todo = complete, self._plan(complete)
-        self._believe(given, todo)
-        self._promise(given.session.key, todo)
+        self._memory.believe(given.session.key, given.observed.read, todo, given.now)
+        # Before anything is waited for: another session's pass may come between, and count what is not made yet.
+        self._memory.promise(given.session.key, todo.promised)
         self._agents.ask(given.session.ref, todo.questions)
         refusals = await self._carry_out(given, todo)
         return await self._tell(given, todo, refusals)
-
-    def _promise(self, key: Key, todo: Plan) -> None:
-        # Before anything is waited for: another session's pass may come between, and count what is not made yet.
-        if any(todo.promised.values()):
-            self._promised[key] = todo.promised
-        else:
-            self._promised.pop(key, None)
 
     def _plan(self, given: Given) -> Plan:
         return plan.build(self._components, given.session, given.profile, given.observed, given.now)
@@ -230,20 +182,12 @@ class Reconciler:
         elif session.trimmed:
             session = with_text(session, await self._cluster.read_session(session.ref))
         is_more = session is not given.session or observed is not given.observed
-        return replace(given, session=session, observed=observed) if is_more else None
+        promised = self._memory.promised(session.key)  # others may have planned while this one waited
+        return replace(given, session=session, observed=replace(observed, promised=promised)) if is_more else None
 
     async def _look_at(self, session: Session, refs: Collection[ObjectRef]) -> dict[ObjectRef, Body | None]:
         bodies = await _all(self._cluster.read_metadata(session.namespace, ref) for ref in refs)
         return dict(zip(refs, bodies, strict=True))
-
-    def _believe(self, given: Given, todo: Plan) -> None:
-        """Keep what was looked at while the plan asks for it; what is missing, or does not fit, is soon read again."""
-        earlier, soon = self._looked.pop(given.session.key, {}), given.now + REFUSED_RETRY
-        asked = {ref: body for ref, body in given.observed.read.items() if ref in todo.lent}
-        if asked:
-            again = {ref: ref in todo.held or body is None for ref, body in asked.items()}
-            until = {ref: earlier[ref].until if ref in earlier else soon for ref in asked if again[ref]}
-            self._looked[given.session.key] = {ref: Looked(body, until.get(ref)) for ref, body in asked.items()}
 
     async def _carry_out(self, given: Given, todo: Plan) -> list[Refusal]:
         await self._delete_all(todo.discard)
@@ -257,14 +201,14 @@ class Reconciler:
         decided = registration.decide(session, todo, given.observed)
         self._register(decided)
         told = replace(todo, registration=decided, health=self._health(given, todo))
-        if todo.room and not todo.room.true:  # it comes back with no memory of what was refused
-            self._refused.pop(session.key, None)
+        if todo.room and not todo.room.true:
+            self._memory.let_go(session.key)
         due = await self._write_status(session, told, refusals, now)
-        return min((t for t in (todo.look_again, self._next_retry(session.key, now), due) if t), default=None)
+        return min((t for t in (todo.look_again, self._memory.next_retry(session.key, now), due) if t), default=None)
 
     def _health(self, given: Given, todo: Plan) -> Mapping[str, Health]:
         """Return how components are, after what was refused in this pass: of a batch that is its pool's to tell."""
-        batches = self._refused_batches(given.session.key, given.now)
+        batches = self._memory.refused(given.session.key, given.now)
         if batches == given.observed.refused:
             return todo.health
         return self._plan(replace(given, observed=replace(given.observed, refused=batches))).health
@@ -325,21 +269,19 @@ class Reconciler:
         await _all(make(rest) for _ in range(BATCH))
         # Only once all of them are back: what is refused of one is not undone by those that were made beside it.
         if refused:
-            self._remember(session, *refused[0], now)
+            self._memory.refuse(session.key, *refused[0], now)
         else:
-            self._refused.get(session.key, {}).pop(batch[0].batch, None)
+            self._memory.take(session.key, batch[0])
 
     async def _apply(self, session: Session, manifest: Manifest, observed: Observed, now: datetime) -> Refusal | None:
         """Make one object what it should be, unless that was refused a short while ago."""
-        remembered = self._refused.get(session.key, {})
-        earlier = remembered.get(manifest.ref)
-        if earlier and earlier.applied_hash == _digest(manifest) and now < earlier.until:
-            return earlier.refusal
+        if earlier := self._memory.refusal_of(session.key, manifest, now):
+            return earlier
         refusal = await self._make(session, manifest, observed)
         if refusal:
-            self._remember(session, manifest, refusal, now)
+            self._memory.refuse(session.key, manifest, refusal, now)
         else:
-            remembered.pop(manifest.ref, None)
+            self._memory.take(session.key, manifest)
         return refusal
 
     async def _make(self, session: Session, manifest: Manifest, observed: Observed) -> Refusal | None:
@@ -352,10 +294,6 @@ class Reconciler:
             return _refusal(manifest, error)
         log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=live is None)
         return None
-
-    def _remember(self, session: Session, manifest: Manifest, refusal: Refusal, now: datetime) -> None:
-        remembered = Remembered(refusal, _digest(manifest), now + REFUSED_RETRY)
-        self._refused.setdefault(session.key, {})[manifest.batch or manifest.ref] = remembered
 
     async def _try_out(self, manifest: Manifest) -> Refusal | None:
         try:
@@ -431,10 +369,6 @@ async def _all(awaitables: Iterable[Awaitable[T]]) -> list[T]:
     if failed is not None:
         raise failed
     return [each for each in results if not isinstance(each, BaseException)]
-
-
-def _digest(manifest: Manifest) -> str:
-    return str(manifest.body["metadata"]["annotations"][names.APPLIED_HASH])
 
 
 def _refusal(manifest: Manifest, error: Exception) -> Refusal:

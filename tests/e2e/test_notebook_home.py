@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from af_operator.reconcile import REFUSED_RETRY
+from af_operator.memory import REFUSED_RETRY
 from tests.support.audit import OPERATOR, Audit
 from tests.support.tenant import DASK, Tenant, poll
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from af_operator import names
-from af_operator.reconcile import REFUSED_RETRY
+from af_operator.memory import REFUSED_RETRY
 from tests.support.bench import PROFILE, SPEC, UNDER_DASK_KUBERNETES, Bench
 
 pytestmark = pytest.mark.usefixtures("same_names")

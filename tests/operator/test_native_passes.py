@@ -11,7 +11,8 @@ import pytest
 
 from af_operator import names
 from af_operator.errors import Refused, Unavailable
-from af_operator.reconcile import BATCH, REFUSED_RETRY
+from af_operator.memory import REFUSED_RETRY
+from af_operator.reconcile import BATCH
 from tests.support.bench import PROFILE, Bench
 from tests.support.mortal import Killed, Mortal
 from tests.support.played_agents import PlayedAgents

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from af_operator import names, references
+from af_operator.memory import REFUSED_RETRY
 from af_operator.model import Manifest, ObjectRef, ref_of
-from af_operator.reconcile import REFUSED_RETRY
 from tests.support.bench import PROFILE, SPEC, UNDER_DASK_KUBERNETES, Bench
 
 pytestmark = pytest.mark.usefixtures("same_names")
@@ -145,7 +145,7 @@ async def test_once_the_name_is_free_all_of_it_is_made() -> None:
     squat(bench, ObjectRef("v1", "ConfigMap", "zmumu-dask-agent"))
     await bench.settle()
     del bench.cluster.objects["ConfigMap", "physics", "zmumu-dask-agent"]
-    bench.now += 2 * bench.reconcile._refused[bench.key].popitem()[1].until.resolution
+    bench.now += REFUSED_RETRY
     await bench.settle()
     assert {ref_of(body) for body in bench.made.values()} == made.keys()
 
