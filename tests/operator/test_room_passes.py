@@ -144,6 +144,49 @@ class Tight:
         return int(self.bench.now.timestamp()) * 1000 + len(self.bench.cluster.writes)
 
 
+class FullNodes(Tight):
+    """Every pod is made, and so many have a node."""
+
+    def __init__(self, spec: dict[str, Any], most: int) -> None:
+        super().__init__(spec, most, visible=False)
+
+    async def try_out(self, body: Body) -> None:
+        pass
+
+    def play(self) -> None:
+        for pod in self._to_make():
+            self.bench.cluster._put("ADDED", pod)
+        for pod in list(controllers._orphans(self.bench)):
+            controllers.lose(self.bench, pod)
+        for pod in self.pods:
+            self._schedule(pod)
+        for job in of_kind(self.bench, "Job"):
+            self._say(job)
+        self.deliver()
+
+    @property
+    def on_nodes(self) -> list[dict[str, Any]]:
+        return [pod for pod in self.pods if pod["spec"].get("nodeName")]
+
+    def _schedule(self, pod: dict[str, Any]) -> None:
+        if pod["spec"].get("nodeName"):
+            return
+        has_room = len(self.on_nodes) < self.most
+        self.largest_on_nodes = max(getattr(self, "largest_on_nodes", 0), len(self.on_nodes) + has_room)
+        metadata = {"creationTimestamp": self._now()} | pod["metadata"]
+        if has_room:
+            placed = {k: v for k, v in pod.items() if k != "status"} | {"metadata": metadata}
+            placed["spec"] = placed["spec"] | {"nodeName": "node-1"}
+            self.bench.cluster._put("MODIFIED", placed)
+            for running in controllers._pods_to_run(self.bench):
+                if running["metadata"]["name"] == metadata["name"]:
+                    self.bench.cluster._put("MODIFIED", running)
+        else:
+            said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node has room"}
+            waiting = {"phase": "Pending", "conditions": [said]}
+            self.bench.cluster._put("MODIFIED", {**pod, "metadata": metadata, "status": waiting})
+
+
 async def until_over(tight: Tight, hours: int = 3) -> dict[str, set[str]]:
     """Let time go by until all runs are over; return what was told of room in between."""
     told: dict[str, set[str]] = {key.name: set() for key in tight.keys}
@@ -167,6 +210,13 @@ async def test_two_sessions_in_a_room_for_one_and_a_half_both_come_to_their_end(
     told = await until_over(tight)
     assert tight.largest <= 6
     assert set.union(*told.values()) & {"QuotaExceeded", "LetGo"}
+
+
+async def test_two_sessions_on_nodes_for_one_and_a_half_both_come_to_their_end() -> None:
+    full = FullNodes(WITH_DASK, 5)
+    told = await until_over(full)
+    assert full.largest_on_nodes == 5
+    assert "LetGo" in set.union(*told.values())
 
 
 async def test_five_sessions_in_a_room_for_one() -> None:

@@ -124,6 +124,12 @@ def test_a_worker_that_was_lost_is_told_of_and_stays_told(
     hungry = worker(component, pool, again("worker", OOM), ready=True)
     words = losses(module.health(s, world(hungry)), pool)
     assert words == f"w-1: container worker used more memory than its size has: choose a larger size ({field})"
+    over = 'Container worker exceeded its local ephemeral storage limit "1Gi". '
+    greedy = worker(component, pool, phase="Failed", reason="Evicted", message=over)
+    told = losses(module.health(s, world(greedy)), pool)
+    assert told
+    assert told.startswith("w-1: ")
+    assert f"choose a larger size ({field})" in told
     removed = worker(component, pool, ready=True)
     removed["metadata"]["deletionTimestamp"] = "2026-01-01T10:04:00Z"
     assert losses(module.health(s, world(removed)), pool) is None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from af_operator.components._shared import disruptions, pod_reasons, untrusted
+from af_operator.components._shared import pod_reasons, untrusted
 from af_operator.components._shared.pod_reasons import Reason
 from af_operator.model import DEPLOYMENT, POD, Body, Condition, Session
 from af_operator.observed import Observed, Settled
@@ -93,7 +93,7 @@ def _cause(session: Session, observed: Observed, holder: Holder) -> Reason | Non
     if holder.component and since is None:
         return None  # it was never up, or has told of its loss already
     pods = [pod for pod in observed.of(POD) if holder.is_it(pod)]
-    taken = next((words for pod in pods if (words := disruptions.words(pod))), None)
+    taken = next((words for pod in pods if (words := pod_reasons.taken(pod))), None)
     if taken:
         return Reason("Replaced", taken)
     for pod in pods:

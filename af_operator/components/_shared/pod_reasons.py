@@ -129,6 +129,11 @@ def ended(pod: Body, name: str, terminated: Body) -> Reason:
     return Reason("Error", f"container {name} ended with {how}" + (f": {last}" if last else ""))
 
 
+def taken(pod: Body) -> str | None:
+    """Return what took a pod away, be it the cluster or what it used over its own limits; None where nothing has."""
+    return why(pod).message if disruptions.over_its_limit(pod) else disruptions.words(pod)
+
+
 def size_field(pod: Body, name: str | None = None) -> str | None:
     """Return the field of a session that says how large a container is; None where the session has no say in it."""
     containers = pod.get("spec", {}).get("containers", ())

@@ -135,7 +135,7 @@ def with_losses(session: Session, component: str, states: Iterable[PoolState], o
 def _loss(pods: Iterable[Body]) -> str | None:
     """Return how one of these was lost: it was taken away, or used too much memory and was started again."""
     for pod in pods:
-        taken = disruptions.words(pod)
+        taken = pod_reasons.taken(pod)
         if taken and taken != disruptions.DELETED:  # which is also how we remove one that has retired
             return f"{pod['metadata']['name']}: {taken}"
         for status in pod.get("status", {}).get("containerStatuses", ()):

@@ -70,7 +70,8 @@ def current(session: Session, observed: Observed) -> Try:
     job, limit = current_job(session, observed), spec(session).active_deadline_seconds
     if job is None:  # somebody has deleted it, or it is made anew by another template
         told = session.status.get("run", {})
-        return Try(max(1, told.get("attempts") or 1), told.get("disruptions") or 0, limit)
+        lost = told.get("disruptions") or 0
+        return Try(max(lost + 1, told.get("attempts") or 1), lost, limit)
     number = names.run_number(session, job["metadata"]["name"])
     label = label_of(job, names.DISRUPTIONS) or ""
     left = job.get("spec", {}).get("activeDeadlineSeconds")
