@@ -6,7 +6,9 @@
 // Clients send every root:// URL here, as /root://host:port//path: XrdCl's proxy plugin knows neither hosts nor what a
 // file is opened for. Answered is a read of the origin. Writes, and all of other servers, are redirected: the client
 // goes there itself, as itself. XCache takes files for immutable, which they are not: at each open the origin is asked
-// for size and time of the file, and what the cache has of an earlier one goes.
+// for size and time of the file, and what the cache has of an earlier one goes. What is not worth keeping, or has no
+// room, is redirected as well: XCache 5.5.3 can decline a file itself (pfc.decisionlib), and reads over its end then fail.
+#include "decision.hh"
 #include "disk.hh"
 
 #include <strings.h>
@@ -73,8 +75,14 @@ std::string Address(const std::string &server)
    return port ? host : host + DEFAULT_PORT;
 }
 
-// Who answers: the cache, or the server that the URL names.
-enum class Answer { CACHE, PAST };
+// Return whether a file is on disk, or will be.
+bool IsKept(const std::string &path)
+{
+   const bool on_disk = TheDisk().Holds(path);
+   const bool worth = IsWorthKeeping(path, on_disk);
+   if (!worth) OfsEroute.Emsg("Decision", "past the cache:", path.c_str());
+   return on_disk || (worth && !TheDisk().IsFull());
+}
 
 class Origin
 {
@@ -84,19 +92,18 @@ public:
 
    bool Is(const std::string &server) const { return strcasecmp(Address(server).c_str(), m_address.c_str()) == 0; }
 
-   // Ask for the file as it is now; what the cache has of an earlier one goes.
-   Answer Look(const std::string &path)
+   // Ask for the file as it is now: what the cache has of an earlier one goes. Return whether the rest is of this one.
+   bool IsAsKept(const std::string &path)
    {
-      if (TheDisk().IsFull() && !TheDisk().Holds(path)) return Answer::PAST;
       XrdCl::StatInfo *raw = nullptr;
       const XrdCl::XRootDStatus status = m_files.Stat(path, raw, STAT_SECONDS);
       const std::unique_ptr<XrdCl::StatInfo> info(raw);
       // Without the origin what is on disk is better than nothing.
-      if (!status.IsOK() && status.errNo != kXR_NotFound) return Answer::CACHE;
-      if (!status.IsOK()) return Forget(path), Answer::PAST;
+      if (!status.IsOK() && status.errNo != kXR_NotFound) return true;
+      if (!status.IsOK()) return Forget(path), false;
       const bool settled = static_cast<time_t>(info->GetModTime()) + SETTLED_SECONDS < std::time(nullptr);
-      if (!settled) return Forget(path), Answer::PAST;
-      return IsNow(path, {info->GetModTime(), info->GetSize()}) ? Answer::CACHE : Answer::PAST;
+      if (!settled) return Forget(path), false;
+      return IsNow(path, {info->GetModTime(), info->GetSize()});
    }
 
 private:
@@ -140,9 +147,7 @@ public:
             const char *opaque) override
    {
       const Target target = Parse(name);
-      if (target.server.empty()) return XrdOfsFile::open(name, mode, access, client, opaque);
-      const bool read = (mode & WRITES) == 0 && m_origin.Is(target.server);
-      if (read && m_origin.Look(target.path) == Answer::CACHE) return XrdOfsFile::open(name, mode, access, client, opaque);
+      if (target.server.empty() || IsForCache(target, mode)) return XrdOfsFile::open(name, mode, access, client, opaque);
       // Of a port that is none the client takes the text for a URL.
       error.setErrInfo(-1, ("root://" + target.server + "/" + target.path).c_str());
       return SFS_REDIRECT;
@@ -150,6 +155,12 @@ public:
 
 private:
    Origin &m_origin;
+
+   bool IsForCache(const Target &target, XrdSfsFileOpenMode mode)
+   {
+      const bool read = (mode & WRITES) == 0 && m_origin.Is(target.server);
+      return read && m_origin.IsAsKept(target.path) && IsKept(target.path);
+   }
 };
 
 class FullFile : public File

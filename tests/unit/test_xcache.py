@@ -129,7 +129,7 @@ def test_the_cache_asks_a_model_only_where_the_session_says_so() -> None:
     asked = lines("10Gi", decision={"model": "popularity"})
     added = [line for line in asked if line not in lines("10Gi")]
     assert [line for line in added if not line.startswith("#")] == [
-        "pfc.decisionlib /opt/af/lib/libXrdPfcAfDecision.so /run/xcache/decision.sock"
+        "setenv AF_XCACHE_DECISION = /run/xcache/decision.sock"
     ]
 
 

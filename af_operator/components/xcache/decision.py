@@ -13,14 +13,13 @@ from af_operator.model import Body, Session
 
 CONTAINER = "decision"
 PORT_NAME = "metrics"
-PLUGIN = "/opt/af/lib/libXrdPfcAfDecision.so"
 RUN_DIR = "/run/xcache"
 TOKEN_VOLUME, TOKEN_DIR = "inference-token", "/etc/inference-token"
 SOCKET = f"{RUN_DIR}/decision.sock"
 
 CONFIG = f"""\
-# Asked at each open; what it declines is read through this server and not kept.
-pfc.decisionlib {PLUGIN} {SOCKET}
+# Asked at each open; what it declines is read past this server.
+setenv AF_XCACHE_DECISION = {SOCKET}
 """
 
 
