@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dask.config
@@ -116,3 +117,8 @@ def test_threads_and_share_of_memory(pool: Body, threads: str, memory: int) -> N
     args = programs.worker(asked, profile(), component.pools(asked)[0], PodPatch())["args"]
     assert args[args.index("--nthreads") + 1] == threads
     assert args[args.index("--memory-limit") + 1] == str(memory)
+
+
+def test_the_page_lists_what_may_be_set() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/dask-config.md").read_text()
+    assert tuple(re.findall(r"^- `([a-z0-9.-]+)\*?`$", page, re.MULTILINE)) == DASK_PREFIXES

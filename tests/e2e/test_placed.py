@@ -1,0 +1,176 @@
+"""Where pods of sessions run, who pulls their images, and that they find each other under any domain of a cluster."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from local_cluster import facility as demo
+from tests.support import catalogue, spark
+from tests.support import served as models
+from tests.support.tenant import HEADLESS, Body, Tenant, kubectl, poll
+
+pytestmark = pytest.mark.timeout(600)
+
+DOMAIN = "facility.test"
+LAB = "lab"
+COREFILE = f"""{DOMAIN}:1053 {{
+    rewrite stop {{
+        name suffix .{DOMAIN} .cluster.local answer auto
+    }}
+    forward . %s
+}}
+.:1053 {{
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+"""
+CLIENT = """
+import os, socket, urllib.request
+from dask.distributed import Client
+from pyspark.sql import SparkSession
+
+try:
+    socket.getaddrinfo("kubernetes.default.svc.cluster.local", 443)
+    raise SystemExit("this is no other domain")
+except socket.gaierror:
+    pass
+with Client() as client:
+    print("dask", client.submit(sum, [1, 2]).result())
+print("spark", SparkSession.builder.getOrCreate().range(5).count())
+print("models", urllib.request.urlopen(os.environ["AF_INFERENCE_URL"] + "/v2/health/ready").status)
+from XRootD.client import FileSystem
+status, _ = FileSystem(os.environ["XROOT_PROXY"].rstrip("/")).ping(timeout=20)
+print("cache", status.ok)
+"""
+
+
+def run(**more: object) -> Body:
+    return {**HEADLESS, "run": {"command": ["python", "-c", "print('done')"], **more}}
+
+
+def test_the_kubelet_is_given_the_profiles_pull_secrets(tenant: Tenant) -> None:
+    """It says of each pod which of its pull secrets it cannot find."""
+    with catalogue.profile(imagePullSecrets=["pull"]) as profile:
+        tenant.apply("without", run() | {"profile": profile})
+        tenant.wait_condition("without", "RunComplete")
+        said = poll(lambda: missing_secrets(tenant, "without"), "the kubelet says which secret it misses")
+        assert "(pull)" in said
+        key = '{"auths": {"registry.example.org": {"username": "facility", "password": "open sesame"}}}'
+        tenant.kubectl("create", "secret", "generic", "pull", f"--from-literal=.dockerconfigjson={key}", TYPE)
+        tenant.apply("with", run() | {"profile": profile})
+        assert tenant.wait_condition("with", "RunComplete")["reason"] == "Succeeded"
+        assert not missing_secrets(tenant, "with")
+
+
+TYPE = "--type=kubernetes.io/dockerconfigjson"
+
+
+def missing_secrets(tenant: Tenant, name: str) -> str:
+    found = json.loads(tenant.kubectl("get", "events", "-o", "json"))["items"]
+    of_run = (e for e in found if e["involvedObject"]["name"].startswith(f"{name}-run"))
+    return "".join(e["message"] for e in of_run if e["reason"] == "FailedToRetrieveImagePullSecret")
+
+
+def test_a_run_goes_where_its_node_pool_is(tenant: Tenant) -> None:
+    """Nodes that have no such label take nothing; one that gets it takes what waits."""
+    label = f"{tenant.namespace}.example.org/pool"
+    pools = [*catalogue.default_spec()["nodePools"], {"name": "own", "nodeSelector": {label: "own"}}]
+    priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 7}
+    kubectl("create", "--filename=-", stdin=json.dumps(priority | {"metadata": {"name": tenant.namespace}}))
+    try:
+        with catalogue.profile(nodePools=pools, priorityClassName=tenant.namespace) as profile:
+            tenant.apply("placed", run(nodePool="own") | {"profile": profile})
+            waits = tenant.wait_condition("placed", "RunReady", "False", reason="Unschedulable")
+            assert "node affinity/selector" in waits["message"]
+            kubectl("label", "nodes", "--all", f"{label}=own")
+            assert tenant.wait_condition("placed", "RunComplete")["reason"] == "Succeeded"
+        [pod] = json.loads(tenant.kubectl("get", "pods", "-o", "json"))["items"]
+        assert (pod["spec"]["priorityClassName"], pod["spec"]["priority"]) == (tenant.namespace, 7)
+    finally:
+        kubectl("label", "nodes", "--all", f"{label}-")
+        kubectl("delete", "priorityclass", tenant.namespace)
+
+
+@pytest.fixture(scope="module")
+def lab(facility: demo.Facility, shared_tenant: Tenant) -> Iterator[Tenant]:
+    """A session whose parts speak DNS in all ways that there are, ready."""
+    with catalogue.profile(sizes=spark.SIZES) as profile:
+        pool = {"name": "cpu", "nodePool": "cpu", "size": "small", "workers": {"min": 1, "max": 1}}
+        parts: Body = {
+            "dask": {"pools": [pool]},
+            "spark": spark.pools(cpu=(1, 1)),
+            "inference": models.DIMUON | {"size": "small"},
+            "xcache": {"placement": "Session", "size": "1Gi"},
+        }
+        shared_tenant.apply(LAB, {"user": "admin", "mode": "Interactive", "profile": profile} | parts)
+        shared_tenant.wait_condition(LAB, "Ready", seconds=240)
+        yield shared_tenant
+
+
+def test_all_find_each_other_in_a_cluster_of_another_domain(lab: Tenant) -> None:
+    """Workers as they are, but for their resolver, which knows no cluster.local: with glibc, Java, gRPC and XRootD."""
+    resolver = another_domain(lab)
+    for component in ("spark", "dask"):
+        create_in(lab, component, resolver)
+    where = ("exec", "dask-elsewhere", "--container=worker", "--")
+    lab.kubectl("wait", "--for=condition=Ready", "pod/dask-elsewhere", "pod/spark-elsewhere", "--timeout=100s")
+    said = lab.kubectl(*where, "python", "-c", CLIENT)
+    assert said.split() == ["dask", "3", "spark", "5", "models", "200", "cache", "True"]
+    # Registered, under the names by which they were given the addresses.
+    poll(lambda: len(spark.master(lab, LAB)["workers"]) == 2, "the other worker is the master's, too", 60)
+
+
+def another_domain(tenant: Tenant) -> str:
+    """Start a name server that knows the cluster's Services by another domain alone; return its address."""
+    dns = json.loads(kubectl("-n", "kube-system", "get", "service/kube-dns", "deployment/coredns", "-o", "json"))[
+        "items"
+    ]
+    server, image = dns[0]["spec"]["clusterIP"], dns[1]["spec"]["template"]["spec"]["containers"][0]["image"]
+    container = {
+        "name": "dns",
+        "image": image,
+        "args": ["-conf", "/etc/coredns/Corefile"],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "conf", "mountPath": "/etc/coredns"}],
+    }
+    spec = {
+        "containers": [container],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [{"name": "conf", "configMap": {"name": "other-dns"}}],
+    }
+    named = {"name": "other-dns", "labels": {"app": "other-dns"}}
+    ports = [{"name": p.lower(), "port": 53, "targetPort": 1053, "protocol": p} for p in ("UDP", "TCP")]
+    objects = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": {"Corefile": COREFILE % server}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": spec},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": named,
+            "spec": {"selector": {"app": "other-dns"}, "ports": ports},
+        },
+    ]
+    tenant.kubectl("create", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    tenant.kubectl("wait", "--for=condition=Ready", "pod/other-dns", "--timeout=60s")
+    return str(json.loads(tenant.kubectl("get", "service", "other-dns", "-o", "json"))["spec"]["clusterIP"])
+
+
+def create_in(tenant: Tenant, component: str, resolver: str) -> None:
+    """Create a worker's pod once more, with that resolver."""
+    labels = (
+        f"analysisfacility.io/session={LAB},analysisfacility.io/component={component},analysisfacility.io/role=worker"
+    )
+    [pod] = json.loads(tenant.kubectl("get", "pods", f"-l={labels}", "-o", "json"))["items"]
+    spec = copy.deepcopy(pod["spec"])
+    for chosen in ("nodeName", "serviceAccount", "serviceAccountName", "priority", "preemptionPolicy"):
+        spec.pop(chosen, None)
+    domains = [f"{tenant.namespace}.svc.{DOMAIN}", f"svc.{DOMAIN}", DOMAIN]
+    config = {"nameservers": [resolver], "searches": domains, "options": [{"name": "ndots", "value": "5"}]}
+    spec |= {"dnsPolicy": "None", "dnsConfig": config}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{component}-elsewhere"}, "spec": spec}
+    tenant.kubectl("create", "--filename=-", stdin=json.dumps(body))
