@@ -209,11 +209,17 @@ def _summary(session: Session, plan: Plan, parts: Iterable[tuple[str, Health]]) 
     not_ready = [(title, health) for title, health in parts if not health.ready]
     if not not_ready:
         return True, "Ready", "everything that the session asked for is ready"
+    return False, *_why_not(plan, not_ready)
+
+
+def _why_not(plan: Plan, not_ready: Sequence[tuple[str, Health]]) -> tuple[str, str]:
     if plan.rejected:
-        return False, *plan.rejected
+        return plan.rejected
+    if plan.room and not plan.room.true:
+        return plan.room.reason, plan.room.message
     # The first one that has something to say beside "I wait for the others".
     title, health = next(((t, h) for t, h in not_ready if h.reason != "WaitingForOthers"), not_ready[0])
-    return False, health.reason, f"{title}: {health.message}"
+    return health.reason, f"{title}: {health.message}"
 
 
 def _timed(
