@@ -28,7 +28,7 @@ DONE = {
     "copy": ["copied", "copied"],
     "paths": ["first", GONE, "first", "fi", GONE],
     "worker": ["worker", "worker"],
-    "again": [["one  "] * 2, ["two  "] * 2, ["three"] * 2],
+    "again": [["one  "] * 4, ["two  "] * 4, ["three"] * 4],
     "other": ["other", ["copied", "copied"]],
     "same path": ["origin", "other"],
     "alias": ["alias", "alias"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from XRootD.client import CopyProcess, File, FileSystem
 from XRootD.client.flags import AccessMode, OpenFlags
 
 ORIGIN, OTHER, ALIAS = os.environ["ORIGIN"], os.environ["OTHER"], os.environ["ALIAS"]
+
+KEPT_SECONDS = 4.5
+"""After which a file that was written counts as done, and is cached."""
 
 
 def outcome(answer: tuple[Any, Any]) -> Any:
@@ -115,9 +119,13 @@ def by_root(url: str) -> list[str]:
 
 
 def seen_by_both(client: Client, server: str) -> list[list[str]]:
-    """Write the same file three times, always as long, and return what run and worker read of it after each."""
-    url = f"{server}//results/again.txt"
-    return [[write(url, text), client.submit(read, url, pure=False).result()] for text in ("one  ", "two  ", "three")]
+    """Write the same file three times, always as long, and return what run and worker read, at once and later."""
+    url, seen = f"{server}//results/again.txt", []
+    for text in ("one  ", "two  ", "three"):
+        seen.append([write(url, text), client.submit(read, url, pure=False).result()])
+        time.sleep(KEPT_SECONDS)
+        seen[-1] += [read(url), client.submit(read, url, pure=False).result()]
+    return seen
 
 
 def main() -> None:
