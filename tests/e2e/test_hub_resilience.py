@@ -107,6 +107,7 @@ def test_the_database_of_an_older_hub_is_upgraded_when_it_starts(eve: HubUser, h
     assert f"{FILE}.before-{__version__}" in system("exec", pod, "--", "sh", "-c", f"ls {FILE}*").split()
     again = hub.login("eve")
     poll(lambda: again.server(SERVER), "she finds her server in it", ADOPTED_SECONDS)
+    again.ready(SERVER)
     assert again.notebook("GET", SERVER, "api/status")["kernels"] == 0
 
 
