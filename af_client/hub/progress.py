@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from af_client.model import Condition, Session
 from af_client.progress import ROOM, WAITING_FOR_OTHERS, parts
 from af_names import plain
@@ -12,6 +15,9 @@ OPERATOR_AWAY = (
 )
 CLUSTER_UNSEEN = "JupyterHub cannot see the cluster at the moment; it goes on when the API server answers again"
 FIRST, LAST = 10, 95
+NEVER = "QuotaTooSmall"
+"""Reason of `ROOM` where waiting is in vain."""
+_NODES = re.compile(r"(^|(?<=: ))(?=\d+/\d+ nodes are available)")
 
 
 def sentences(session: Session, *, adopted: bool = False) -> list[str]:
@@ -25,11 +31,17 @@ def sentences(session: Session, *, adopted: bool = False) -> list[str]:
 def _sentences(session: Session, adopted: bool) -> list[str]:
     where = f"session {session.name} in namespace {session.namespace}"
     first = f"Found {where}, which is there already" if adopted else f"Asked for {where}"
-    if not session.phase:
-        return [first]
-    return [first] + [
-        _sentence(c) for c in _told(session) if c.reason != WAITING_FOR_OTHERS and (c.message or c.status)
-    ]
+    return [first, *(_of_parts(session) if session.phase else ())]
+
+
+def _of_parts(session: Session) -> Iterator[str]:
+    said = set[str]()
+    for condition in _told(session):
+        # What is wrong with all of them is said once.
+        repeated = not condition.status and condition.message in {*said, ""}
+        if condition.reason != WAITING_FOR_OTHERS and not repeated:
+            yield _sentence(condition)
+            said.add(condition.message)
 
 
 def percent(session: Session) -> int:
@@ -46,7 +58,18 @@ def waiting_for(session: Session) -> str:
     if not session.phase:
         return OPERATOR_AWAY
     ready = session.condition("Ready")
-    return ready.message if ready and not ready.status and ready.message else "it is not ready yet"
+    return _plainly(ready.message) if ready and not ready.status and ready.message else "it is not ready yet"
+
+
+def never_fits(session: Session) -> str:
+    """Return what a session lacks that it will never get; empty where it may wait."""
+    room = session.condition(ROOM)
+    return room.message if room and room.status is False and room.reason == NEVER else ""
+
+
+def _plainly(message: str) -> str:
+    """Return a message with what the scheduler's own words mean before them."""
+    return _NODES.sub("no node has room for it now: ", message)
 
 
 def _told(session: Session) -> list[Condition]:
@@ -60,7 +83,7 @@ def _sentence(condition: Condition) -> str:
         return "Your choices are accepted" if condition.status else f"Refused: {condition.message}"
     if condition.type == ROOM:
         return "There is room for it" if condition.status else condition.message
-    return f"{name} is ready" if condition.status else f"{name}: {condition.message}"
+    return f"{name} is ready" if condition.status else f"{name}: {_plainly(condition.message)}"
 
 
 def _share(session: Session, condition: Condition) -> float:

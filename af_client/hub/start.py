@@ -12,7 +12,7 @@ from typing import Any
 from af_client.errors import ClientError, NameTaken, NotFound
 from af_client.hub import names
 from af_client.hub.errors import NotStarted, from_client
-from af_client.hub.progress import CLUSTER_UNSEEN, waiting_for
+from af_client.hub.progress import CLUSTER_UNSEEN, never_fits, waiting_for
 from af_client.hub.sessions import HubSessions, NameConflict, NotSuspended, Ref
 from af_client.model import Condition, Session
 
@@ -280,6 +280,9 @@ class Start:
             if self._made == ref:
                 await self._sessions.delete(ref)  # so that nothing is left to trip over
             raise NotStarted(accepted.message, "choose again", reason=accepted.reason)
+        if self._made == ref and (lacking := never_fits(session)):
+            await self._sessions.delete(ref)
+            raise NotStarted(lacking, "choose less", reason="never-fits")
         if session.ended:
             why = waiting_for(session)
             raise NotStarted(f"the session has ended: {why}", "start again", reason="ended")
@@ -295,9 +298,11 @@ class Start:
 
     def _late(self, session: Session) -> NotStarted:
         why = waiting_for(session) if self._sessions.fresh else CLUSTER_UNSEEN
+        # A default server cannot be deleted.
+        give_up = "delete the server" if self._order.server else "press Start once more, then Stop,"
         return NotStarted(
             f"the server is not ready after {self._order.seconds:g} s: {why}",
-            "start again in some minutes: until then it goes on by itself, and is found; delete the server to give up",
+            f"start again in some minutes: until then it goes on by itself, and is found; {give_up} to give up",
             reason="late",
             status_code=503,
         )

@@ -43,6 +43,28 @@ def test_each_part_says_why_it_waits() -> None:
     assert progress.waiting_for(found) == "a summary"
 
 
+LACKING = "what the session needs at its minimum never fits: exceeded quota: few; ask for less"
+NODES = "0/3 nodes are available: 3 Insufficient cpu"
+
+
+def test_what_all_parts_wait_for_is_said_once_and_the_schedulers_words_mean_something() -> None:
+    found = session(
+        status(
+            "Starting",
+            condition("NotebookReady", False, "QuotaTooSmall", LACKING),
+            condition("DaskReady", False, "QuotaTooSmall", LACKING),
+            condition("HasRoom", False, "QuotaTooSmall", LACKING),
+            condition("SparkReady", False, "Unschedulable", NODES),
+            condition("Ready", False, "Unschedulable", f"Spark: {NODES}"),
+        )
+    )
+    assert progress.sentences(found)[1:] == [
+        LACKING,
+        f"Spark: no node has room for it now: {NODES}",
+    ]
+    assert progress.waiting_for(found) == f"Spark: no node has room for it now: {NODES}"
+
+
 def test_the_bar_moves_with_the_workers_and_ends_before_the_hub_has_looked() -> None:
     def at(ready: int) -> int:
         pools = {"dask": {"pools": {"gpu": {"ready": ready, "desired": 4}}}}

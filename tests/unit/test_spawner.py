@@ -191,6 +191,20 @@ async def test_what_the_operator_refuses_leaves_nothing_behind(bench: Bench) -> 
     assert PATH not in bench.api.objects
 
 
+async def test_what_never_fits_is_said_at_once_and_what_was_there_before_waits_on(bench: Bench) -> None:
+    no = condition("HasRoom", False, "QuotaTooSmall", "it never fits: exceeded quota: few")
+    failed, _ = await asyncio.gather(refused(bench.spawner("z")), bench.operate(PATH, "Starting", no))
+    assert failed.jupyterhub_message == "it never fits: exceeded quota: few. Next: choose less."
+    assert PATH not in bench.api.objects
+    await bench.api.drop(SECRET)  # as the garbage collector does
+    await bench.apply(PATH, suspend=True, notebook={"serverName": "z"})
+    bench.config.AnalysisSessionSpawner.start_timeout = 4  # 3 of which are kept for JupyterHub
+    bench.restart()
+    failed, _ = await asyncio.gather(refused(bench.spawner("z")), bench.operate(PATH, "Starting", no))
+    assert failed.reason == "late"
+    assert PATH in bench.api.objects
+
+
 async def test_a_refused_session_that_was_there_before_stays(bench: Bench) -> None:
     await bench.apply(PATH, notebook={"serverName": "z"})
     no = condition("Accepted", False, "LimitExceeded", "too much")
