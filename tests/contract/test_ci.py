@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -36,6 +37,8 @@ USERS = {"/github": "github:physics/zmumu", "/gitlab": "gitlab:physics/zmumu"}
 PIPELINES = {"/github": ci_jobs.github(), "/gitlab": ci_jobs.gitlab()}
 STRANGER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 READY_SECONDS = 60
+RELOAD_SECONDS = 90
+"""The API server looks at its configuration at least once a minute."""
 CANCELLED_SECONDS = 10
 
 
@@ -218,6 +221,24 @@ def test_another_repository_of_the_organization_has_no_right(plane: ControlPlane
     assert ": 403 " in refusal(plane, token, "GET", SESSIONS.format(PHYSICS))
 
 
+def test_the_documented_rule_asks_for_an_environment(plane: ControlPlane, issuer: Issuer) -> None:
+    """And the API server reads its configuration again."""
+    file, page = plane.directory / "authentication.yaml", (CHECKOUT / "docs" / "how-to" / "ci.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    [[rule]] = [block for block in blocks if "environment" in str(block) and "expression" in str(block)]
+    before = file.read_text()
+    config = yaml.safe_load(before)
+    config["jwt"][0]["claimValidationRules"].append(rule)
+    file.write_text(yaml.safe_dump(config))
+    try:
+        assert poll(lambda: known(plane, issuer.token()) is None, RELOAD_SECONDS)
+        assert known(plane, issuer.token(environment="facility"))
+        assert known(plane, issuer.token(environment="elsewhere")) is None
+    finally:
+        file.write_text(before)
+    assert poll(lambda: known(plane, issuer.token()) is not None, RELOAD_SECONDS)
+
+
 # --- the pipelines --------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +304,11 @@ def test_a_pipeline_runs_and_leaves_its_results_and_nothing_else(plane: ControlP
     assert not there(plane, job.session)
     for secret in (SECRET, job.given.get("AF_CI_TOKEN", SECRET), "eyJ"):
         assert secret not in out + err
+
+
+def test_kubectl_takes_the_kubeconfig_too(plane: ControlPlane, job: Job) -> None:
+    kubectl = Path(plane.programs["kubernetes"]).with_name("kubectl")
+    assert any(user in job.shell(f"{kubectl} auth whoami") for user in USERS.values())
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

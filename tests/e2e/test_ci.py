@@ -105,7 +105,7 @@ def test_a_job_does_the_demo_and_leaves_nothing(tenant: Tenant, issuer: Issuer, 
     assert script.returncode == 0, err
     job.clean_up()
     assert body["spec"]["user"] == USER
-    assert json.loads((job.checkout / "results" / "summary.json").read_text())["selected"] == 2004
+    assert json.loads((job.checkout / "results" / "zmumu.json").read_text())["selected"] == 2004
     # It has asked for more than one, and no other process was told any.
     assert issuer.asked > 1
     assert SECRET not in out + err

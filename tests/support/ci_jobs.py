@@ -115,16 +115,22 @@ class Job:
     def clean_up(self) -> None:
         """Run what is always run; it must succeed, whether there is anything to clean up or not."""
         for line in self.pipeline.always:
-            done = subprocess.run(
-                ["bash", "-ec", line],
-                cwd=self.checkout,
-                env=self._environment(),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=RUN_SECONDS,
-            )
-            assert done.returncode == 0, done.stderr
+            self.shell(line)
+
+    def shell(self, line: str) -> str:
+        """Run one line as a step of the job; it must succeed. Return what it prints."""
+        argv, environment = ["bash", "-ec", line], self._environment()
+        done = subprocess.run(
+            argv,
+            cwd=self.checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=RUN_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def _environment(self) -> dict[str, str]:
         bin_ = self.checkout / ".ci" / "bin"
