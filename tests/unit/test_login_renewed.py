@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from af_client import transport
 from af_client.transport import Cluster
+from af_kube import kubeconfig
 from af_kube.request import Request
 
 PLUGIN = """
 import json, pathlib, sys
-asked = pathlib.Path("asked")
+asked = pathlib.Path(__file__).with_name("asked")
 number = len(asked.read_text()) if asked.exists() else 0
 asked.write_text("x" * (number + 1))
 status = {"token": f"token-{number}"} | json.loads(sys.argv[1])
@@ -30,12 +31,12 @@ Connect = Callable[[dict[str, Any]], Cluster]
 
 
 class Clock:
-    """Stands for the module `time` of the client."""
+    """Stands for the module `time` of who reads kubeconfigs."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = time.time()
 
-    def monotonic(self) -> float:
+    def time(self) -> float:
         return self.now
 
 
@@ -57,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(transport, "time", found)
+    monkeypatch.setattr(kubeconfig, "time", found)
     return found
 
 
@@ -96,7 +97,7 @@ def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str | No
 def plugin(folder: Path, **status: str) -> dict[str, Any]:
     """Return a kubeconfig's user with a plug-in that counts how often it was asked."""
     (folder / "plugin.py").write_text(PLUGIN)
-    arguments = ["plugin.py", json.dumps(status)]
+    arguments = [str(folder / "plugin.py"), json.dumps(status)]
     return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": sys.executable, "args": arguments}}
 
 
@@ -117,7 +118,7 @@ def test_a_file_is_read_again_after_a_minute(
     ask(cluster)
     file.write_text("second\n")
     ask(cluster)
-    clock.now += transport.TOKEN_SECONDS + 1
+    clock.now += kubeconfig.TOKEN_SECONDS + 1
     ask(cluster)
     assert seen == ["Bearer first", "Bearer first", "Bearer second"]
 
@@ -125,9 +126,10 @@ def test_a_file_is_read_again_after_a_minute(
 def test_a_websocket_has_the_new_token_too(tmp_path: Path, connect: Connect, clock: Clock) -> None:
     (tmp_path / "token").write_text("first")
     cluster = connect({"tokenFile": "token"})
+    ask(cluster)
     (tmp_path / "token").write_text("second")
-    clock.now += transport.TOKEN_SECONDS + 1
-    assert cluster.websocket(Request("GET", "/x")).headers["authorization"] == "Bearer second"
+    clock.now += kubeconfig.TOKEN_SECONDS + 1
+    assert cluster.websocket(Request("GET", "/x")).headers["Authorization"] == "Bearer second"
 
 
 def test_a_plug_in_is_asked_again_shortly_before_the_end(
@@ -136,7 +138,7 @@ def test_a_plug_in_is_asked_again_shortly_before_the_end(
     cluster = connect(plugin(tmp_path, expirationTimestamp=after(10)))
     ask(cluster)
     ask(cluster)
-    assert seen == ["Bearer token-1", "Bearer token-2"]
+    assert seen == ["Bearer token-0", "Bearer token-1"]
 
 
 @pytest.mark.parametrize("status", [{"expirationTimestamp": after(240)}, {}], ids=["lives", "says nothing"])
@@ -145,6 +147,6 @@ def test_a_plug_in_is_not_asked_for_each_request(
 ) -> None:
     cluster = connect(plugin(tmp_path, **status))
     ask(cluster)
-    clock.now += transport.TOKEN_SECONDS + 1
+    clock.now += kubeconfig.TOKEN_SECONDS + 1
     ask(cluster)
     assert seen == ["Bearer token-0", "Bearer token-0"]
