@@ -241,7 +241,7 @@ class Defaults(ApiModel):
     node_pool: Name | None = Field(
         default=None,
         description="Name of a node pool: where runs, notebooks, schedulers, caches and servers are, if the session "
-        "does not say. Any node without GPUs if left out.",
+        "does not say. Any node if left out, those without GPUs first.",
     )
     ttl_seconds_after_finished: int = Field(
         default=86_400, ge=0, le=31_536_000, description="A finished session is deleted after this time."

@@ -64,13 +64,17 @@ def test_each_pod_has_what_the_profile_says_of_all(case: str, engine: str) -> No
 
 @pytest.mark.parametrize(("case", "engine"), EVERYWHERE)
 def test_what_asks_for_no_gpu_keeps_off_nodes_with_gpus(case: str, engine: str) -> None:
-    """Each closed node pool of the cases has one label: a pod must not want it, and must want nodes without it."""
+    """Each closed node pool of the cases has one label: a pod must not want it, and must want nodes without it.
+
+    What nobody has placed wants them first.
+    """
     pools = planned_pools(case)
     for pod in running(case, engine):
         has_gpus = any("nvidia.com/gpu" in c["resources"]["limits"] for c in pod["containers"])
         for label in (item for pool in pools if closed(pool) for item in pool.get("nodeSelector", {}).items()):
             assert (label in pod.get("nodeSelector", {}).items()) == has_gpus
-            assert has_gpus or label in kept_off(pod) or elsewhere(pod, label)
+            placed = bool(pod.get("nodeSelector"))
+            assert has_gpus or label in kept_off(pod, "required" if placed else "preferred") or elsewhere(pod, label)
 
 
 def planned_pools(case: str) -> list[Body]:
@@ -88,9 +92,10 @@ def elsewhere(pod: Body, label: tuple[str, str]) -> bool:
     return pod.get("nodeSelector", {}).get(label[0], label[1]) != label[1]
 
 
-def kept_off(pod: Body) -> set[tuple[str, str]]:
-    required = pod.get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
-    expressions = (e for term in required.get("nodeSelectorTerms", ()) for e in term["matchExpressions"])
+def kept_off(pod: Body, how: str) -> set[tuple[str, str]]:
+    found = pod.get("affinity", {}).get("nodeAffinity", {}).get(f"{how}DuringSchedulingIgnoredDuringExecution", {})
+    terms = found.get("nodeSelectorTerms", ()) if how == "required" else [each["preference"] for each in found]
+    expressions = (e for term in terms for e in term["matchExpressions"])
     return {(e["key"], value) for e in expressions if e["operator"] == "NotIn" for value in e["values"]}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from af_operator.api.pools import Pool
+from af_operator.api.pools import Pool, Workers
 from af_operator.components._shared import budget
 from af_operator.components._shared.budget import Demand
 from af_operator.errors import InvalidSession
@@ -97,3 +97,10 @@ def replaced(there: int, **more: Any) -> Demand:
 )
 def test_what_each_may_have_by_now(demands: Any, limits: dict[str, int], shares: dict[str, dict[str, int]]) -> None:
     assert budget.shares(catalogue(**limits), demands) == shares
+
+
+def test_replicas_that_are_where_the_profile_says_count_there() -> None:
+    from_default = Pool.model_construct(name="replicas", node_pool="", workers=Workers(max=9), gpus_per_worker=0)
+    budget.check(profile(), {"inference": [from_default]})
+    with pytest.raises(InvalidSession, match="9 workers on node pool 'cpu'"):
+        budget.check(profile(defaults={"nodePool": "cpu"}), {"inference": [from_default]})

@@ -128,6 +128,46 @@ def test_the_profile_can_open_nodes_with_gpus() -> None:
     assert is_possible(profile(nodePools=[CPU, gpu("every")]))
 
 
+@pytest.mark.parametrize(
+    ("said", "default", "where"),
+    [
+        (
+            "gpu",
+            None,
+            "run.nodePool: node pool 'gpu' is for pods with GPUs only: choose another nodePool (cpu), or ask",
+        ),
+        (None, "gpu", "defaults.nodePool of the profile: node pool 'gpu' is for pods with GPUs only"),
+        ("other", "cpu", "node pool 'other' is not in profile 'default': choose one of: cpu, gpu"),
+    ],
+)
+def test_what_has_no_gpus_is_refused_where_only_they_may_be(said: str | None, default: str | None, where: str) -> None:
+    found = profile(nodePools=[CPU, GPU], defaults={"nodePool": default})
+    with pytest.raises(InvalidSession, match=re.escape(where)):
+        placement.check("run.nodePool", said, found)
+    placement.check("run.nodePool", "cpu", found)
+
+
+def test_what_nobody_has_placed_goes_to_nodes_without_gpus_first_and_what_is_placed_nowhere_else() -> None:
+    found = profile(nodePools=[CPU, GPU])
+    placement.check("run.nodePool", None, found)
+    nowhere, cpu = placement.of(found, None), placement.of(found, "cpu")
+    [term] = nowhere.affinity["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["preference"]["matchExpressions"] == [{"key": "gpus", "operator": "NotIn", "values": ["true"]}]
+    assert placement.kept_off({"spec": {"affinity": nowhere.affinity}}) == []
+    assert placement.kept_off({"spec": {"affinity": cpu.affinity}}) == ["gpus=true"]
+    assert placement.of(found, "gpu", gpus=1).affinity == {}
+    opened = profile(nodePools=[CPU, OPEN])
+    assert placement.of(opened, None).affinity == placement.of(opened, "cpu").affinity == {}
+
+
+def test_the_profiles_default_is_where_the_session_does_not_say() -> None:
+    pools = [{**CPU, "nodeSelector": {"a": "b"}, "tolerations": [{"key": "t", "operator": "Exists"}]}, GPU]
+    found = profile(nodePools=pools, defaults={"nodePool": "cpu"}, imagePullSecrets=["s"], priorityClassName="p")
+    place = placement.of(found, None)
+    assert (place.node_selector, place.pull_secrets, place.priority) == ({"a": "b"}, ["s"], "p")
+    assert place.tolerations == [{"key": "t", "operator": "Exists"}]
+
+
 def test_labels_that_come_to_too_many_terms_are_refused_at_once() -> None:
     """Sixteen pools of sixteen labels each would be 16 to the power of 16 terms."""
     pools = [gpu(f"g{i}", **{f"k{i}-{j}": "v" for j in range(16)}) for i in range(16)]

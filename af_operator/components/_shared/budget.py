@@ -43,7 +43,7 @@ class Demand:
 def check(profile: Profile, pools: Mapping[str, Sequence[Pool]]) -> None:
     """Raise ``InvalidSession`` when all pools together, by component, may get larger than the profile allows."""
     pools_of_all, limits = [pool for each in pools.values() for pool in each], profile.spec.limits
-    for name, workers in _by_node_pool(pools_of_all).items():
+    for name, workers in _by_node_pool(pools_of_all, profile.spec.defaults.node_pool).items():
         limit = choices.node_pool(profile, name).max_workers
         if limit is not None and workers > limit:
             raise _over(profile, f"{workers} workers on node pool {name!r}", f"{name} gives at most {limit}")
@@ -92,10 +92,11 @@ class _Remaining:
         return granted
 
 
-def _by_node_pool(pools: Iterable[Pool]) -> Counter[str]:
+def _by_node_pool(pools: Iterable[Pool], default: str | None) -> Counter[str]:
     workers: Counter[str] = Counter()
-    for pool in (pool for pool in pools if pool.node_pool):
-        workers[pool.node_pool] += pool.workers.max
+    for pool in pools:
+        if name := pool.node_pool or default:
+            workers[name] += pool.workers.max
     return workers
 
 

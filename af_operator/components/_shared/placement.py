@@ -21,12 +21,14 @@ MAX_TERMS = 64
 
 def of(profile: Profile, name: str | None, gpus: int = 0) -> Place:
     """Return the place of a pod with so many GPUs on a node pool; without a name the default one, or anywhere."""
-    nodes = _nodes(profile, name)
+    chosen = name or profile.spec.defaults.node_pool
+    nodes = choices.node_pool(profile, chosen) if chosen else ANYWHERE
     pool = nodes.model_dump(by_alias=True, exclude_none=True)
+    off = affinity_without_gpus(nodes, profile) if chosen else _elsewhere_first(profile)
     return Place(
         node_selector=pool["nodeSelector"],
         tolerations=pool["tolerations"],
-        affinity={} if gpus else affinity_without_gpus(nodes, profile),
+        affinity={} if gpus else off,
         pull_secrets=profile.spec.image_pull_secrets,
         priority=profile.spec.priority_class_name,
     )
@@ -40,7 +42,10 @@ def check(where: str, name: str | None, profile: Profile) -> None:
     where
         The session's field that names it, for the message.
     """
-    check_without_gpus(where if name else "defaults.nodePool of the profile", _nodes(profile, name), profile, "")
+    chosen = name or profile.spec.defaults.node_pool
+    if chosen:
+        said = where if name else "defaults.nodePool of the profile"
+        check_without_gpus(said, choices.node_pool(profile, chosen), profile, "")
 
 
 def check_without_gpus(where: str, nodes: NodePool, profile: Profile, gpus: str = "gpusPerWorker") -> None:
@@ -89,9 +94,14 @@ def kept_off(pod: Body) -> list[str]:
     return sorted({f"{e['key']}={value}" for e in expressions for value in e.get("values", ())})
 
 
-def _nodes(profile: Profile, name: str | None) -> NodePool:
-    chosen = name or profile.spec.defaults.node_pool
-    return choices.node_pool(profile, chosen) if chosen else ANYWHERE
+def _elsewhere_first(profile: Profile) -> dict[str, Any]:
+    """Return the affinity of a pod that nobody has placed: off nodes with GPUs while there are others."""
+    # No more than that: a facility may have no other nodes, and its schedulers must be somewhere.
+    terms = sorted(map(sorted, _terms(ANYWHERE, profile)))
+    if not any(terms) or len(terms) > MAX_TERMS:
+        return {}
+    preferred = [{"weight": 100, "preference": {"matchExpressions": _none_of(term)}} for term in terms]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
 
 
 def _closed_pools(profile: Profile) -> list[NodePool]:

@@ -95,7 +95,8 @@ def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatc
 def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[Demand]:
     """Return what the replicas ask of the one budget."""
     asked, there = spec.spec(session), len(observed.pods(NAME))
-    return [Demand(REPLICAS, asked.node_pool or "", asked.replicas, there, asked.gpus_per_replica)]
+    nodes = asked.node_pool or profile.spec.defaults.node_pool or ""
+    return [Demand(REPLICAS, nodes, asked.replicas, there, asked.gpus_per_replica)]
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
