@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+import af_names
 from local_cluster import facility
 from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
@@ -16,7 +17,7 @@ from tests.contract.on_cluster import account, answer, create, refused, until
 from tests.contract.test_chart_policies import allowed
 
 HUB = account(facility.SYSTEM_NAMESPACE, "hub")
-REFUSAL = "JupyterHub writes no Secret but those of type Opaque that an AnalysisSession owns"
+REFUSAL = "JupyterHub writes no Secret but those of type Opaque that an AnalysisSession owns, called <session>-hub"
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -36,6 +37,10 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     until("the policy is in force", lambda: "denied" in answer(lambda: create(kubectl, HUB, secret(name, owned=False))))
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+def called(secret: dict[str, Any], name: str) -> dict[str, Any]:
+    return secret | {"metadata": secret["metadata"] | {"name": name}}
 
 
 def secret(namespace: str, kind: str = "Opaque", *, owned: bool = True) -> dict[str, Any]:
@@ -60,8 +65,16 @@ def test_it_may_use_sessions_profiles_and_secrets_by_name(kubectl: Kubectl, name
     assert found == sessions | profiles | {(v, "secrets") for v in ("get", "create", "patch")}
 
 
-def test_it_writes_the_secrets_of_sessions(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, HUB, secret(namespace))
+@pytest.mark.parametrize("session", ["s1", "2018-zmumu", "lab.2018", "s" * 40])
+def test_it_writes_the_secrets_of_sessions_however_these_are_called(
+    kubectl: Kubectl, namespace: str, session: str
+) -> None:
+    create(kubectl, HUB, called(secret(namespace), af_names.hub_secret(session)))
+
+
+@pytest.mark.parametrize("name", [af_names.notebook("s1"), "registry", "s1-hub-of-another", "hub"])
+def test_it_writes_no_secret_of_another_name(kubectl: Kubectl, namespace: str, name: str) -> None:
+    assert REFUSAL in refused(partial(create, kubectl, HUB, called(secret(namespace), name)))
 
 
 def test_it_makes_no_token_of_a_service_account(kubectl: Kubectl, namespace: str) -> None:
