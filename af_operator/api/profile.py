@@ -75,7 +75,9 @@ class Size(ApiModel):
     cpu: Cpu = Field(
         description="CPU request; also, rounded up, the threads of a Dask worker and the cores of a Spark worker."
     )
-    cpu_limit: Cpu | None = Field(default=None, description="CPU limit; none if left out.")
+    cpu_limit: Cpu | None = Field(
+        default=None, description="CPU limit, not below cpu. Twice cpu, and at least one core more, if left out."
+    )
     memory: Bytes = Field(description="Memory request and limit.")
     ephemeral_storage: Bytes | None = Field(
         default=None,

@@ -17,13 +17,8 @@ pytestmark = pytest.mark.timeout(600)
 
 DOMAIN = "facility.test"
 LAB = "lab"
-COREFILE = f"""{DOMAIN}:1053 {{
-    rewrite stop {{
-        name suffix .{DOMAIN} .cluster.local answer auto
-    }}
-    forward . %s
-}}
-.:1053 {{
+COREFILE = f""".:1053 {{
+    kubernetes {DOMAIN}
     template ANY ANY {{
         rcode NXDOMAIN
     }}
@@ -112,9 +107,8 @@ def lab(facility: demo.Facility, shared_tenant: Tenant) -> Iterator[Tenant]:
         yield shared_tenant
 
 
-def test_all_find_each_other_in_a_cluster_of_another_domain(lab: Tenant) -> None:
+def test_all_find_each_other_in_a_cluster_of_another_domain(lab: Tenant, resolver: str) -> None:
     """Workers as they are, but for their resolver, which knows no cluster.local: with glibc, Java, gRPC and XRootD."""
-    resolver = another_domain(lab)
     for component in ("spark", "dask"):
         create_in(lab, component, resolver)
     where = ("exec", "dask-elsewhere", "--container=worker", "--")
@@ -125,18 +119,33 @@ def test_all_find_each_other_in_a_cluster_of_another_domain(lab: Tenant) -> None
     poll(lambda: len(spark.master(lab, LAB)["workers"]) == 2, "the other worker is the master's, too", 60)
 
 
-def another_domain(tenant: Tenant) -> str:
-    """Start a name server that knows the cluster's Services by another domain alone; return its address."""
-    dns = json.loads(kubectl("-n", "kube-system", "get", "service/kube-dns", "deployment/coredns", "-o", "json"))[
-        "items"
-    ]
-    server, image = dns[0]["spec"]["clusterIP"], dns[1]["spec"]["template"]["spec"]["containers"][0]["image"]
+@pytest.fixture(scope="module")
+def resolver(shared_tenant: Tenant) -> Iterator[str]:
+    """The address of a name server that knows the cluster's Services by another domain alone."""
+    account = f"{shared_tenant.namespace}:default"
+    kubectl(
+        "create",
+        "clusterrolebinding",
+        shared_tenant.namespace,
+        "--clusterrole=system:coredns",
+        f"--serviceaccount={account}",
+    )
+    try:
+        yield name_server(shared_tenant)
+    finally:
+        kubectl("delete", "clusterrolebinding", shared_tenant.namespace)
+
+
+def name_server(tenant: Tenant) -> str:
+    """Start that name server, as the cluster's own is run; return its address."""
+    own = json.loads(kubectl("-n", "kube-system", "get", "deployment/coredns", "-o", "json"))
     container = {
         "name": "dns",
-        "image": image,
+        "image": own["spec"]["template"]["spec"]["containers"][0]["image"],
         "args": ["-conf", "/etc/coredns/Corefile"],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "conf", "mountPath": "/etc/coredns"}],
+        "readinessProbe": {"tcpSocket": {"port": 1053}, "periodSeconds": 1},
     }
     spec = {
         "containers": [container],
@@ -145,17 +154,13 @@ def another_domain(tenant: Tenant) -> str:
     }
     named = {"name": "other-dns", "labels": {"app": "other-dns"}}
     ports = [{"name": p.lower(), "port": 53, "targetPort": 1053, "protocol": p} for p in ("UDP", "TCP")]
-    objects = [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": {"Corefile": COREFILE % server}},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": spec},
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": named,
-            "spec": {"selector": {"app": "other-dns"}, "ports": ports},
-        },
+    objects: list[Body] = [
+        {"kind": "ConfigMap", "data": {"Corefile": COREFILE}},
+        {"kind": "Pod", "spec": spec},
+        {"kind": "Service", "spec": {"selector": {"app": "other-dns"}, "ports": ports}},
     ]
-    tenant.kubectl("create", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    listed = [{"apiVersion": "v1", "metadata": named, **each} for each in objects]
+    tenant.kubectl("create", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": listed}))
     tenant.kubectl("wait", "--for=condition=Ready", "pod/other-dns", "--timeout=60s")
     return str(json.loads(tenant.kubectl("get", "service", "other-dns", "-o", "json"))["spec"]["clusterIP"])
 
