@@ -37,12 +37,14 @@ class Memory:
     def __init__(self) -> None:
         self._refused: dict[Key, dict[ObjectRef | str, Remembered]] = {}
         self._looked: dict[Key, dict[ObjectRef, Looked]] = {}
+        self._tried: dict[Key, dict[ObjectRef, datetime]] = {}
         self._promised: dict[str, dict[Key, Mapping[str, Decimal]]] = {}
 
     def forget(self, key: Key) -> None:
         """Forget a session that is gone."""
         self._refused.pop(key, None)
         self._looked.pop(key, None)
+        self._tried.pop(key, None)
         self.promise(key, {})
 
     def next_retry(self, key: Key, now: datetime) -> datetime | None:
@@ -78,6 +80,14 @@ class Memory:
     def let_go(self, key: Key) -> None:
         """Forget all that was refused: the session asks for nothing for a while."""
         self._refused.pop(key, None)
+
+    def is_to_try(self, key: Key, manifest: Manifest, now: datetime) -> bool:
+        """Return whether to ask what the API server says of a pod, which was not asked for a while: and remember it."""
+        of_session = self._tried.setdefault(key, {})
+        lately = manifest.ref in of_session and now < of_session[manifest.ref] + REFUSED_RETRY
+        if not lately:
+            of_session[manifest.ref] = now
+        return not lately
 
     # What was looked at.
 

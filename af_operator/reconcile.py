@@ -286,7 +286,7 @@ class Reconciler:
 
     async def _make(self, session: Session, manifest: Manifest, observed: Observed) -> Refusal | None:
         if manifest.tried:
-            return await self._try_out(manifest)
+            return await self._try_out(session, manifest)
         live = observed.get(manifest.ref)
         try:
             self._world.wrote(await self._put(session, manifest, live, observed))
@@ -295,7 +295,9 @@ class Reconciler:
         log.info("applied a child", kind=manifest.ref.kind, child=manifest.ref.name, created=live is None)
         return None
 
-    async def _try_out(self, manifest: Manifest) -> Refusal | None:
+    async def _try_out(self, session: Session, manifest: Manifest) -> Refusal | None:
+        if not self._memory.is_to_try(session.key, manifest, self._clock()):
+            return None
         try:
             await self._cluster.try_out(manifest.body)
         except (Refused, OurBug) as error:

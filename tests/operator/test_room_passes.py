@@ -253,6 +253,23 @@ async def test_a_run_without_a_pod_says_within_a_minute_what_the_api_server_says
     assert found["message"].startswith("the run has no pod: exceeded quota: tight")
 
 
+async def test_what_the_api_server_says_of_a_pod_is_not_asked_in_every_pass() -> None:
+    """Its controller is slow: nobody refuses the pod, and it is not there."""
+    tight = Tight(RUN, 1, sessions=1, visible=False)
+    asked: list[str] = []
+
+    async def count(body: Body) -> None:
+        asked.append(body["metadata"]["name"])
+
+    tight.bench.cluster.try_out = count  # type: ignore[method-assign]
+    await tight.turn()
+    tight.most = 0
+    controllers.lose(tight.bench, tight.pods[0])
+    for _ in range(13):
+        await tight.turn()
+    assert asked == ["zmumu-run"] * 2  # once in half a minute
+
+
 async def test_a_quota_that_can_never_hold_it_is_said_at_once_and_nothing_is_made() -> None:
     tight = Tight(WITH_DASK, 3, sessions=1)
     await tight.turn()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from af_operator.components import shipped
 from af_operator.model import Kind
-from af_operator.world import NODE, PROFILE, SESSION, World
+from af_operator.world import NODE, PROFILE, QUOTA, SESSION, World
 from local_cluster.control_plane import ADMIN, ControlPlane
 from local_cluster.processes import poll
 from tests.support import many_sessions
@@ -19,9 +19,9 @@ from tests.support.bare_client import BareClient, collection, kind_path
 Body = dict[str, Any]
 T = TypeVar("T")
 _WORLD = World(shipped())
-KINDS = sorted({*_WORLD.kinds, NODE})
+KINDS = sorted({*_WORLD.kinds, NODE, QUOTA})
 """Every kind that the operator watches for its passes."""
-WATCHES = Counter([*_WORLD.children, *_WORLD.shared, *(2 * (SESSION, PROFILE)), NODE])
+WATCHES = Counter([*_WORLD.children, *_WORLD.shared, *(2 * (SESSION, PROFILE)), NODE, QUOTA])
 """How many watches it has of each. Its own two come by kopf in full, and by name from a watch that notices what goes in
 a gap. Of volume claims some are a user's and others a session's, by labels of which one watch can follow one."""
 PATHS = [kind_path(kind.api_version, kind.plural) for kind in KINDS]

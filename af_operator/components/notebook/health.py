@@ -42,10 +42,11 @@ def _no_pod(session: Session, observed: Observed) -> Reason:
 
 
 def without_pod(session: Session, observed: Settled) -> Body | None:
-    """Return the StatefulSet where it should have a pod and has none."""
+    """Return the StatefulSet where its controller has seen that it should have a pod, and it has none."""
     live = _stateful_set(session, observed)
-    wanted = live is not None and live.get("spec", {}).get("replicas") == 1 and not session.spec.suspend
-    return live if wanted and not observed.finished and not observed.pods(NAME) else None
+    if live is None or live.get("spec", {}).get("replicas") != 1 or "observedGeneration" not in live.get("status", {}):
+        return None
+    return None if session.spec.suspend or observed.finished or observed.pods(NAME) else live
 
 
 def _why(pod: Body, session: Session, observed: Observed) -> Reason:
