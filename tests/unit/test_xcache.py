@@ -192,6 +192,13 @@ def test_a_cache_is_asked_as_clients_ask_and_only_that_of_the_session_is_taken_o
     assert "readinessProbe" not in sidecar
 
 
+@pytest.mark.parametrize(("limit", "request_"), [("200Mi", "200Mi"), ("1536Mi", "256Mi")])
+def test_a_cache_asks_for_no_more_memory_than_it_may_have(limit: str, request_: str) -> None:
+    facility = profile(xcache={"image": "x", "origin": "o", "memory": limit})
+    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), facility, "worker").sidecars
+    assert (sidecar["resources"]["requests"]["memory"], sidecar["resources"]["limits"]["memory"]) == (request_, limit)
+
+
 def test_readers_wait_for_a_cache_that_is_started_again_and_not_much_longer() -> None:
     patch = xcache.pod_patch(session(xcache=SESSION), profile(), "user")
     env = {each["name"]: each["value"] for each in patch.env}

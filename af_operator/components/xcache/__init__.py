@@ -217,7 +217,9 @@ def _container(session: Session, facility: ProfileXCache) -> Body:
         env=pod_spec.env(timeouts),
         ports=[{"name": "xrootd", "containerPort": names.XCACHE_PORT, "protocol": "TCP"}],
         # A pod may have as much disk as its containers may together: so the cache's is asked for here.
-        resources=pod_spec.fixed_resources(("100m", "256Mi"), ("2", memory), _disk(session)),
+        resources=pod_spec.fixed_resources(
+            ("100m", min("256Mi", memory, key=pod_spec.parse_quantity)), ("2", memory), _disk(session)
+        ),
         # The port by name: the CRD of DaskWorkerGroups takes no number here.
         startupProbe={"tcpSocket": {"port": "xrootd"}, "periodSeconds": 1, "failureThreshold": 60},
         # One that hangs would hold whoever reads: it is started again, and is not asked to end itself for long.
