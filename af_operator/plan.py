@@ -108,7 +108,8 @@ def _health_of(active: Enabled, facts: Plan) -> dict[str, Health]:
 
 def _lack(session: Session, observed: Settled, active: Enabled, items: Iterable[tuple[Component, Item]]) -> room.Lack:
     """Return what the namespace's quotas have no room for, of what the session needs at its minimum."""
-    if not observed.quotas or room.was_complete(session, observed):
+    stops = session.spec.suspend or session.deleting or observed.finished
+    if not observed.quotas or stops or room.was_complete(session, observed):
         return room.Lack()
     least = {quota.Place(c.NAME, "worker", pool.name): pool.workers.min for c in active for pool in c.pools(session)}
     planned = [item.body for _, item in items if isinstance(item, Manifest) and not item.tried]
