@@ -122,3 +122,17 @@ def test_nothing_is_referred_to_that_nobody_vouches_for(case: str) -> None:
 def own_pod(ref: ObjectRef, role: Body) -> bool:
     """Return whether it is the pod that a Role grants: its StatefulSet is referred to as well."""
     return ref.kind == "Pod" and role["kind"] == "Role"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_address_is_of_the_sessions_own_pods(case: str) -> None:
+    """Anybody can put a label of the Dask operator's on a pod, or one of ours but for the session's uid."""
+    selectors = [s for body in planned(case) for s in selectors_of(body)]
+    assert [selector.get(names.SESSION_UID) for selector in selectors] == [_given(case).session.uid] * len(selectors)
+
+
+def selectors_of(body: Body) -> Iterator[dict[str, str]]:
+    if body["kind"] == "Service":
+        yield body["spec"]["selector"]
+    elif body["kind"] == "DaskCluster":
+        yield body["spec"]["scheduler"]["service"]["selector"]
