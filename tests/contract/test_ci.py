@@ -242,25 +242,35 @@ def test_the_documented_rule_asks_for_an_environment(plane: ControlPlane, issuer
 # --- the pipelines --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=PIPELINES)
-def job(request: pytest.FixtureRequest, plane: ControlPlane, issuer: Issuer, tmp_path: Path) -> Job:
-    """A job of each system, in a checkout."""
+@pytest.fixture
+def checkout(plane: ControlPlane, issuer: Issuer, tmp_path: Path) -> Path:
+    """An analysis, with what the repository has for CI."""
     folder = ci_jobs.checked_out(tmp_path, plane.server, plane.authority, PHYSICS)
     spec = {"mode": "Headless", "run": {"command": ["true"]}}
     body = {"apiVersion": API, "kind": "AnalysisSession", "spec": spec}
     (folder / "session.yaml").write_text(yaml.safe_dump(body))
     (folder / ".ci" / "issuer.crt").write_text(issuer.certificate)
+    return folder
+
+
+@pytest.fixture(params=PIPELINES)
+def job(request: pytest.FixtureRequest, issuer: Issuer, checkout: Path) -> Job:
+    """A job of each system."""
+    return in_job(request.param, issuer, checkout)
+
+
+def in_job(path: str, issuer: Issuer, checkout: Path) -> Job:
     number = str(time.time_ns())[-9:]
     given = {
-        **issuer.job(request.param),
-        "SSL_CERT_FILE": str(folder / ".ci" / "issuer.crt"),
-        "GITHUB_WORKSPACE": str(folder),
+        **issuer.job(path),
+        "SSL_CERT_FILE": str(checkout / ".ci" / "issuer.crt"),
+        "GITHUB_WORKSPACE": str(checkout),
         "GITHUB_RUN_ID": number,
         "GITHUB_RUN_ATTEMPT": "1",
-        "CI_PROJECT_DIR": str(folder),
+        "CI_PROJECT_DIR": str(checkout),
         "CI_JOB_ID": number,
     }
-    return Job(PIPELINES[request.param], folder, given)
+    return Job(PIPELINES[path], checkout, given)
 
 
 def there(plane: ControlPlane, name: str) -> bool:
@@ -299,7 +309,7 @@ def test_a_pipeline_runs_and_leaves_its_results_and_nothing_else(plane: ControlP
     assert script.returncode == 0, err
     job.clean_up()
     assert created["spec"]["user"] in USERS.values()
-    assert created["spec"]["lifetimeSeconds"] == 3600
+    assert created["spec"]["lifetimeSeconds"] == 3600, "by --rm: whatever becomes of the job"
     assert (job.checkout / "results" / "plot.txt").read_text() == "a peak"
     assert not there(plane, job.session)
     for secret in (SECRET, job.given.get("AF_CI_TOKEN", SECRET), "eyJ"):
@@ -338,6 +348,28 @@ def test_a_job_without_a_token_is_told_so(plane: ControlPlane, job: Job) -> None
         _, said = script.communicate(timeout=60)
     assert script.returncode != 0
     assert "this job has no token of its own" in said
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({"aud": "https://elsewhere.example.org"}, "the API server does not know you (401)"),
+        ({"project_path": "physics/other"}, "you (gitlab:physics/other) may not create analysissessions in namespace"),
+    ],
+    ids=["unknown", "without a right"],
+)
+def test_what_a_job_is_told_that_may_not(
+    plane: ControlPlane, issuer: Issuer, checkout: Path, claims: dict[str, Any], said: str
+) -> None:
+    found = in_job("/gitlab", issuer, checkout)
+    given = {**found.given, "AF_CI_TOKEN": issuer.token("/gitlab", **claims)}
+    with Job(found.pipeline, found.checkout, given).begun() as script:
+        _, told = script.communicate(timeout=READY_SECONDS)
+    assert script.returncode != 0
+    assert said in told
+    page = (CHECKOUT / "docs" / "how-to" / "ci.md").read_text()
+    assert "the API server does not know you (401)" in page
+    assert "may not create analysissessions in namespace" in page
 
 
 # --- what the files say ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from local_cluster.control_plane import ADMIN, ControlPlane, Options, control_plane
@@ -18,6 +19,7 @@ from local_cluster.errors import ClusterError
 from local_cluster.processes import poll
 from local_cluster.progress import Progress
 from tests.support import chart
+from tests.support.bare_client import collection
 from tests.support.releases import Releases
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(600)]
@@ -27,6 +29,8 @@ VALUES: dict[str, Any] = {"image": IMAGE, "hub": {"enabled": True}, "daskOperato
 API = "analysisfacility.io/v1alpha1"
 SESSIONS = f"/apis/{API}/namespaces/{TENANT}/analysissessions"
 CLUSTERS = f"/apis/kubernetes.dask.org/v1/namespaces/{TENANT}/daskclusters"
+GOLDEN = Path(__file__).parents[1] / "golden"
+GONE_SECONDS = 60
 PAGE = chart.CHECKOUT / "docs" / "how-to" / "operate.md"
 FINALIZER = {"finalizers": ["kopf.zalando.org/KopfFinalizerMarker"]}
 POD = {"containers": [{"name": "main", "image": "example.org/x"}]}
@@ -147,16 +151,32 @@ def test_an_uninstall_waits_for_what_is_being_deleted(installed: Releases, plane
     assert not there(plane, f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/dask-operator")
 
 
-def test_what_is_left_behind_goes_without_an_operator(installed: Releases, plane: ControlPlane, session: str) -> None:
-    owner = plane.request("GET", f"{SESSIONS}/{session}")
-    reference = {"apiVersion": API, "kind": "AnalysisSession", "name": session, "uid": owner["metadata"]["uid"]}
-    metadata = {"name": f"{session}-run-log", "ownerReferences": [{**reference, "controller": True}]}
-    child = f"/api/v1/namespaces/{TENANT}/configmaps"
-    plane.request("POST", child, {"metadata": metadata})
+def test_what_is_left_behind_goes_without_an_operator(installed: Releases, plane: ControlPlane) -> None:
+    """By its session, and by its namespace: nothing that the operator makes waits for it."""
+    made = {namespace: left_behind(plane, namespace) for namespace in ("by-session", "by-namespace")}
     done, hook = installed.uninstall(NAME, SYSTEM, "--no-hooks")
     assert (done.returncode, hook) == (0, None), done.stderr
-    plane.request("DELETE", f"{SESSIONS}/{session}")
-    assert poll(lambda: not there(plane, f"{child}/{session}-run-log"), 30)
+    plane.request("DELETE", f"/apis/{API}/namespaces/by-session/analysissessions/zmumu")
+    plane.request("DELETE", "/api/v1/namespaces/by-namespace")
+    assert poll(lambda: not [path for path in made["by-session"] if there(plane, path)], GONE_SECONDS)
+    assert poll(lambda: not there(plane, "/api/v1/namespaces/by-namespace"), GONE_SECONDS)
+
+
+def left_behind(plane: ControlPlane, namespace: str) -> list[str]:
+    """Make a session, and of each kind what the operator makes for one; return the paths of the latter."""
+    plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    spec = {"user": "alice", "mode": "Headless", "run": {"command": ["true"]}}
+    body = {"apiVersion": API, "kind": "AnalysisSession", "metadata": {"name": "zmumu"}, "spec": spec}
+    uid = plane.request("POST", f"/apis/{API}/namespaces/{namespace}/analysissessions", body)["metadata"]["uid"]
+    paths = []
+    for child in yaml.safe_load_all((GOLDEN / "native-zmumu" / "expected.yaml").read_text()):
+        child["metadata"]["namespace"] = namespace
+        for owner in child["metadata"]["ownerReferences"]:
+            owner["uid"] = uid
+        plane.request("POST", collection(child), child)
+        paths.append(f"{collection(child)}/{child['metadata']['name']}")
+    assert len(paths) > 5
+    return paths
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="the documented command needs jq")
