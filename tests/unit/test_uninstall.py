@@ -18,14 +18,14 @@ CLUSTERS = "/apis/kubernetes.dask.org/v1/{}daskclusters"
 
 
 class Api:
-    """Lists, by path; of a path that is not there it knows no kind."""
+    """Lists, by path; others may not be read, or are of no kind that there is."""
 
     def __init__(self, lists: Mapping[str, list[dict[str, Any]]]) -> None:
         self._lists = lists
 
     async def read(self, request: Request) -> bytes:
         if request.path not in self._lists:
-            raise HttpError(404, "not found")
+            raise HttpError(403 if "sessions" in request.path else 404, "not here")
         kind = "DaskClusterList" if "dask" in request.path else "AnalysisSessionList"
         return json.dumps({"kind": kind, "items": self._lists[request.path]}).encode()
 
@@ -57,9 +57,14 @@ async def test_what_has_not_ended_is_named(phase: str | None) -> None:
     assert found == [f"analysissession physics/zmumu: {phase or 'new'}, of alice"]
 
 
-async def test_only_what_the_release_serves_is_looked_at() -> None:
+async def test_only_what_the_release_serves_is_looked_at_as_far_as_it_is_there() -> None:
     lists = {SESSIONS.format("namespaces/physics/"): [session("zmumu", "Running")]}
     assert len(await texts(lists, "physics", "detector")) == 1
+
+
+async def test_who_may_not_look_anywhere_does_not_call_it_empty() -> None:
+    with pytest.raises(HttpError, match="403"):
+        await texts({})
 
 
 async def test_clusters_of_dask_matter_where_their_operator_goes() -> None:
