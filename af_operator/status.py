@@ -107,7 +107,8 @@ def urgent(before: Body, after: Body) -> bool:
     answer = before.get("observedGeneration") != after["observedGeneration"]
     # While a session comes up, people wait for Ready and not for each of its pools.
     resized = _states(before).get("Ready") == "True" and not _complete(after) <= _complete(before)
-    return answer or resized or bool(_awaited(before, after) or _disruption(before, after))
+    lost = _losses(after) - _losses(before) or _disruption(before, after)
+    return answer or resized or bool(_awaited(before, after) or lost)
 
 
 def events(before: Body, after: Body) -> list[Notice]:
@@ -115,6 +116,16 @@ def events(before: Body, after: Body) -> list[Notice]:
     wrong = [Notice("Warning", c["reason"], c["message"]) for c in _awaited(before, after) if c["reason"] not in GOOD]
     words = _disruption(before, after)
     return [*wrong, Notice("Warning", "Disrupted", f"the run was disrupted: {words}")] if words else wrong
+
+
+def _losses(status: Body) -> set[tuple[str, str, str]]:
+    """Return how workers were lost last, by component and pool: nothing else will know it once their pods are gone."""
+    return {
+        (component, name, pool["lastLoss"])
+        for component, component_status in status.get("components", {}).items()
+        for name, pool in component_status.get("pools", {}).items()
+        if "lastLoss" in pool
+    }
 
 
 def _disruption(before: Body, after: Body) -> str | None:

@@ -43,7 +43,7 @@ class PoolStatus(ApiModel):
     last_loss: str | None = Field(
         default=None,
         max_length=1000,
-        description="Which worker was lost last, and how: an eviction, a preemption, a lost node, or its memory.",
+        description="How a worker was lost last: to an eviction, a preemption, a lost node, or for its memory.",
     )
 
 

@@ -25,9 +25,7 @@ STATUS: Body = {
             "observedGeneration": 1,
         }
     ],
-    "components": {
-        "dask": {"pools": {"cpu": {"ready": 2, "desired": 8, "lastLoss": "good-cpu-1a2b3c-x7k2p: its node was lost"}}}
-    },
+    "components": {"dask": {"pools": {"cpu": {"ready": 2, "desired": 8, "lastLoss": "its node was lost"}}}},
     "endpoints": {
         "notebook": f"http://n:8888/user/{'%F0%9F%9A%80' * 253}/",
         "dask": "tcp://good-scheduler:8786",

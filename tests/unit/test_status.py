@@ -166,3 +166,15 @@ def texts(value: Any) -> Iterator[str]:
 
 def stored() -> dict[str, Any]:
     return {"metadata": {"name": "zmumu", "namespace": "physics", "generation": 1}}
+
+
+def test_a_loss_is_told_at_once_and_more_of_the_same_is_no_news() -> None:
+    def lost(words: str | None) -> dict[str, Any]:
+        pool = {"ready": 1, "desired": 2, **({"lastLoss": words} if words else {})}
+        ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": ""}
+        return {"observedGeneration": 1, "conditions": [ready], "components": {"dask": {"pools": {"cpu": pool}}}}
+
+    assert status.urgent(lost(None), lost("its node was lost"))
+    assert status.urgent(lost("its node was lost"), lost("preempted by a pod of higher priority"))
+    assert not status.urgent(lost("its node was lost"), lost("its node was lost"))
+    assert not status.urgent(lost(None), lost(None))

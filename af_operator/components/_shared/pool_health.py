@@ -137,11 +137,11 @@ def _loss(pods: Iterable[Body]) -> str | None:
     for pod in pods:
         taken = pod_reasons.taken(pod)
         if taken and taken != disruptions.DELETED:  # which is also how we remove one that has retired
-            return f"{pod['metadata']['name']}: {taken}"
+            return taken  # without the name of the pod: that many are lost at once is one thing to tell
         for status in pod.get("status", {}).get("containerStatuses", ()):
             last = status.get("lastState", {}).get("terminated", {})
             if last.get("reason") == pod_reasons.OOM:
-                return f"{pod['metadata']['name']}: {pod_reasons.ended(pod, status['name'], last).message}"
+                return pod_reasons.ended(pod, status["name"], last).message
     return None
 
 
