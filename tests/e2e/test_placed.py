@@ -10,7 +10,6 @@ import pytest
 
 from local_cluster import facility as demo
 from tests.support import catalogue, spark
-from tests.support import served as models
 from tests.support.tenant import HEADLESS, Body, Tenant, kubectl, poll
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,7 +24,7 @@ COREFILE = f""".:1053 {{
 }}
 """
 CLIENT = """
-import os, socket, urllib.request
+import os, socket
 from dask.distributed import Client
 from pyspark.sql import SparkSession
 
@@ -37,7 +36,6 @@ except socket.gaierror:
 with Client() as client:
     print("dask", client.submit(sum, [1, 2]).result())
 print("spark", SparkSession.builder.getOrCreate().range(5).count())
-print("models", urllib.request.urlopen(os.environ["AF_INFERENCE_URL"] + "/v2/health/ready").status)
 from XRootD.client import FileSystem
 status, _ = FileSystem(os.environ["XROOT_PROXY"].rstrip("/")).ping(timeout=20)
 print("cache", status.ok)
@@ -99,7 +97,6 @@ def lab(facility: demo.Facility, shared_tenant: Tenant) -> Iterator[Tenant]:
         parts: Body = {
             "dask": {"pools": [pool]},
             "spark": spark.pools(cpu=(1, 1)),
-            "inference": models.DIMUON | {"size": "small"},
             "xcache": {"placement": "Session", "size": "1Gi"},
         }
         shared_tenant.apply(LAB, {"user": "admin", "mode": "Interactive", "profile": profile} | parts)
@@ -108,14 +105,13 @@ def lab(facility: demo.Facility, shared_tenant: Tenant) -> Iterator[Tenant]:
 
 
 def test_all_find_each_other_in_a_cluster_of_another_domain(lab: Tenant, resolver: str) -> None:
-    """Workers as they are, but for their resolver, which knows no cluster.local: with glibc, Java, gRPC and XRootD."""
-    for component in ("spark", "dask"):
-        create_in(lab, component, resolver)
-    where = ("exec", "dask-elsewhere", "--container=worker", "--")
-    lab.kubectl("wait", "--for=condition=Ready", "pod/dask-elsewhere", "pod/spark-elsewhere", "--timeout=100s")
-    said = lab.kubectl(*where, "python", "-c", CLIENT)
-    assert said.split() == ["dask", "3", "spark", "5", "models", "200", "cache", "True"]
-    # Registered, under the names by which they were given the addresses.
+    """A worker of Spark as it is but for its resolver, which knows no cluster.local: glibc, Java, gRPC, XRootD ask."""
+    create_in(lab, "spark", resolver)
+    lab.kubectl("wait", "--for=condition=Ready", "pod/spark-elsewhere", "--timeout=100s")
+    dask = lab.session(LAB)["status"]["components"]["dask"]["endpoints"]["dask"]
+    inside = ("spark-elsewhere", "--container=worker")
+    said = spark.run(lab, inside, "env", f"DASK_SCHEDULER_ADDRESS={dask}", "python", "-c", CLIENT)
+    assert said.split() == ["dask", "3", "spark", "5", "cache", "True"]
     poll(lambda: len(spark.master(lab, LAB)["workers"]) == 2, "the other worker is the master's, too", 60)
 
 
