@@ -61,6 +61,7 @@ class Run:
     peak_memory_bytes: int | None = None
     attempts: int | None = None
     results: Results | None = None
+    started: datetime | None = None
     disruptions: int | None = None
     last_disruption: str | None = None
 
@@ -206,6 +207,7 @@ def _run(entry: Body) -> Run:
         wall_seconds=entry.get("wallSeconds"),
         peak_memory_bytes=entry.get("peakMemoryBytes"),
         attempts=entry.get("attempts"),
+        started=_time(entry.get("startTime")),
         disruptions=entry.get("disruptions"),
         last_disruption=entry.get("lastDisruption"),
         results=Results(

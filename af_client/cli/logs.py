@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from af_client.errors import BadInput, Forbidden, Invalid, NotFound
@@ -15,6 +17,8 @@ from af_names import run_log
 
 TAIL = 200
 """Lines of a program that is no run, if no number is said: a scheduler may have written for weeks."""
+MUCH, LATE_SECONDS = 65_536, 10.0
+"""A node puts away what is long. Of a log that has so many characters, and begins so late, there may have been more."""
 Write = Callable[[str], None]
 
 
@@ -162,7 +166,22 @@ def _run_lines(sessions: Sessions, session: Session, wanted: Wanted, notice: Wri
         notice(f"pod {session.run.pod} of the run is gone: these are the last lines of its log, which are kept")
         yield from _kept(sessions, session, wanted.tail)
         return
-    yield from (text_of(line) for line in ([] if first is None else [first, *lines]))
+    written = 0
+    for line in [] if first is None else chain([first], lines):
+        written += len(line)
+        yield text_of(line)
+    if wanted.tail is None and first and (late := _late(session, first)) and written > MUCH:
+        notice(f"this log begins {late:.0f} s after the run did: if it wrote anything before, the node has put it away")
+
+
+def _late(session: Session, first: str) -> float:
+    """Return how many seconds after the run its log begins; 0 where that is soon."""
+    try:
+        began = datetime.fromisoformat(first[: len("2026-01-01T00:00:00")] + "+00:00")
+    except ValueError:
+        return 0.0
+    late = (began - session.run.started).total_seconds() if session.run.started else 0.0
+    return late if late > LATE_SECONDS else 0.0
 
 
 def _kept(sessions: Sessions, session: Session, tail: int | None) -> list[str]:

@@ -148,3 +148,19 @@ def test_what_is_gone_is_said() -> None:
     assert (result.exit_code, "pod z-scheduler-1 is gone, and its log with it" in result.stderr) == (1, True)
     result = af(running(components={}), "z", "--scheduler")
     assert (result.exit_code, "their logs with them" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "width", "args", "said"),
+    [
+        ("2026-01-01T00:05:00.123456789Z", 70_000, [], True),
+        ("2026-01-01T00:05:00.123456789Z", 70_000, ["--tail", "5"], False),
+        ("2026-01-01T00:05:00.123456789Z", 10, [], False),
+        ("2026-01-01T00:00:02.123456789Z", 70_000, [], False),
+    ],
+)
+def test_a_log_whose_beginning_may_be_gone_says_so(stamp: str, width: int, args: list[str], said: bool) -> None:
+    """Its node keeps the last 10 MiB or so, and tells nobody that there was more."""
+    found = DONE | {"run": DONE["run"] | {"startTime": "2026-01-01T00:00:00Z"}}
+    result = logged(found, [f"{stamp} {'x' * width}"], *args)
+    assert ("this log begins 300 s after the run did" in result.stderr) is said
