@@ -196,7 +196,7 @@ def test_a_pipe_that_nobody_reads(
     os.close(writer)
     assert os.read(reader, 1)
     if not both:
-        af.until("Run: ready")
+        af.until("Run: running")
     os.close(reader)
     assert af.ends() == 141
     assert server.sessions == {}
