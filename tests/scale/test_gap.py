@@ -11,7 +11,7 @@ import pytest
 from af_operator import names
 from af_operator.components import shipped
 from af_operator.model import POD, Kind
-from af_operator.world import NODE, PROFILE, SESSION, shared_kinds
+from af_operator.world import NODE, PROFILE, QUOTA, SESSION, shared_kinds
 from local_cluster.control_plane import ControlPlane
 from local_cluster.processes import poll
 from tests.support.faults import WATCH_GONE
@@ -29,7 +29,7 @@ CALM_SECONDS = 3.0
 LISTS = 2
 """After a watch that is too old there is one list, and one more since the next watch is too old as well."""
 # What a gap of the others does is told apart below.
-MADE_BY_THE_OPERATOR = [kind for kind in KINDS if kind not in (NODE, PROFILE, SESSION, POD)]
+MADE_BY_THE_OPERATOR = [kind for kind in KINDS if kind not in (NODE, PROFILE, QUOTA, SESSION, POD)]
 Refs = set[tuple[str, str]]
 
 

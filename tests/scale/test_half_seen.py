@@ -62,7 +62,7 @@ def settled(plane: ControlPlane, site: Site, hub: EmptyHub, tmp_path_factory: py
 def test_the_world_has_something_of_each_kind(settled: int, site: Site) -> None:
     """Or that its list is late would change nothing."""
     there = {ref.plural for ref in site.objects()}
-    assert [kind.plural for kind in KINDS if kind.plural not in there] == ["nodes"]
+    assert [kind.plural for kind in KINDS if kind.plural not in there] == ["nodes", "resourcequotas"]
     ready = [ref.name for ref, body in site.objects(SESSION).items() if "dask" in body["status"].get("endpoints", ())]
     assert len(ready) == 6, "the others have no workers"
 
