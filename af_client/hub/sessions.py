@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import af_names
-from af_client.errors import ApiError, ClientError, Invalid, NameTaken, NotFound
+from af_client.errors import ApiError, ClientError, Forbidden, Invalid, NameTaken, NotFound
 from af_client.hub import names
 from af_client.hub.transport import AsyncTransport
 from af_client.hub.watch import Watched
@@ -170,7 +170,10 @@ class HubSessions:
         path = _secret(ref.namespace, af_names.hub_secret(ref.name))
         try:
             await self._api.call(Request("PATCH", path, {"fieldManager": FIELD_MANAGER}, patch, JSON_PATCH))
-        except Invalid as error:  # the test has failed, or it is one that nobody can change
+        except (Invalid, NotFound, Forbidden) as error:
+            if isinstance(error, Forbidden) and "denied request" not in error.said:
+                raise  # a right is missing, whatever the name
+            # The test has failed, or nobody can change it; or it is on its way out with an earlier session.
             raise NameConflict(f"Secret {af_names.hub_secret(ref.name)} is not this session's") from error
 
     async def token(self, ref: Ref) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from af_client.hub import names
+from tests.support.fake_api import refusal
 from tests.support.fake_transport import condition
 from tests.support.spawner_bench import GOOD, Bench, refused, session_path, until
 
@@ -80,6 +81,20 @@ async def test_a_secret_of_somebody_else_is_neither_read_nor_changed(bench: Benc
     assert {path: bench.api.objects[path] for path in secrets} == theirs
     assert not [r for r in bench.api.requests if r.verb == "GET" and r.path in secrets]
     assert list(own(bench)) == [found], "what could not be has gone"
+
+
+DENIED = refusal(403, "Forbidden", "ValidatingAdmissionPolicy 'p' with binding 'p' denied request: of another type")
+
+
+@pytest.mark.parametrize("answer", [DENIED, refusal(404, "NotFound", "not found", name="x", kind="secrets")])
+async def test_a_secret_that_says_it_is_the_sessions_and_cannot_be_written_keeps_nobody_out(
+    bench: Bench, answer: Exception
+) -> None:
+    body = await bench.apply(PATH, suspend=True, notebook={"serverName": "z"})
+    owner = {"metadata": {"ownerReferences": [{"uid": body["metadata"]["uid"]}]}}
+    await bench.api.put("/api/v1/namespaces/alice/secrets/alice-z-hub", owner)
+    bench.api.refuse["PATCH"] = [answer]
+    assert await started(bench) == FORESEEN[1]
 
 
 @pytest.mark.parametrize("part", ["NotebookReady", "DaskReady"])
