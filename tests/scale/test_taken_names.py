@@ -64,10 +64,10 @@ def needs(case: str, taken: ObjectRef) -> set[ObjectRef]:
 def all_taken() -> Iterator[Taken]:
     for case in CASES:
         life = _given(case)
-        if life.session.spec.suspend:
-            continue  # from the beginning: it has nothing yet that would have to stop
-        lent = plan.build(shipped(), life.session, life.profile, life.observed, NOW).lent
-        makes = {*graph(case), *(ref for ref in lent if ref.kind == SERVICE.kind)}
+        todo = plan.build(shipped(), life.session, life.profile, life.observed, NOW)
+        if life.session.spec.suspend or todo.finished:
+            continue  # at its beginning, which is all that there is here, it has nothing of that yet
+        makes = {*graph(case), *(ref for ref in todo.lent if ref.kind == SERVICE.kind)}
         referred_to = {ref for on in graph(case).values() for ref in on}
         yield from (Taken(case, ref) for ref in sorted(makes & referred_to))
 
