@@ -8,8 +8,9 @@ server does not, for a package that breaks must not keep it from starting.
 
 from __future__ import annotations
 
+import os
+import site
 import sys
-import venv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def ensure(environment: Path) -> None:
     """
     link = site_packages(environment) / IMAGE_LINK
     if not link.exists():
+        import venv  # noqa: PLC0415 - each Python of a kernel or a terminal would pay for it
+
         venv.EnvBuilder(symlinks=True).create(environment)
         # Last: what is half made has none, and is made again.
         link.write_text(f"{site_packages(Path(sys.prefix))}\n")
@@ -48,3 +51,23 @@ def variables(environment: Path, path: str) -> dict[str, str]:
     """Return the variables by which kernels and terminals find an environment, which need not be there yet."""
     # Behind the image's: the `python` in there is pip's, and has none of the image's configuration.
     return {"AF_PACKAGES": str(environment), "PATH": f"{path}:{environment / 'bin'}"}
+
+
+def find(environment: Path) -> None:
+    """Find the packages of an environment before those of the image, but behind Python's own modules."""
+    before = sys.path[:]
+    site.addsitedir(str(site_packages(environment)))
+    added = [entry for entry in sys.path if entry not in before]
+    of_image = str(Path(__file__).parents[2])
+    at = before.index(of_image) if of_image in before else len(before)
+    sys.path[:] = [*before[:at], *added, *before[at:]]
+
+
+def send_pip(environment: Path) -> None:
+    """Have pip, which this process will be, work there: no variable says it to all, for users make environments too."""
+    try:
+        ensure(environment)
+    except OSError as error:
+        print(f"pip has no place for your packages: {error}", file=sys.stderr)
+    # https://pip.pypa.io/en/stable/topics/python-option/
+    os.environ.setdefault("PIP_PYTHON", str(environment / "bin" / "python"))

@@ -8,14 +8,11 @@ follow an edit as soon as they are reloaded.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from af_client.pod.late import when_imported
 from af_client.pod.own_directory import own_directory
 
 PICKLE = "pyspark.cloudpickle.cloudpickle"
@@ -23,10 +20,7 @@ PICKLE = "pyspark.cloudpickle.cloudpickle"
 
 def load_ipython_extension(_shell: Any) -> None:
     """Wait for PySpark: it takes a second to import, and most notebooks never do."""
-    if PICKLE in sys.modules:
-        answer(sys.modules[PICKLE])
-    else:
-        sys.meta_path.insert(0, _Awaited())
+    when_imported(PICKLE, answer)
 
 
 def answer(pickle: ModuleType) -> None:
@@ -43,24 +37,3 @@ def is_own(module: ModuleType) -> bool:
     """Return whether a module lies in our own directory."""
     file, directory = getattr(module, "__file__", None), own_directory()
     return isinstance(file, str) and directory is not None and Path(file).resolve().is_relative_to(directory)
-
-
-class _Awaited(MetaPathFinder):
-    """Finds one module as the others do, and has the last word when it is loaded."""
-
-    def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != PICKLE:
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name, path)
-        if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _then_answer(spec.loader.exec_module)  # type: ignore[method-assign]
-        return spec
-
-
-def _then_answer(load: Any) -> Any:
-    def load_and_answer(module: ModuleType) -> None:
-        load(module)
-        answer(module)
-
-    return load_and_answer

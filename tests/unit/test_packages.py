@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import af_names
 from af_client.pod import packages
 from local_cluster.settings import CHECKOUT
 from tests.support.wheels import wheel
@@ -111,7 +112,8 @@ def test_python_on_sparks_workers_begins_with_a_runs_files(tmp_path: Path, monke
     (source / "kept.json").write_text("of the run")
     (work / "kept.json").write_text("uploaded")
     monkeypatch.chdir(work)
-    monkeypatch.setattr(interpreter, "SOURCE_DIRECTORY", str(source))
+    monkeypatch.setattr(af_names, "SOURCE_DIRECTORY", str(source))
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
     monkeypatch.setenv("SPARK_PYTHON_RUNTIME", "PYTHON_WORKER")
     monkeypatch.delenv("AF_PACKAGES", raising=False)
     interpreter.begin()
