@@ -174,11 +174,16 @@ def _holds(observed: Settled, *, on_nodes: bool = False) -> bool:
 
 
 def _is_used(session: Session, observed: Settled) -> bool:
-    """Return whether somebody has used what there is of the session: then it is not taken away."""
+    """Return whether somebody has used what there is of the session: then it is not taken away.
+
+    A run is what its session is for. Elsewhere the start of a scheduler counts as its first use, and is none.
+    """
+    if session.spec.run is not None:
+        return session.status.get("run", {}).get("startTime") is not None
     used = untrusted.time_of(session.status.get("lastActivity"))
     begun = [untrusted.time_of(pod["metadata"].get("creationTimestamp")) for pod in observed.pods()]
-    first = min((time for time in begun if time), default=None)
-    return used is not None and first is not None and used + ACTIVITY_STEP >= first
+    newest = max((time for time in begun if time), default=None)
+    return used is not None and newest is not None and used >= newest + ACTIVITY_STEP
 
 
 def _pause(session: Session, since: datetime) -> timedelta:

@@ -12,7 +12,7 @@ from af_operator import room
 from af_operator.model import CONFIG_MAP, Finish, Health, Refusal, Session
 from af_operator.observed import Settled
 from af_operator.room import Lack, Room
-from tests.support.objects import DASK, of_component, pod, session, world
+from tests.support.objects import DASK, RUN, of_component, pod, session, world
 
 NOW = datetime.fromisoformat("2026-01-01T10:10:00Z")
 WORDS = "exceeded quota: tight, requested: pods=1, used: pods=3, limited: pods=3"
@@ -109,13 +109,20 @@ def test_who_holds_nothing_has_nothing_to_let_go_of() -> None:
     [
         told("True", "Complete"),
         told(ready="True"),  # it was until now
-        told(lastActivity="2026-01-01T10:00:00Z"),  # somebody has used what there was
+        told(lastActivity="2026-01-01T10:06:00Z"),  # somebody has used what there was
+        replace(told(run={"startTime": "2026-01-01T10:02:00Z"}), spec=session(run=RUN, dask=DASK).spec),
     ],
 )
 def test_what_was_complete_once_is_never_taken_away(complete: Session) -> None:
     for hours in (0, 1, 100):
         found = room.decide(complete, on_node(NOW + timedelta(hours=hours)), REFUSED, Lack(WORDS, WORDS))
         assert reason(found) == (False, "Complete")
+
+
+@pytest.mark.parametrize("spec", [{"dask": DASK}, {"run": RUN, "dask": DASK}])
+def test_a_scheduler_that_has_begun_is_no_use_of_the_session(spec: dict[str, Any]) -> None:
+    begun = replace(told(lastActivity="2026-01-01T10:01:00Z"), spec=session(**spec).spec)
+    assert reason(room.decide(begun, on_node(), REFUSED, Lack(WORDS))) == (False, "Trying")
 
 
 def test_it_is_remembered_that_it_was_complete_after_it_had_to_wait() -> None:
