@@ -25,8 +25,8 @@ COREFILE = f""".:1053 {{
 """
 CLIENT = """
 import os, socket
+import grpc
 from dask.distributed import Client
-from pyspark.sql import SparkSession
 
 try:
     socket.getaddrinfo("kubernetes.default.svc.cluster.local", 443)
@@ -35,7 +35,8 @@ except socket.gaierror:
     pass
 with Client() as client:
     print("dask", client.submit(sum, [1, 2]).result())
-print("spark", SparkSession.builder.getOrCreate().range(5).count())
+grpc.channel_ready_future(grpc.insecure_channel(os.environ["CONNECT"])).result(timeout=60)
+print("spark connects")
 from XRootD.client import FileSystem
 status, _ = FileSystem(os.environ["XROOT_PROXY"].rstrip("/")).ping(timeout=20)
 print("cache", status.ok)
@@ -108,10 +109,11 @@ def test_all_find_each_other_in_a_cluster_of_another_domain(lab: Tenant, resolve
     """A worker of Spark as it is but for its resolver, which knows no cluster.local: glibc, Java, gRPC, XRootD ask."""
     create_in(lab, "spark", resolver)
     lab.kubectl("wait", "--for=condition=Ready", "pod/spark-elsewhere", "--timeout=100s")
-    dask = lab.session(LAB)["status"]["components"]["dask"]["endpoints"]["dask"]
-    inside = ("spark-elsewhere", "--container=worker")
-    said = spark.run(lab, inside, "env", f"DASK_SCHEDULER_ADDRESS={dask}", "python", "-c", CLIENT)
-    assert said.split() == ["dask", "3", "spark", "5", "cache", "True"]
+    parts = lab.session(LAB)["status"]["components"]
+    dask, connect = parts["dask"]["endpoints"]["dask"], parts["spark"]["endpoints"]["spark"].removeprefix("sc://")
+    given = ("env", f"DASK_SCHEDULER_ADDRESS={dask}", f"CONNECT={connect}")
+    said = spark.run(lab, ("spark-elsewhere", "--container=worker"), *given, "python", "-c", CLIENT)
+    assert said.split() == ["dask", "3", "spark", "connects", "cache", "True"]
     poll(lambda: len(spark.master(lab, LAB)["workers"]) == 2, "the other worker is the master's, too", 60)
 
 
