@@ -14,14 +14,13 @@ from local_cluster.control_plane import ControlPlane
 from local_cluster.processes import poll
 from tests.support.bare_client import kind_path
 from tests.support.many_sessions import NOTEBOOK, RUN, session
-from tests.support.proxied_operator import ProxiedOperator, proxied
+from tests.support.proxied_operator import HELD_BACK, ProxiedOperator, proxied
 from tests.support.site import Body, Ref, Site
 
 NAMESPACE = "deleted"
 HOLD = "example.org/archive"
 ORPHAN_SECONDS = 4
 END_SECONDS = 60
-CALM_SECONDS = 3.0
 RECORD = {"configmaps", "secrets", "services", "roles", "rolebindings", "analysissessions"}
 """Kinds of what may stay with a session that is held: nothing that runs."""
 
@@ -62,6 +61,13 @@ def runs(ref: Ref, body: Body) -> bool:
     return ref.plural not in RECORD and spec.get("replicas") != 0 and spec.get("suspend") is not True
 
 
+def is_calm(operator: ProxiedOperator) -> bool:
+    """Return whether nothing was written for as long as any status is held back."""
+    before = len(operator.proxy.writes)
+    threading.Event().wait(HELD_BACK)
+    return len(operator.proxy.writes) == before
+
+
 @pytest.mark.parametrize("spec", [RUN, NOTEBOOK], ids=["run", "notebook"])
 def test_a_session_that_is_held_stops_and_says_by_what(
     site: Site, operator: ProxiedOperator, spec: Body, request: pytest.FixtureRequest
@@ -78,9 +84,7 @@ def test_a_session_that_is_held_stops_and_says_by_what(
         return next((c["message"] for c in conditions if c["type"] == "Ready"), "")
 
     assert poll(lambda: f"held by finalizer {HOLD}" in words(), END_SECONDS, 0.5), words()
-    before = len(operator.proxy.writes)
-    threading.Event().wait(CALM_SECONDS)
-    assert len(operator.proxy.writes) == before, "and then nothing more is written"
+    assert poll(lambda: is_calm(operator), END_SECONDS), "and soon nothing more is written"
     finalizers(site, name)
     assert poll(lambda: not site.of(name), END_SECONDS, 0.5), site.of(name).keys()
 
