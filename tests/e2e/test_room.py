@@ -10,16 +10,16 @@ import pytest
 from local_cluster import facility as demo
 from tests.support.tenant import DASK, HEADLESS, Body, Tenant, condition
 
-STARVED = HEADLESS | {"dask": {"pools": [DASK["pools"][0] | {"workers": {"min": 2, "max": 2}}]}}
+STARVED = HEADLESS | {"dask": DASK}
 LAB: Body = {k: v for k, v in HEADLESS.items() if k != "run"} | {"mode": "Interactive", "notebook": {}}
 SMALL = {"limits": [{"type": "Container", "max": {"memory": "512Mi"}}]}
 
 
 @pytest.fixture(scope="module")
 def tight(facility: demo.Facility) -> Iterator[Tenant]:
-    """A namespace of its own, with room for three pods."""
+    """A namespace of its own, with room for two pods: scheduler and worker, and not the run."""
     tenant = Tenant.create(facility)
-    tenant.kubectl("create", "quota", "tight", "--hard=pods=3")
+    tenant.kubectl("create", "quota", "tight", "--hard=pods=2")
     yield tenant
     tenant.delete()
 
@@ -27,7 +27,7 @@ def tight(facility: demo.Facility) -> Iterator[Tenant]:
 def test_what_never_fits_is_said_at_once_and_holds_nothing(tight: Tenant) -> None:
     tight.apply("starved", STARVED)
     found = tight.wait_condition("starved", "HasRoom", "False", reason="QuotaTooSmall")
-    words = "exceeded quota: tight, requested: pods=4, limited: pods=3"
+    words = "exceeded quota: tight, requested: pods=3, limited: pods=2"
     assert words in found["message"]
     session = tight.session("starved")
     assert condition(session, "Ready")["message"] == found["message"]
@@ -35,7 +35,7 @@ def test_what_never_fits_is_said_at_once_and_holds_nothing(tight: Tenant) -> Non
 
 
 def test_two_in_a_room_for_one_and_a_half_both_run(tight: Tenant) -> None:
-    tight.kubectl("patch", "quota", "tight", "--type=merge", "--patch", '{"spec": {"hard": {"pods": "6"}}}')
+    tight.kubectl("patch", "quota", "tight", "--type=merge", "--patch", '{"spec": {"hard": {"pods": "4"}}}')
     tight.apply("other", STARVED)
     for name in ("starved", "other"):
         assert tight.wait_condition(name, "RunComplete", seconds=300)["reason"] == "Succeeded"
