@@ -14,6 +14,8 @@ from af_client.sessions import SETTLE_SECONDS, Sessions
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 DRAIN_SECONDS = 10.0
+LAST_TRIES = 5
+"""How often an end of a log is asked for whose connection breaks each time."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class _Log:
             self._after.thread.join(DRAIN_SECONDS)
         attempt = 0
         while True:
-            final = self._finish.is_set()
+            final, broken = self._finish.is_set(), False
             try:
                 attempt = 0 if self._read_once() else attempt + 1
             except Forbidden as error:
@@ -181,9 +183,9 @@ class _Log:
             except ApiError:
                 attempt += 1  # the container has not started yet
             except ClientError:
-                attempt += 1  # the connection broke
-            if final:
-                return
+                attempt, broken = attempt + 1, True
+            if final and not (broken and attempt < LAST_TRIES):
+                return  # an end that was not heard for a broken connection is asked for again
             self._finish.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
 
     def _read_once(self) -> bool:

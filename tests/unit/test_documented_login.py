@@ -40,7 +40,6 @@ class NoProxy(Proxy):
 
 load_subconfig("{program}")
 c.JupyterHub.proxy_class = NoProxy
-c.JupyterHub.db_url = "sqlite:///hub.sqlite"
 c.JupyterHub.cookie_secret_file = "cookie-secret"
 c.JupyterHub.hub_bind_url = c.JupyterHub.hub_connect_url = "{root}"
 """
@@ -90,6 +89,7 @@ def hub(root: str, provider: Provider, tmp_path_factory: pytest.TempPathFactory)
     program.write_text(PROGRAM.read_text())
     values = {"hubUrl": root, "proxyUrl": "http://127.0.0.1:1", "baseUrl": "/", "extraConfig": {}}
     values |= yaml.safe_load(documented().replace(PROVIDER, provider.root))["hub"]
+    values["config"].setdefault("JupyterHub", {})["db_url"] = "sqlite:///hub.sqlite"
     program.with_name("values.yaml").write_text(yaml.safe_dump(values))
     (folder / "jupyterhub_config.py").write_text(HERE.format(program=program, root=root))
     secrets = {"OAUTH_CLIENT_ID": CLIENT, "OAUTH_CLIENT_SECRET": SECRET, "AF_SHARED_PASSWORD": "not-used-here"}
