@@ -70,7 +70,9 @@ async def real_bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
     namespace = core.create_namespace({"metadata": {"generateName": "contract-"}}).metadata.name
 
     def resource(kind: str) -> Any:
-        return kinds.resources.get(api_version="v1" if kind == "ConfigMap" else SESSION["apiVersion"], kind=kind)
+        return kinds.resources.get(
+            api_version="v1" if kind in ("ConfigMap", "Secret") else SESSION["apiVersion"], kind=kind
+        )
 
     def store(body: dict[str, Any]) -> dict[str, Any]:
         return dict(resource(body["kind"]).create(body, namespace=namespace).to_dict())
