@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -27,6 +28,12 @@ TOGETHER = {
 
 # onnxruntime tells its maker of each session otherwise; also where pytest runs without make.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# In the background of a script, and under nohup, these are ignored, and so by each program that a test starts: what it
+# does when it is interrupted could not be tried. A handler is not inherited, and leaves programs the default.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 class ByFile(LoadScopeScheduling):

@@ -54,6 +54,8 @@ def control() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="module")
 def plane(control: ControlPlane) -> Iterator[Bounded]:
     with bounded(control, {}) as found:
+        priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}
+        assert found.admin.create({**priority, "metadata": {"name": "analysis"}}, keep=True) == ""
         yield found
 
 

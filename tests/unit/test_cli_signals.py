@@ -238,27 +238,28 @@ $AF run s.yaml --rm >out 2>err &
 pid=$!
 until grep -q 'first line' out; do sleep 0.05; done
 kill -$1 $pid
-sleep 1
+for _ in $(seq $2); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
 kill -0 $pid 2>/dev/null && echo still there
 kill -TERM $pid 2>/dev/null
 wait $pid
 echo $?
 """
+STILL_THERE = "still there\n143"
 
 
 @pytest.mark.parametrize(
     ("prefix", "number", "said"),
     [
         ("", "HUP", "129"),
-        ("", "INT", "still there\n143"),  # POSIX: a shell without job control lets a background job ignore it
-        ("nohup", "HUP", "still there\n143"),
+        ("", "INT", STILL_THERE),  # POSIX: a shell without job control lets a background job ignore it
+        ("nohup", "HUP", STILL_THERE),
     ],
 )
 def test_in_the_background_of_a_script(
     server: SessionServer, environment: dict[str, str], tmp_path: Path, prefix: str, number: str, said: str
 ) -> None:
     af = " ".join([prefix, *AF])
-    argv = ["sh", "-c", BACKGROUND, "script", number]
+    argv = ["sh", "-c", BACKGROUND, "script", number, "10" if said == STILL_THERE else "300"]
     done = subprocess.run(
         argv, cwd=tmp_path, env=environment | {"AF": af}, capture_output=True, text=True, timeout=60, check=False
     )
