@@ -52,7 +52,8 @@ def test_a_run_computes_on_what_the_dask_operator_makes(tenant: Tenant, engine: 
     kept = json.loads(tenant.kubectl("get", "configmap", "run-run-log", "-o", "json"))["data"]["log"]
     assert "the sum is 42" in kept
     kinds = sorted(name.partition("/")[0] for name in created)
-    assert kinds == ["configmaps"] * 3 + ["daskclusters"] + ["daskworkergroups"] * 2 + ["jobs"], "and no pod of ours"
+    engine_s = ["daskclusters"] + ["daskworkergroups"] * 2
+    assert kinds == ["configmaps"] * 3 + engine_s + ["jobs", "rolebindings", "roles"], "and no pod of ours"
 
 
 def test_a_deleted_worker_is_made_anew(two_pools: Tenant) -> None:

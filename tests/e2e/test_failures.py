@@ -177,12 +177,13 @@ def test_what_the_profile_does_not_have(broken: Tenant, name: str) -> None:
     assert not broken.children(session["metadata"]["uid"])
 
 
-def test_a_quota_that_is_used_up(tenant: Tenant) -> None:
+def test_a_quota_that_is_too_small(tenant: Tenant) -> None:
     tenant.kubectl("create", "quota", "small", "--hard=pods=1")
     poll(lambda: "pods" in tenant.kubectl("get", "quota", "small", "-o", "jsonpath={.status.hard}"), "the quota counts")
     tenant.apply("over", pool())
-    found = tenant.wait_condition("over", "DaskReady", "False", SECONDS, reason="QuotaExceeded")
-    assert "exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1" in found["message"]
+    found = tenant.wait_condition("over", "DaskReady", "False", SECONDS, reason="QuotaTooSmall")
+    assert "never fits: exceeded quota: small, requested: pods=2, limited: pods=1" in found["message"]
+    assert json.loads(tenant.kubectl("get", "pods", "-o", "json"))["items"] == [], "it holds nothing"
 
 
 def test_a_profile_that_comes_later(tenant: Tenant) -> None:

@@ -62,6 +62,7 @@ def test_it_says_where_it_is_and_what_it_serves(served: Tenant) -> None:
     host = f"{SERVICE}.{served.namespace}.svc"
     assert status == {
         "pools": {"replicas": {"ready": 2, "desired": 2}},
+        "pods": {"replicas": [f"{SERVICE}-r0", f"{SERVICE}-r1"]},
         "models": {"dimuon": "1"},
         "endpoints": {"inference": f"http://{host}:8000", "grpc": f"{host}:8001"},
     }

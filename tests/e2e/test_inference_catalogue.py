@@ -159,7 +159,9 @@ def test_the_reason_is_said(troubled: Tenant, name: str) -> None:
 
 def test_a_quota_is_the_reason_and_gives_way(tenant: Tenant) -> None:
     tenant.kubectl("create", "quota", "small", "--hard=pods=1")
-    tenant.apply("bound", USER | {"inference": models.DIMUON | {"replicas": 2}})
+    tenant.apply("bound", USER | {"inference": models.DIMUON})
+    tenant.wait_condition("bound", "Ready", seconds=120)
+    tenant.patch("bound", inference={"replicas": 2})
     found = tenant.wait_condition("bound", "InferenceReady", "False", seconds=60, reason="QuotaExceeded")
     assert "exceeded quota: small" in found["message"]
     serving = tenant.wait(

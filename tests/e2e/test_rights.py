@@ -63,13 +63,16 @@ def test_the_rights_of_a_user_are_these(alice: Person) -> None:
     assert verbs == {
         "analysissessions.analysisfacility.io": {"create", "get", "list", "watch", "patch", "delete"},
         "pods/log": {"get"},
+        "configmaps": {"get"},
     }
+    assert {fields[-2] for fields in named if fields[0] == "configmaps"} == {"[mine-run-log]"}
 
 
 def test_what_a_user_may_do_works(alice: Person) -> None:
     pod = alice.kubectl("get", "analysissession", "mine", "-o", "jsonpath={.status.run.pod}")
     # `kubectl logs` asks for the pod first, which she may not.
     assert "done" in alice.kubectl("get", "--raw", f"/api/v1/namespaces/{alice.namespace}/pods/{pod}/log")
+    assert "done" in alice.kubectl("get", "configmap", "mine-run-log", "-o", "jsonpath={.data.log}")
     assert "mine" in alice.kubectl("get", "analysissessions")
     assert "patched" in alice.kubectl("patch", "afs/mine", "--type=merge", '-p={"spec":{"suspend":true}}')
     assert "patched" in alice.kubectl("patch", "afs/mine", "--type=merge", '-p={"spec":{"suspend":false}}')
@@ -88,7 +91,9 @@ def test_a_user_creates_nothing_else(alice: Person, kind: str) -> None:
     [
         ("get", "pods"),
         ("get", "secrets"),
-        ("get", "configmap", "mine-run-log"),
+        ("get", "configmaps"),
+        ("get", "configmap", "kube-root-ca.crt"),
+        ("delete", "configmap", "mine-run-log"),
         ("get", "jobs"),
         ("get", "nodes"),
         ("get", "analysisprofiles"),

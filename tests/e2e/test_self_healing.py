@@ -66,7 +66,7 @@ def test_the_port_of_the_cache_is_put_right(running: Tenant) -> None:
     ports = _find(running, "service", "healed-xcache")["spec"]["ports"]
     _edit(running, "service", "healed-xcache", {"spec": {"ports": [{**ports[0], "port": 4242}]}})
     poll(lambda: _find(running, "service", "healed-xcache")["spec"]["ports"] == ports, "the port is as it was")
-    assert _is_well(running)
+    poll(lambda: _is_well(running), "the session is ready again, all of it", 120)
 
 
 def test_what_is_added_to_the_cache_goes(running: Tenant) -> None:
