@@ -108,10 +108,13 @@ class Forwarding:
 
 
 def run_command(command: Sequence[str], signals: Forwarding) -> Outcome:
-    """Run the command in a process group of its own and wait for its end."""
+    """Run the command in a process group of its own and wait for its end.
+
+    It writes into one stream: of two, nobody knows afterwards which line was the last, and that is what is quoted.
+    """
     started, oom_kills_before = time.monotonic(), oom_kills()
     try:
-        child = subprocess.Popen(list(command), process_group=0)
+        child = subprocess.Popen(list(command), process_group=0, stderr=subprocess.STDOUT)
     except OSError as error:
         return _not_started(command[0], error)
     signals.to(child)

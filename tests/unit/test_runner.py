@@ -81,14 +81,20 @@ def test_exit_codes(af_run: Any, tmp_path: Path, script: str, code: int, name: s
     child = af_run("--", "sh", "-c", f"echo said; echo wrong >&2; echo x > $AF_RESULTS/x; {script}")
     out, err = child.communicate(timeout=30)
     assert child.returncode == code
-    assert out == "said\n"
-    assert err.splitlines()[0] == "wrong"
+    assert out == "said\nwrong\n"
+    assert all(line.startswith("af-run: ") for line in err.splitlines())
     found = message(tmp_path)
     assert (found["exitCode"], found["signal"], found["error"]) == (code, name, None)
     assert found["wallSeconds"] > 0
     assert found["peakMemoryBytes"] > 100_000
     assert found["results"]["count"] == 1
     assert json.loads((tmp_path / "store" / "manifest.json").read_text())["exitCode"] == code
+
+
+def test_the_last_words_stay_the_last(af_run: Any) -> None:
+    script = "import sys; print(*['x' * 4000] * 200, sep='\\n'); sys.exit('no branch Muon_pt')"
+    out, err = af_run("--", sys.executable, "-c", script, PYTHONUNBUFFERED="1").communicate(timeout=30)
+    assert (out.count("x"), out.splitlines()[-1], err) == (800_000, "no branch Muon_pt", "")
 
 
 @pytest.mark.parametrize(
