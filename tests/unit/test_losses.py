@@ -91,7 +91,7 @@ def test_a_scheduler_that_used_too_much_memory_says_which_field_to_change() -> N
     labels = of_component("dask", **{names.ROLE: "scheduler"})
     found = pod("s", labels, again("scheduler", OOM), ready=True)
     found["spec"]["containers"] = [{"name": "scheduler"}]
-    lost = of_dask.lost(session(dask=DASK), world(found))
+    lost = of_dask.lost(session(dask=DASK), world(live("apps/v1", "Deployment", "zmumu-scheduler", labels), found))
     assert lost
     assert "used more memory than its size has: choose a larger size (spec.dask.scheduler.size)" in lost.message
 
@@ -134,3 +134,55 @@ def test_a_worker_that_was_lost_is_told_of_and_stays_told(
     assert losses(module.health(s, world(removed)), pool) is None
     later = replace(s, status={"components": {component: {"pools": {pool: {"lastLoss": "as told"}}}}})
     assert losses(module.health(later, world()), pool) == "as told"
+
+
+def going(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod that was made at 10:01 and is asked to go."""
+    return {**body, "metadata": {**body["metadata"], "deletionTimestamp": "2026-01-01T10:05:00Z"}}
+
+
+def deployment(name: str, labels: dict[str, str], created: str, **metadata: str) -> dict[str, Any]:
+    found = live("apps/v1", "Deployment", name, labels)
+    found["metadata"] |= {"creationTimestamp": f"2026-01-01T{created}:00Z"} | metadata
+    return found
+
+
+HOLDERS = [
+    (dask, {"dask": DASK}, of_component("dask", **{names.ROLE: "scheduler"}), "scheduler", "zmumu-scheduler"),
+    (spark, {"spark": DASK}, of_component("spark", **{names.ROLE: "master"}), "connect", "zmumu-spark"),
+]
+WAS_SUSPENDED = ("Suspended", "True", "Suspended", "")
+
+
+@pytest.mark.parametrize(("module", "spec", "labels", "container_name", "name"), HOLDERS)
+def test_what_a_suspension_has_deleted_is_no_loss_while_its_pod_still_goes(
+    module: Any, spec: dict[str, Any], labels: dict[str, str], container_name: str, name: str
+) -> None:
+    s = told(session(**spec), WAS_SUSPENDED)
+    old = going(pod("old", labels, again(container_name, OOM)))
+    goes = deployment(name, labels, "10:01", deletionTimestamp="2026-01-01T10:05:00Z")
+    for there in ([], [goes], [deployment(name, labels, "10:04")]):
+        found = module.health(s, world(*there, old)).condition
+        assert found is None or not found.true
+    found = module.health(s, world(deployment(name, labels, "10:01"), going(pod("old", labels)))).condition
+    assert found
+    assert "its pod was deleted" in found.message, "this one is the present Deployment's"
+
+
+def test_no_notebook_and_no_model_service_is_lost_by_a_suspension() -> None:
+    s = told(session(notebook={}), WAS_SUSPENDED, ("NotebookReady", "False", "Suspended", ""))
+    assert notebook.health(s, world(SET, going(server()))).condition is None
+    asked = told(
+        session(inference={"models": [{"name": "m"}]}), WAS_SUSPENDED, ("InferenceReady", "False", "Suspended", "")
+    )
+    replica = going(worker("inference", "replicas"))
+    found = inference.health(asked, world(replica))
+    assert (found.condition, losses(found, "replicas")) == (None, None)
+
+
+@pytest.mark.parametrize(("module", "component", "spec", "pool", "field"), WORKERS)
+def test_a_worker_that_goes_tells_of_nothing_that_it_has_not_told_yet(
+    module: Any, component: str, spec: dict[str, Any], pool: str, field: str
+) -> None:
+    old = going(worker(component, pool, again("worker", OOM)))
+    assert losses(module.health(told(session(**spec), WAS_SUSPENDED), world(old)), pool) is None

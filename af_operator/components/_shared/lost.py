@@ -79,7 +79,7 @@ def is_another(session: Session, live: Body | None, component: tuple[str, str]) 
     component
         Its NAME and its TITLE.
     """
-    if live is None or "deletionTimestamp" in live["metadata"]:
+    if live is None or not _stays(live):
         return _was_up(session, component)
     created, ready_since = (
         untrusted.time_of(live["metadata"].get("creationTimestamp")),
@@ -92,7 +92,7 @@ def _cause(session: Session, observed: Observed, holder: Holder) -> Reason | Non
     since = _ready_since(session, holder.component) if holder.component else _first_up(observed, holder)
     if holder.component and since is None:
         return None  # it was never up, or has told of its loss already
-    pods = [pod for pod in observed.of(POD) if holder.is_it(pod)]
+    pods = _pods(observed, holder)
     taken = next((words for pod in pods if (words := pod_reasons.taken(pod))), None)
     if taken:
         return Reason("Replaced", taken)
@@ -105,6 +105,24 @@ def _cause(session: Session, observed: Observed, holder: Holder) -> Reason | Non
         if since and created and created > since:
             return Reason("Replaced", CAUSES["Replaced"])
     return Reason("Replaced", CAUSES["Replaced"]) if holder.component and not pods else None
+
+
+def _pods(observed: Observed, holder: Holder) -> list[Body]:
+    """Return its pods, without those of a Deployment that is gone: after a suspension they may take a while to end."""
+    pods = [pod for pod in observed.of(POD) if holder.is_it(pod)]
+    if holder.component:
+        return pods
+    made = [each for each in observed.of(DEPLOYMENT) if holder.is_it(each) and _stays(each)]
+    return [pod for pod in pods if any(not _is_older(pod, each) for each in made)]
+
+
+def _stays(body: Body) -> bool:
+    return "deletionTimestamp" not in body["metadata"]
+
+
+def _is_older(one: Body, other: Body) -> bool:
+    created = [untrusted.time_of(each["metadata"].get("creationTimestamp")) for each in (one, other)]
+    return bool(created[0] and created[1] and created[0] < created[1])
 
 
 def _how(pod: Body, status: Body) -> str:

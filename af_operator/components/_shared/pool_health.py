@@ -138,6 +138,8 @@ def _loss(pods: Iterable[Body]) -> str | None:
         taken = pod_reasons.taken(pod)
         if taken and taken != disruptions.DELETED:  # which is also how we remove one that has retired
             return taken  # without the name of the pod: that many are lost at once is one thing to tell
+        if "deletionTimestamp" in pod["metadata"]:
+            continue  # what it told of was told while it was there; after a suspension it is nobody's loss any more
         for status in pod.get("status", {}).get("containerStatuses", ()):
             last = status.get("lastState", {}).get("terminated", {})
             if last.get("reason") == pod_reasons.OOM:
