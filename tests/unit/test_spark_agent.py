@@ -322,6 +322,49 @@ def test_lost_is_who_ends_without_having_been_told(asked: Asked, spark: Spark) -
     assert asked.said["lost"] == 2
 
 
+def test_who_comes_and_dies_while_nobody_asks_is_lost_too(asked: Asked, spark: Spark) -> None:
+    spark.worker(CPU, 0)
+    asked.agent.look()
+    spark.worker(CPU, 0, start=1)
+    asked.agent.look()
+    spark.set_state(0, "DEAD")
+    asked.ask()
+    assert asked.said["lost"] == 2
+
+
+def test_it_looks_by_itself_and_on_where_the_master_was_away(
+    asked: Asked, spark: Spark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "LOOK_EVERY", 0.01)
+    ended, looked = threading.Event(), threading.Event()
+    looking = threading.Thread(target=asked.agent.keep_looking, args=(ended,))
+
+    def away() -> bytes:
+        looked.set()
+        return b"<html>"
+
+    spark.instead["/json/"] = away
+    try:
+        looking.start()
+        assert looked.wait(20)
+        looked.clear()
+        assert looked.wait(20), "it goes on"
+    finally:
+        ended.set()
+        looking.join(20)
+    assert not looking.is_alive()
+
+
+def test_whoever_is_told_to_go_is_not_lost_whoever_looks(asked: Asked, spark: Spark) -> None:
+    spark.worker(CPU, 0)
+    asked.ask(cpu={"keep": 0})
+    asked.agent.look()
+    spark.set_state(0, "DEAD")
+    asked.agent.look()
+    asked.ask()
+    assert asked.said["lost"] == 0
+
+
 def test_a_master_that_does_not_answer_is_not_one_without_workers(asked: Asked, spark: Spark) -> None:
     spark.instead["/json/"] = lambda: b"<html>"
     assert asked.post({"pools": {CPU: {}}})[0] == 503

@@ -14,7 +14,8 @@ A pool is known by the name of its group of workers, which are called ``<group>-
 where Spark wants the host of its UI (``SPARK_PUBLIC_DNS``). `keep` is how many workers may stay; the others are chosen
 here (idle first, then fewest bytes) and decommissioned: their executors take no new tasks, finish what they run, move
 their blocks to others, and exit. In `retired` stands who has no executor left, or has had its time (`drain`): Spark
-makes anew what is lost then, so nobody is ever `stuck`. `lost` counts workers that ended without having been told to.
+makes anew what is lost then, so nobody is ever `stuck`. `lost` counts workers that ended without having been told to;
+for that it looks at the master every few seconds, also while nobody asks.
 
 It needs nothing but Python, so that it runs in any image that has Spark. Drivers and workers are the users' own
 programs: nothing that they say is trusted to be there, to be of its type, or to come in time.

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -59,4 +60,6 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # The first process of a container ignores SIGTERM by itself; and threads that wait for a driver are not waited for.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    serve(Agent(connect=os.environ.get("AF_SPARK_UI", "").rstrip("/"))).serve_forever()
+    found = Agent(connect=os.environ.get("AF_SPARK_UI", "").rstrip("/"))
+    threading.Thread(target=found.keep_looking, args=(threading.Event(),), daemon=True).start()
+    serve(found).serve_forever()

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ SECONDS = 1.0
 AT_ONCE = 32
 PACE = 1.0
 """Seconds between two times that drivers are asked, however often somebody asks here."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the workers that nobody asked for: who asks may do it once a minute, and who has come
+and died in between is lost all the same."""
 TOLD_AT_ONCE = 500
 """Workers that are told to go in one form, of which the master takes no more than a thousand lines."""
 ACTIVE_STEP = 300
@@ -75,6 +79,19 @@ class Agent:
             wanted = demand(pools, cluster)
             states = {pool.group: self._state(pool, cluster, wanted[pool.group]) for pool in pools}
         return {"pools": states, "active": int(self._active // ACTIVE_STEP) * ACTIVE_STEP, "lost": self._lost}
+
+    def keep_looking(self, ended: threading.Event) -> None:
+        """Look at who comes and who is lost, whether somebody asks or not."""
+        while not ended.wait(LOOK_EVERY):
+            with suppress(spark_api.Unready):
+                self.look()
+
+    def look(self) -> None:
+        """Note who has come, and who was lost; raises Unready."""
+        with self._one_at_a_time:
+            workers, _ = spark_api.look(self._master)
+            self._note_going(workers, {})
+            self._note_lost(Cluster(workers, {}))
 
     def scale(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Want so many workers from now on; None: as the tasks ask. Raises ValueError with what is possible."""
