@@ -185,8 +185,8 @@ def test_spark_is_offered_and_its_ui_is_a_card(marie: HubUser, window: Browser, 
     lab.new_notebook()
     expect(lab.run_cell(QUERY)).to_contain_text("sum(id)=499500")
     ui.get_by_role("link", name="Executors").click()
-    # The Connect server is the driver; the other one has computed the sum.
-    expect(ui.locator("#active-executors-table tbody tr")).to_have_count(2)
+    # The Connect server is the driver; the other one has computed the sum. Scripts draw both.
+    expect(ui.locator("#active-executors-table tbody tr")).to_have_count(2, timeout=30_000)
     window.picture("spark-ui", ui)
     stranger = requests.get(ui.url, timeout=10, allow_redirects=False)
     assert stranger.status_code in (302, 403), "Spark's UI is shown to anybody"
