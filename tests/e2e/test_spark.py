@@ -14,7 +14,7 @@ from af_operator.components._shared.pools import CALM
 from local_cluster import facility as demo
 from tests.support import catalogue, spark
 from tests.support.audit import OPERATOR, Audit
-from tests.support.tenant import Body, Tenant, condition, poll
+from tests.support.tenant import Body, Tenant, poll
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -151,7 +151,8 @@ def test_suspended_spark_comes_back(lake: Tenant) -> None:
     assert not set(before) & set(spark.workers(lake, NAME))
     with spark.Client(lake, *NOTEBOOK) as client:
         assert client.ask("connect")
-    assert condition(lake.session(NAME), "SparkLost").get("status") != "True", "who suspends knows what goes"
+    lost = [each for each in lake.session(NAME)["status"]["conditions"] if each["type"].endswith("Lost")]
+    assert [each["type"] for each in lost if each["status"] == "True"] == [], "who suspends knows what goes"
 
 
 def test_deleted_spark_leaves_nothing(lake: Tenant) -> None:
