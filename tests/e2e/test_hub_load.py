@@ -95,7 +95,7 @@ def test_twenty_sessions_at_once(hub: Hub, physics: Tenant, tiny: str) -> None:
     writes = {kind: count for kind, count in calls.items() if kind[0] not in READS}
     assert writes == {
         ("create", "analysissessions"): len(PEOPLE),
-        ("patch", "secrets"): len(PEOPLE),
+        ("create", "secrets"): len(PEOPLE),
         ("patch", "analysissessions"): len(PEOPLE),
     }
     assert sum(calls.values()) - sum(writes.values()) <= READS_AT_MOST, calls

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from local_cluster.facility import SYSTEM_NAMESPACE
-from local_cluster.settings import DNS_ADDRESS, KUBECONFIG
+from local_cluster.settings import DNS_ADDRESS, DNS_DOMAIN, KUBECONFIG
 from tests.support import operator_pod
 from tests.support.api_proxy import ApiProxy
 from tests.support.local_operator import LocalOperator
@@ -38,7 +38,7 @@ class OperatorProcess(LocalOperator):
 
     def __init__(self, kubeconfig: Path, directory: Path) -> None:
         resolver = directory / "resolv.conf"
-        resolver.write_text(f"nameserver {DNS_ADDRESS}\noptions ndots:1\n")
+        resolver.write_text(f"nameserver {DNS_ADDRESS}\nsearch {DNS_DOMAIN}\noptions ndots:5\n")  # as in a pod
         # One identity: it takes up its own Lease at once.
         settings = {"NAMESPACE": SYSTEM_NAMESPACE, "IDENTITY": "operator-under-test"}
         super().__init__(kubeconfig, directory, settings, ["unshare", "--mount", "sh", "-c", SHELL, str(resolver)])

@@ -141,7 +141,7 @@ def test_a_plug_in_is_asked_again_shortly_before_the_end(
     assert seen == ["Bearer token-0", "Bearer token-1"]
 
 
-@pytest.mark.parametrize("status", [{"expirationTimestamp": after(240)}, {}], ids=["lives", "says nothing"])
+@pytest.mark.parametrize("status", [{"expirationTimestamp": after(3600)}, {}], ids=["lives", "says nothing"])
 def test_a_plug_in_is_not_asked_for_each_request(
     tmp_path: Path, connect: Connect, clock: Clock, seen: list[str | None], status: dict[str, str]
 ) -> None:
