@@ -133,6 +133,7 @@ async def test_it_goes_on_when_the_pod_starts_again(alice: Person, lab: str, sha
         shared_tenant.kubectl("delete", "pod", f"{lab}-notebook-0")
 
         poll(lambda: get(at["url"] + "api/status", at["token"]), "the notebook answers again at the same port", 90)
+    shared_tenant.wait_condition(lab, "Ready", seconds=60)
 
 
 def test_the_port_of_ones_choice(alice: Person, lab: str) -> None:
