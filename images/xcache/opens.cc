@@ -14,12 +14,14 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <tuple>
 
 #include "XrdCl/XrdClFileSystem.hh"
@@ -41,11 +43,19 @@ public:
 };
 }
 
+// Of the server itself, which loads this. Debian has no header of it, either.
+class XrdLinkCtl
+{
+public:
+   static void SyncAll();
+};
+
 namespace
 {
 constexpr int STAT_SECONDS = 10;
 // Times of files are in seconds: what was written in this one may be written again in it. It is not kept yet.
 constexpr int SETTLED_SECONDS = 3;
+constexpr std::chrono::milliseconds COUNTERS_EVERY{500};
 constexpr int WRITES = SFS_O_WRONLY | SFS_O_RDWR | SFS_O_CREAT | SFS_O_TRUNC;
 const std::string ROOT = "/root:/";
 const std::string DEFAULT_PORT = ":1094";
@@ -183,6 +193,13 @@ public:
 private:
    Origin m_origin;
 };
+
+// Add what open connections have sent to the counters (query stats l), which otherwise know it once they are closed.
+// XRootD can do so itself (xrd.report … sync), until its timer misses a signal and sleeps for a quarter of an hour.
+[[noreturn]] void CountTraffic()
+{
+   for (;; std::this_thread::sleep_for(COUNTERS_EVERY)) XrdLinkCtl::SyncAll();
+}
 }
 
 XrdVERSIONINFO(XrdSfsGetFileSystem2, AfOpens)
@@ -196,5 +213,7 @@ extern "C" XrdSfsFileSystem *XrdSfsGetFileSystem2(XrdSfsFileSystem *, XrdSysLogg
    static FileSystem fs(origin);
    XrdOfsFS = &fs;
    fs.ConfigFN = config && *config ? strdup(config) : nullptr;
-   return fs.Configure(OfsEroute, env) ? nullptr : &fs;
+   if (fs.Configure(OfsEroute, env)) return nullptr;
+   std::thread(CountTraffic).detach();
+   return &fs;
 }
