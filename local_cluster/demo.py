@@ -5,7 +5,6 @@ JupyterHub is part of the facility; where it is, and how to log in, is said at t
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -112,11 +111,11 @@ def origin_bytes(origin: str) -> int:
         status, _ = file.open(f"{origin}/{INTERFACES}", timeout=20)
         # Its size is told as 0: without one nothing would be read.
         status, answer = file.read(0, 4096, timeout=20) if status.ok else (status, b"")
-    sent = re.search(rb"eth0:" + rb"\s*\d+" * 8 + rb"\s*(\d+)", answer) if status.ok else None
-    if sent is None:
+    columns = answer.partition(b"eth0:")[2].split() if status.ok else []
+    if len(columns) < 9:
         logs = f"kubectl --kubeconfig {KUBECONFIG} -n {facility.STORAGE_NAMESPACE} logs deployment/origin"
         raise ClusterError(f"The origin at {origin} does not say what it has sent: {status.message}\nNext: {logs}")
-    return int(sent[1])
+    return int(columns[8])  # bytes sent; before it are eight columns of what was received
 
 
 def summarise(finished: Finished, seconds: float) -> dict[str, Any]:
