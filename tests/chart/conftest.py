@@ -14,7 +14,7 @@ NAMESPACE = "af-system"
 
 Render = Callable[[Values], Objects]
 
-DEFAULT: Values = {"image": {"operator": chart.IMAGE}}
+DEFAULT: Values = {"image": {"operator": chart.IMAGE}, "watchNamespaces": ["*"]}
 EVERYTHING: Values = {
     "image": {
         **DEFAULT["image"],

@@ -51,14 +51,14 @@ def test_the_table_of_traits_is_complete() -> None:
 
 
 def test_zero_to_jupyterhub_gets_the_rights_of_our_own_hub(render: Render) -> None:
-    ours = render({"image": {**DEFAULT["image"], "hub": "hub"}, "hub": HUB})
+    ours = render({**DEFAULT, "image": {**DEFAULT["image"], "hub": "hub"}, "hub": HUB})
     theirs = list(yaml.safe_load_all((Z2JH / "rbac.yaml").read_text()))
     assert rights(theirs, "hub") == rights(ours, "hub")
     assert rights(ours, "hub")
 
 
 def test_zero_to_jupyterhub_is_held_to_the_same_secrets(render: Render) -> None:
-    ours = render({"image": {**DEFAULT["image"], "hub": "hub"}, "hub": HUB})
+    ours = render({**DEFAULT, "image": {**DEFAULT["image"], "hub": "hub"}, "hub": HUB})
     theirs = list(yaml.safe_load_all((Z2JH / "rbac.yaml").read_text()))
     assert secrets_policy(theirs, "jupyterhub") == secrets_policy(ours, NAMESPACE)
 

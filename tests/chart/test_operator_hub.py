@@ -47,7 +47,9 @@ def test_none_by_default(default: Objects) -> None:
 
 @pytest.mark.parametrize("base", ["/", "/lab/"])
 def test_the_charts_own(render: Render, base: str) -> None:
-    pod = operator(render({"image": IMAGES, "hub": {"enabled": True, "baseUrl": base, "existingSecret": "mine"}}))
+    pod = operator(
+        render({**DEFAULT, "image": IMAGES, "hub": {"enabled": True, "baseUrl": base, "existingSecret": "mine"}})
+    )
     assert told(pod) == {
         "API_URL": f"http://hub.{NAMESPACE}.svc:8081{base}hub/api",
         "BASE_URL": base,
@@ -57,7 +59,7 @@ def test_the_charts_own(render: Render, base: str) -> None:
 
 
 def test_one_from_outside(render: Render) -> None:
-    pod = operator(render({"image": DEFAULT["image"], "hub": {"external": OUTSIDE}}))
+    pod = operator(render({**DEFAULT, "hub": {"external": OUTSIDE}}))
     assert told(pod) == {"API_URL": OUTSIDE["apiUrl"], "BASE_URL": "/lab/", "TOKEN_FILE": "/run/secrets/hub/token"}
     assert token(pod) == ("t", "k", "/run/secrets/hub/token")
 
@@ -75,6 +77,6 @@ def test_one_from_outside(render: Render) -> None:
 def test_what_cannot_be_meant_is_refused(
     template: Callable[[Values], subprocess.CompletedProcess[str]], hub: Values, said: str
 ) -> None:
-    done = template({"image": IMAGES, "hub": hub})
+    done = template({**DEFAULT, "image": IMAGES, "hub": hub})
     assert done.returncode != 0
     assert said in done.stderr

@@ -10,7 +10,7 @@ from af_operator.components import shipped
 from af_operator.crdgen import operator_rules
 from tests.support.chart import CHART
 
-from .conftest import NAMESPACE, Objects
+from .conftest import DEFAULT, NAMESPACE, Objects
 from .test_objects import named
 
 HERE = Path(__file__).parent
@@ -172,7 +172,7 @@ def test_aggregation_can_be_left_out(default: Objects, render: Any) -> None:
 
     prefix = "rbac.authorization.k8s.io/aggregate-to-"
     assert aggregated(default) == {f"{prefix}edit", f"{prefix}view"}
-    image = {"image": {"operator": "x"}}
+    image = {**DEFAULT, "image": {"operator": "x"}}
     assert aggregated(render({**image, "userRoles": {"aggregate": False}})) == set()
     names = {role["metadata"]["name"] for role in roles(render({**image, "userRoles": {"create": False}}))}
     assert not any(name.startswith("analysisfacility-") for name in names)

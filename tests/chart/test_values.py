@@ -41,6 +41,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"watchNamespaces": "physics"}, "watchNamespaces"),
     ({"watchNamespaces": ["Physics"]}, "watchNamespaces"),
     ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
+    ({"watchNamespaces": ["af-*"]}, "watchNamespaces"),
     ({"metrics": {"serviceMonitor": {"interval": "often"}}}, "interval"),
     ({"userRoles": {"aggregated": True}}, "aggregated"),
     ({"image": {"hubs": "x"}}, "hubs"),
@@ -90,9 +91,24 @@ def test_helm_asks_the_schema(template: Template) -> None:
 
 
 def test_the_image_is_asked_for(template: Template) -> None:
-    done = template({})
+    done = template({**DEFAULT, "image": {}})
     assert done.returncode != 0
     assert "image.operator is needed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ([], "watchNamespaces is needed: the namespaces that hold sessions"),
+        ([], "as an empty list meant before): --set 'watchNamespaces={*}'"),
+        (["*", "physics"], '"*" means all namespaces: name them, or leave the other names out'),
+    ],
+)
+def test_the_namespaces_are_asked_for(template: Template, named: list[str], words: str) -> None:
+    done = template({**DEFAULT, "watchNamespaces": named})
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert template({**DEFAULT, "watchNamespaces": named[1:] or ["*"]}).returncode == 0
 
 
 def objects(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

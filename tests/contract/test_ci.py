@@ -54,7 +54,7 @@ def plane(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with control_plane(Progress(Console(quiet=True)), options) as found:
         for name in (PHYSICS, OTHER):
             found.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        values = {"image": {"operator": chart.IMAGE}}
+        values = {"image": {"operator": chart.IMAGE}, "watchNamespaces": ["*"]}
         done = Releases(found, tmp_path_factory.mktemp("helm")).install("af-operator", "af-system", values)
         assert done.returncode == 0, done.stderr
         for body in yaml.safe_load_all((EXAMPLES / "access.yaml").read_text()):

@@ -25,7 +25,12 @@ from tests.support.releases import Releases
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(600)]
 NAME, SYSTEM, TENANT = "af-operator", "af-system", "physics"
 IMAGE = {"operator": chart.IMAGE, "hub": chart.IMAGE}
-VALUES: dict[str, Any] = {"image": IMAGE, "hub": {"enabled": True}, "daskOperator": {"enabled": True}}
+VALUES: dict[str, Any] = {
+    "image": IMAGE,
+    "watchNamespaces": ["*"],
+    "hub": {"enabled": True},
+    "daskOperator": {"enabled": True},
+}
 API = "analysisfacility.io/v1alpha1"
 SESSIONS = f"/apis/{API}/namespaces/{TENANT}/analysissessions"
 CLUSTERS = f"/apis/kubernetes.dask.org/v1/namespaces/{TENANT}/daskclusters"
@@ -114,6 +119,16 @@ def test_an_upgrade_keeps_the_secrets_and_is_no_second_release(installed: Releas
     assert secrets(plane) == before
     asked = installed.install(NAME, SYSTEM, VALUES, "--dry-run=server")
     assert asked.returncode == 0, asked.stderr
+
+
+def test_the_namespaces_are_said_and_all_of_them_with_a_warning(installed: Releases) -> None:
+    unsaid = installed.install(NAME, SYSTEM, {**VALUES, "watchNamespaces": []})
+    assert unsaid.returncode != 0
+    assert "watchNamespaces is needed: the namespaces that hold sessions" in unsaid.stderr
+    everywhere = installed.install(NAME, SYSTEM, VALUES, "--dry-run=server")
+    named = installed.install(NAME, SYSTEM, {**VALUES, "watchNamespaces": [TENANT]}, "--dry-run=server")
+    warning = 'WARNING: watchNamespaces is ["*"]. The operator reads the Secrets of all namespaces'
+    assert [warning in done.stdout for done in (everywhere, named)] == [True, False], named.stderr
 
 
 def test_an_uninstall_stops_while_a_session_runs(installed: Releases, plane: ControlPlane, session: str) -> None:

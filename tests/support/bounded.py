@@ -138,7 +138,7 @@ def tenant(plane: ControlPlane, admin: Account, name: str, rules: list[Body]) ->
 def _documents(values: chart.Values, system: str) -> Iterator[Body]:
     for namespace in (system, TENANT):
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    for body in chart.rendered({"image": {"operator": chart.IMAGE}, **values}, system):
+    for body in chart.rendered({"image": {"operator": chart.IMAGE}, "watchNamespaces": ["*"], **values}, system):
         account = (body["kind"], body["metadata"]["name"]) == ("ServiceAccount", "af-operator")
         if account or body["apiVersion"] == ADMISSION:
             yield _of_release(body, system)

@@ -23,6 +23,17 @@ need. It puts a finalizer on each: were it taken away from under them, neither t
 {{- end }}
 {{- end }}
 
+{{/* The namespaces that were named, as a JSON list; an empty one means all of them, which has to be said. */}}
+{{- define "af-operator.namespaces" -}}
+{{- $named := .Values.watchNamespaces }}
+{{- if not $named }}
+{{- fail "watchNamespaces is needed: the namespaces that hold sessions, e.g. --set 'watchNamespaces={physics,detector}'. The operators and JupyterHub have rights in these alone. All namespaces, now and later (as an empty list meant before): --set 'watchNamespaces={*}'" }}
+{{- else if and (has "*" $named) (gt (len $named) 1) }}
+{{- fail "watchNamespaces: \"*\" means all namespaces: name them, or leave the other names out" }}
+{{- end }}
+{{- ternary (list) $named (has "*" $named) | toJson }}
+{{- end }}
+
 {{- define "af-operator.image" -}}
 {{ required "image.operator is needed: the reference of the operator's image, e.g. --set image.operator=registry.example.org/af-operator@sha256:..." .Values.image.operator }}
 {{- end }}

@@ -13,7 +13,7 @@ http://hub.{{ .Release.Namespace }}.svc:8081
 
 {{/* What jupyterhub_config.py reads. It may hold a client's secret, so it lies in a Secret. */}}
 {{- define "af-operator.hubValues" -}}
-{{- $namespaces := .Values.hub.namespaces | default .Values.watchNamespaces }}
+{{- $namespaces := .Values.hub.namespaces | default (include "af-operator.namespaces" . | fromJsonArray) }}
 {{- dict "baseUrl" .Values.hub.baseUrl
          "hubUrl" (include "af-operator.hubUrl" .)
          "proxyUrl" (printf "http://proxy-api.%s.svc:8001" .Release.Namespace)
