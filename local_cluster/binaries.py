@@ -50,6 +50,12 @@ KUBERNETES = Module(
 )
 COREDNS = Module("coredns")
 HELM = Module("helm", "helm.sh/helm/v3/cmd/helm", ("-X helm.sh/helm/v3/internal/version.version=v3.22.0",))
+KUBE_ROUTER = Module(
+    "kube-router",
+    "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+    ("-X github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v2.1.0",),
+)
+"""Enforces NetworkPolicies on the node: of kube-router its firewall alone."""
 KIND = Module("kind", "sigs.k8s.io/kind")
 KWOK = Module("kwok", "sigs.k8s.io/kwok/cmd/kwok")
 """Plays nodes and the pods on them; built when a benchmark asks."""

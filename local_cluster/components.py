@@ -37,19 +37,19 @@ NAMES = (
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
+    "kube-router",
 )
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the programs are."""
+    """Where the programs are: module name -> program."""
 
-    kubernetes: Path
-    kwok: Path | None = None
+    built: Mapping[str, Path]
 
     def __getitem__(self, name: str) -> str:
-        """Return KWOK, or the link by which the Kubernetes binary plays the component ``name``."""
-        return str(self.kwok if self.kwok and name == "kwok" else self.kubernetes.with_name(name))
+        """Return a program of its own, or the link by which the Kubernetes binary plays the component ``name``."""
+        return str(self.built.get(name) or self.built["kubernetes"].with_name(name))
 
 
 def command(name: str, programs: Programs, paths: Paths) -> list[str]:
@@ -65,6 +65,7 @@ def command(name: str, programs: Programs, paths: Paths) -> list[str]:
         "kube-scheduler": _scheduler,
         "kubelet": _kubelet,
         "kube-proxy": _proxy,
+        "kube-router": _router,
     }[name](paths)
     return [programs[name], *(f"--{flag}={value}" for flag, value in flags.items())]
 
@@ -180,6 +181,21 @@ def _proxy(paths: Paths) -> dict[str, Any]:
         "conntrack-tcp-timeout-close-wait": "0",
         "iptables-localhost-nodeports": "false",
         "iptables-min-sync-period": "0s",
+    }
+
+
+def _router(paths: Paths) -> dict[str, Any]:
+    return {
+        "kubeconfig": paths.pki / "kube-router.kubeconfig",
+        "hostname-override": NODE,
+        # The firewall alone: NetworkPolicies. Addresses and Services are what the bridge and kube-proxy do.
+        "run-firewall": "true",
+        "run-router": "false",
+        "run-service-proxy": "false",
+        "run-loadbalancer": "false",
+        "enable-cni": "false",
+        "service-cluster-ip-range": SERVICE_CIDR,
+        "health-port": 0,
     }
 
 

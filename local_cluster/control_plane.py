@@ -258,7 +258,7 @@ def control_plane(progress: Progress, options: Options = Options()) -> Iterator[
         With the end of the log of what does not start.
     """
     wanted = (binaries.KUBERNETES, binaries.KWOK) if options.nodes else (binaries.KUBERNETES,)
-    programs = Programs(**binaries.ensure(progress, *wanted))
+    programs = Programs(binaries.ensure(progress, *wanted))
     with tempfile.TemporaryDirectory(prefix="af-control-plane-") as name, _reserved(3) as ports:
         plane = ControlPlane(Path(name), Ports(*ports), programs, options)
         try:

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from local_cluster import api, archive, binaries, cgroups, cleanup, components, network, node, packages, pki, processes
@@ -20,6 +21,7 @@ from local_cluster.settings import (
     Paths,
 )
 
+MODULES = (binaries.KUBERNETES, binaries.COREDNS, binaries.HELM, binaries.KUBE_ROUTER)
 BUSYBOX = Path("/bin/busybox")
 # In the state directory while containerd's image store is not known to be sound.
 DIRTY = "containerd-in-use"
@@ -37,7 +39,7 @@ class EmbeddedCluster:
     def up(self) -> None:
         """Make the cluster run; one that runs already is left alone."""
         packages.ensure(self.progress)
-        programs = binaries.ensure(self.progress, binaries.KUBERNETES, binaries.COREDNS, binaries.HELM)
+        programs = binaries.ensure(self.progress, *MODULES)
         binaries.link({"kubectl": programs["kubernetes"].with_name("kubectl"), "helm": programs["helm"]})
         if self.running():
             self.progress.note("the embedded cluster is up already")
@@ -132,7 +134,9 @@ class EmbeddedCluster:
     def _start_node(self, programs: dict[str, Path]) -> None:
         kubectl = self._kubectl(programs)
         kubelet = self._daemon("kubelet")
-        with self.progress.step("controllers, scheduler, kubelet, proxy"):
+        # Its rights first: it gives up where it may not read.
+        kubectl.apply((node.MANIFESTS / "kube-router.yaml").read_text())
+        with self.progress.step("controllers, scheduler, kubelet, proxy, enforcer of network policies"):
             for name in components.NAMES[components.NAMES.index("kube-apiserver") + 1 :]:
                 self._start(name, programs)
             kubectl.apply((node.MANIFESTS / "coredns.yaml").read_text())
@@ -141,6 +145,9 @@ class EmbeddedCluster:
         with self.progress.step("cluster DNS"):
             available = ("kube-system", "coredns")
             kubelet.wait("waiting for CoreDNS", lambda: node.deployment_available(kubectl, *available), 60)
+        with self.progress.step("enforcement of network policies"):
+            enforces = partial(network.enforces, self.paths)
+            self._daemon("kube-router").wait("waiting for its first rules", enforces, 60)
 
     def _import_images(self, programs: dict[str, Path]) -> None:
         pause = archive.ProgramImage(PAUSE_IMAGE, BUSYBOX, ("/bin/busybox", "sleep", "2147483647"))
@@ -172,7 +179,7 @@ class EmbeddedCluster:
             return subprocess.CompletedProcess(argv, 124, "", str(expired))
 
     def _start(self, name: str, programs: dict[str, Path]) -> None:
-        command = components.command(name, components.Programs(programs["kubernetes"]), self.paths)
+        command = components.command(name, components.Programs(programs), self.paths)
         self._daemon(name).start(network.inside(command, self.paths))
 
     def _daemon(self, name: str) -> Daemon:

@@ -23,6 +23,8 @@ HOST_LINK = "af-local-host"
 NODE_LINK = "af-local-node"
 RANGES = (LINK_CIDR, POD_CIDR, SERVICE_CIDR)
 MODULES = ("br_netfilter", "overlay")
+ENFORCER_CHAIN = "KUBE-ROUTER-FORWARD"
+ENFORCER_ACCEPTS = "--mark 0x20000/0x20000"
 NAMESPACE_SYSCTLS = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
 
 
@@ -67,6 +69,13 @@ def _enable(sysctl: str, paths: Paths) -> None:
     done = subprocess.run(inside(["sh", "-c", f"echo 1 > /proc/sys/{sysctl}"], paths), capture_output=True, check=False)
     if done.returncode:
         raise ClusterError(f"The kernel has no {sysctl}: it needs the modules {' and '.join(MODULES)}.")
+
+
+def enforces(paths: Paths) -> bool:
+    """Say whether NetworkPolicies hold: kube-router's first pass puts this rule behind those of the pods."""
+    argv = ["iptables", "--wait", "--list-rules", ENFORCER_CHAIN]
+    done = subprocess.run(inside(argv, paths), capture_output=True, text=True, check=False)
+    return done.returncode == 0 and f"{ENFORCER_ACCEPTS} -j ACCEPT" in done.stdout
 
 
 def _refuse_conflicts() -> None:

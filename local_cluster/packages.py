@@ -19,6 +19,7 @@ NEEDED = {
     "runc": "runc",
     str(CNI_PLUGINS / "bridge"): "containernetworking-plugins",
     "iptables": "iptables",
+    "ipset": "ipset",
     "conntrack": "conntrack",
     "ethtool": "ethtool",
     "socat": "socat",

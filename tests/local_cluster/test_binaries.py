@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from local_cluster import binaries
+from local_cluster.embedded import MODULES
 from local_cluster.errors import ClusterError
 from local_cluster.progress import Progress
 from local_cluster.settings import GO_MODULES, cache_dir
@@ -38,7 +39,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_the_key_is_of_content_not_of_time(copied: Path) -> None:
-    for module in (binaries.KUBERNETES, binaries.COREDNS, binaries.HELM, binaries.KIND, binaries.KWOK):
+    for module in (*MODULES, binaries.KIND, binaries.KWOK):
         assert binaries.key(module, VERSION, copied) == binaries.key(module, VERSION, GO_MODULES)
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from local_cluster import archive, components, node
+from local_cluster import archive, components, node, pki
 from local_cluster.settings import COREDNS_IMAGE, DNS_ADDRESS, MAX_PODS, Paths
+
+PROGRAMS = {name: Path("/programs") / name for name in ("kubernetes", "kube-router")}
 
 
 @pytest.fixture
@@ -16,7 +18,7 @@ def paths(tmp_path: Path) -> Paths:
 
 
 def command(name: str, paths: Paths) -> list[str]:
-    return components.command(name, components.Programs(Path("/programs/kubernetes")), paths)
+    return components.command(name, components.Programs(PROGRAMS), paths)
 
 
 @pytest.mark.parametrize("name", components.NAMES)
@@ -33,6 +35,26 @@ def test_the_api_server_is_as_strict_as_hardened_clusters(paths: Paths) -> None:
     assert "--authorization-mode=Node,RBAC" in argv
     assert f"--audit-log-path={paths.audit_log}" in argv
     assert f"--authentication-config={paths.authentication}" in argv
+
+
+def test_the_enforcer_is_a_firewall_and_nothing_else(paths: Paths) -> None:
+    argv = command("kube-router", paths)
+    assert argv[0] == "/programs/kube-router"
+    assert {flag for flag in argv if flag.startswith(("--run-", "--enable-cni"))} == {
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        "--run-loadbalancer=false",
+        "--enable-cni=false",
+    }
+    services = next(flag for flag in command("kube-apiserver", paths) if "service-cluster-ip-range" in flag)
+    assert services in argv
+
+
+def test_the_enforcer_may_read_and_no_more() -> None:
+    role, binding = yaml.safe_load_all((node.MANIFESTS / "kube-router.yaml").read_text())
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert [(s["kind"], s["name"]) for s in binding["subjects"]] == [("User", pki.LEAVES["kube-router"].common_name)]
 
 
 def test_the_audit_policy_has_every_request_once() -> None:

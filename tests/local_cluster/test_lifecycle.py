@@ -54,6 +54,12 @@ spec:
       volumeMounts: [{{name: data, mountPath: /data}}]
   volumes: [{{name: data, persistentVolumeClaim: {{claimName: data}}}}]
 """
+CLOSED = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: default}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+"""
 
 
 def run(argv: list[str], timeout: float = 90) -> tuple[str, float]:
@@ -85,8 +91,13 @@ def use_the_cluster() -> None:
     """A pod with volume, GPU and token runs, and answers at a node port, from here."""
     kubectl("apply", "--filename=-", stdin=POD)
     kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=45s")
+    assert poll(answers, 15), logs()
+
+
+def answers() -> bool:
+    """Say whether the pod answers at its node port, from here."""
     argv = ["curl", "--silent", "--show-error", "--fail", "--max-time", "2", "http://10.200.0.1:30099/"]
-    assert poll(lambda: subprocess.run(argv, capture_output=True, check=False).stdout == b"hello\n", 15), logs()
+    return subprocess.run(argv, capture_output=True, check=False).stdout == b"hello\n"
 
 
 def kill_every_process() -> None:
@@ -113,6 +124,16 @@ def test_up_twice() -> None:
     assert "up already" in output
     assert seconds < 10
     assert kubectl("get", "pod", "web", "--output=jsonpath={.status.phase}") == "Running"
+
+
+@pytest.mark.timeout(120)
+def test_network_policies_hold() -> None:
+    """The pod that answered refuses while a policy says so, and answers again without it."""
+    assert poll(answers, 15), logs()
+    kubectl("apply", "--filename=-", stdin=CLOSED)
+    assert poll(lambda: not answers(), 30), logs()
+    kubectl("delete", "networkpolicy", "closed", "--namespace=default")
+    assert poll(answers, 30), logs()
 
 
 @pytest.mark.timeout(120)
@@ -201,7 +222,10 @@ def test_up_after_a_crash_half_way() -> None:
     assert crashing.returncode == -signal.SIGKILL
     assert Daemon("etcd", PATHS.run, PATHS.logs).alive()
     output, _ = run(UP)
-    assert "an earlier cluster is dead (kube-controller-manager, kube-scheduler, kubelet, kube-proxy)" in output
+    assert (
+        "an earlier cluster is dead (kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kube-router)"
+        in output
+    )
     use_the_cluster()
     data = f"--data-dir={PATHS.run / 'etcd'}"
     assert len([found for found in processes.running() if data in processes.command_line(found.pid)]) == 1

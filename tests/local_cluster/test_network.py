@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -27,6 +28,22 @@ def test_the_way_in_keeps_the_mounts_of_the_host() -> None:
 
 def test_names_of_links_fit_the_kernel() -> None:
     assert all(len(name) <= 15 for name in (network.HOST_LINK, network.NODE_LINK))
+
+
+CHAIN = "iptables -N KUBE-ROUTER-FORWARD"
+ACCEPT = "iptables -A KUBE-ROUTER-FORWARD -m comment --comment x -m mark --mark 0x20000/0x20000 -j ACCEPT"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
+@pytest.mark.parametrize(
+    ("rules", "enforces"), [(":", False), (CHAIN, False), (f"{CHAIN} && {ACCEPT}", True)], ids=["none", "begun", "all"]
+)
+def test_policies_hold_once_the_first_pass_is_through(
+    rules: str, enforces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = ["unshare", "--net", "sh", "-c", f'{rules} && exec "$@"', "sh"]
+    monkeypatch.setattr(network, "inside", lambda argv, _: [*alone, *argv])
+    assert network.enforces(Paths()) is enforces
 
 
 def test_this_machine_has_the_tool_whose_output_is_read() -> None:
