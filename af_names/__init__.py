@@ -18,6 +18,8 @@ INFERENCE_PORT = 8000
 INFERENCE_GRPC_PORT = 8001
 INFERENCE_TOKEN = "token"  # noqa: S105 - the name of a key
 """Key of the token in the model service's Secret."""
+DASK_DIRECTORY = "/af/dask"
+"""Where certificates and token of a session's Dask are mounted: ``ca.crt``, ``tls.crt``, ``tls.key`` and ``token``."""
 RUN_CONTAINER = "run"
 SESSION_UID = "analysisfacility.io/session-uid"
 """Label of what belongs to a session: its uid. An admission policy lets the operators and the Hub alone set it."""

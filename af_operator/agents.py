@@ -185,7 +185,8 @@ class AskedByHttp:
         # By default it has a limit of its own, and who waits for that counts as silent.
         self._http = self._http or aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
         try:
-            async with self._http.post(question.url, json=question.asked, allow_redirects=False) as response:
+            headers, asked = _headers(question), question.asked
+            async with self._http.post(question.url, json=asked, headers=headers, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _Silent(_words_of(response.status))
                 text = await _read(response)
@@ -221,8 +222,14 @@ def pause(view: AgentView, every: float, failures: int, now: datetime) -> float:
     return min(seconds, max(SOON, (view.deadline - now).total_seconds()))
 
 
+def _headers(question: Question) -> dict[str, str]:
+    return {"Authorization": f"Bearer {question.token}"} if question.token else {}
+
+
 def _words_of(status: int) -> str:
     """Say what a status other than 200 means."""
+    if status in (401, 403):
+        return f"it answers {status}: it has another token than the session's Secret"
     starting = status == 503  # Spark's agent, while the master beside it reads what it knew
     return f"it answers {status}: " + ("it has just started" if starting else "it was not made by this version")
 

@@ -55,6 +55,7 @@ MAX_SESSION = 40
 fit = af_names.fit
 label_value = af_names.label_value
 NOTEBOOK_PORT = af_names.NOTEBOOK_PORT
+DASK_DIRECTORY = af_names.DASK_DIRECTORY
 RUN_CONTAINER = af_names.RUN_CONTAINER
 SOURCE_DIRECTORY = af_names.SOURCE_DIRECTORY
 WORK_DIRECTORY = af_names.WORK_DIRECTORY
@@ -130,6 +131,11 @@ def dask_agent_url(session: Session) -> str:
 def dask_agent(session: Session) -> str:
     """Return the name of the ConfigMap with the agent's code."""
     return child(session, "dask-agent")
+
+
+def dask_secret(session: Session) -> str:
+    """Return the name of the Secret with the certificates and the token of the session's Dask."""
+    return child(session, "dask")
 
 
 # Spark. Master, agent and Connect server are in one pod, behind one Service.

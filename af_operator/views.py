@@ -180,6 +180,8 @@ class Question:
         Seconds of silence until what waits for its word goes on without.
     every
         Seconds between two times that it is asked while all is calm; None is the least that there is.
+    token
+        By which it knows who asks; empty for one that lets everybody ask.
     """
 
     url: str
@@ -187,3 +189,4 @@ class Question:
     answer: type[Answer]
     patience: float
     every: float | None = None
+    token: str = field(default="", repr=False)

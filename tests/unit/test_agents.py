@@ -35,6 +35,7 @@ class Agent:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.used: list[Any] = []
+        self.tokens: list[str | None] = []
         self.answer: Callable[[], web.Response] = self.says
 
     def says(self, **pool: Any) -> web.Response:
@@ -42,6 +43,7 @@ class Agent:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.asked.append(await request.json())
+        self.tokens.append(request.headers.get("Authorization"))
         return self.answer()
 
     async def handle_other(self, request: web.Request) -> web.Response:
@@ -103,6 +105,26 @@ async def test_it_asks_again_and_tells_of_changes_only(port: Port) -> None:
     assert port.changes == 2
     assert port.agent.asked[0] == {"pools": {GROUP: {"keep": 1}}}
     assert len(port.agent.asked) > asked
+
+
+async def test_an_agent_hears_the_token_and_nobody_else_does(port: Port, capsys: pytest.CaptureFixture[str]) -> None:
+    question = port.question(token="s3cret")["dask"]
+    assert "s3cret" not in repr(question)
+    port.ask(REF, {"dask": question})
+    await port.until(lambda v: v is not None)
+    port.agent.answer = lambda: web.Response(status=401)
+    view = await port.until(lambda v: v is not None and "401: it has another token" in v.trouble)
+    assert set(port.agent.tokens) == {"Bearer s3cret"}
+    assert "s3cret" not in repr(view)
+    said = capsys.readouterr()
+    assert "an agent is silent" in said.out + said.err
+    assert "s3cret" not in said.out + said.err
+
+
+async def test_who_asks_for_no_token_hears_none(port: Port) -> None:
+    port.ask(REF, port.question())
+    await port.until(lambda v: v is not None)
+    assert set(port.agent.tokens) == {None}
 
 
 async def test_another_question_is_asked_and_none_ends_it(port: Port) -> None:
