@@ -6,6 +6,7 @@ A component with elastic pools adds to ``AGENTS`` where its agent is told of the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 Environ = Mapping[str, str]
@@ -19,9 +20,26 @@ def dask_host(environ: Environ) -> str | None:
     return urlsplit(environ.get("DASK_SCHEDULER_ADDRESS", "")).hostname
 
 
-def _dask_agent(environ: Environ) -> str | None:
+def dask_dashboard(environ: Environ) -> str | None:
+    """Return where the scheduler's pages are, without the path; None for a session without Dask."""
     host = dask_host(environ)
-    return f"http://{host}:{DASHBOARD_PORT}/af/v1/scale" if host else None
+    return f"http://{host}:{DASHBOARD_PORT}" if host else None
+
+
+def dask_token(environ: Environ) -> str:
+    """Return what the scheduler's and the workers' HTTP lets in; empty in a session that was begun without.
+
+    It is a file beside the certificates by which Dask is configured: in the environment it would be seen by whatever
+    writes that down.
+    """
+    authority = environ.get("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "")
+    file = Path(authority).with_name("token") if authority else None
+    return file.read_text().strip() if file and file.exists() else ""
+
+
+def _dask_agent(environ: Environ) -> str | None:
+    dashboard = dask_dashboard(environ)
+    return f"{dashboard}/af/v1/scale" if dashboard else None
 
 
 MASTER_UI_PORT = 8080
@@ -37,6 +55,11 @@ def spark_master(environ: Environ) -> str | None:
     """Return where the UI of the session's Spark master is, None for a session without Spark."""
     host = urlsplit(environ.get("AF_SPARK_AGENT", "")).hostname
     return f"http://{host}:{MASTER_UI_PORT}" if host else None
+
+
+def spark_token(environ: Environ) -> str:
+    """Return what Spark's pages let in; empty in a session without."""
+    return environ.get("AF_SPARK_TOKEN", "")
 
 
 def _spark_agent(environ: Environ) -> str | None:

@@ -33,8 +33,8 @@ from jupyterlab.commands import get_app_dir
 from jupyterlab.labapp import LabApp
 
 from af_client.pod import examples, packages
-from af_client.pod.agents import DASHBOARD_PORT, dask_host
-from af_client.pod.web_pages import pages
+from af_client.pod.agents import dask_host
+from af_client.pod.web_pages import dashboard_page, pages
 from af_names import NOTEBOOK_PORT
 
 
@@ -56,8 +56,7 @@ def base_url(env: Mapping[str, str]) -> str:
 
 def dashboard_path(env: Mapping[str, str]) -> str | None:
     """Return the path under which this server, and its login, shows the session's Dask dashboard."""
-    host = dask_host(env)
-    return f"{base_url(env)}proxy/{host}:{DASHBOARD_PORT}" if host else None
+    return f"{base_url(env)}{dashboard_page(env)}" if dask_host(env) else None
 
 
 def environment(runtime: Path, env: Mapping[str, str]) -> dict[str, str]:
@@ -114,7 +113,6 @@ def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ())
 
     What is `given` is taken as it is, and instead of ours.
     """
-    hosts = ["localhost", "127.0.0.1", *filter(None, [dask_host(env)])]
     home = Path(env.get("HOME") or Path.cwd())
     traits = {
         "ServerApp.ip": "0.0.0.0",  # noqa: S104 (a pod's own addresses)
@@ -128,7 +126,8 @@ def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ())
         "LabApp.app_settings_dir": settings,
         # A user's sessions share the home: which notebooks and dashboard were open belongs to one of them.
         "LabApp.workspaces_dir": home / ".jupyter" / "lab" / "workspaces" / env.get("AF_SESSION", ""),
-        "ServerProxy.host_allowlist": hosts,
+        # Pages of the session's other pods are passed on to by name, with its token: see `web_pages`.
+        "ServerProxy.host_allowlist": ["localhost", "127.0.0.1"],
     }
     named = {argument.partition("=")[0] for argument in given}
     return [*(f"--{name}={value}" for name, value in traits.items() if f"--{name}" not in named), *given]

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import HTTPCookieProcessor, OpenerDirector, ProxyHandler, Request, build_opener
 
+from local_cluster.settings import CHECKOUT
 from tests.support.hubs import free_port
 
 START_SECONDS = 60
@@ -75,6 +76,7 @@ def notebook_server(folder: Path, path: str, environment: Mapping[str, str]) -> 
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "AF_BASE_URL": path,
+        "PYTHONPATH": str(CHECKOUT),  # the code beside these tests, also where another checkout is installed
         **environment,
     }
     program = str(Path(sys.executable).with_name("af-notebook"))

@@ -1,4 +1,4 @@
-"""An aiohttp application on a free port of loopback, in a thread of its own."""
+"""An aiohttp application on a port of loopback, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ BACKLOG = 4096
 
 
 class WebServer:
-    """Serves as long as its context lasts."""
+    """Serves as long as its context lasts, at a free port if none is said."""
 
     url: str
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._at = host, port
         # A client that has gone needs no answer any more, least of all one that does not end.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
         self._loop = asyncio.new_event_loop()
@@ -46,8 +47,8 @@ class WebServer:
 
     async def _start(self) -> None:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=BACKLOG).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, *self._at, backlog=BACKLOG).start()
+        self.url = f"http://{self._at[0]}:{self._runner.addresses[0][1]}"
 
     async def _stop(self) -> None:
         await self._runner.cleanup()

@@ -54,12 +54,12 @@ def test_without_dask_there_is_no_dashboard(tmp_path: Path) -> None:
 def test_pages_of_spark_are_where_its_connect_server_and_its_master_are() -> None:
     host = "zmumu-spark.physics.svc"
     found = pages({"AF_SPARK_UI": f"http://{host}:4040", "AF_SPARK_AGENT": f"http://{host}:8790"})
-    assert [(name, page.host, page.port) for name, page in found.items()] == [
-        ("spark-ui", host, 4040),
-        ("spark-driver", "localhost", 4040),
-        ("spark-master", host, 8080),
-    ]
-    assert pages(DASK) == {}
+    assert {name: shown.page.url for name, shown in found.items()} == {
+        "spark-ui": f"http://{host}:4040",
+        "spark-driver": "http://localhost:4040",
+        "spark-master": f"http://{host}:8080",
+    }
+    assert pages({}) == {}
 
 
 def test_settings_of_the_image_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
