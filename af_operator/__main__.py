@@ -78,7 +78,7 @@ class Operator:
         self._config = config
         self._components = components
         self._queue = WorkQueue()
-        self._world = World(components)
+        self._world = World(components, config.network)
         self._watches = Watches(api, self._world, config.watch_namespaces)
         self._lease = Lease(api, config)
         self._cluster = KubernetesCluster(api, self._world.kinds, self._lease.fence)

@@ -87,6 +87,11 @@ def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
     return af_names.child(session.name, suffix, limit)
 
 
+def network_policy(session: Session) -> str:
+    """Return the name of the NetworkPolicy of all the session's pods."""
+    return fit(session.name, MAX_SESSION)
+
+
 # Dask. The same names and addresses whatever engine makes the objects: they are in the environment of running pods.
 # A DaskCluster has the session's own name; the scheduler's Deployment and Service are <that>-scheduler.
 DASK_SCHEDULER_PORT = 8786

@@ -24,7 +24,7 @@ from af_operator.model import (
     label_of,
     ref_of,
 )
-from af_operator.views import AgentView, HubView
+from af_operator.views import AgentView, ClusterNetwork, HubView
 
 T = TypeVar("T")
 
@@ -72,6 +72,8 @@ class Observed:
         Objects of the session's user in its namespace that outlive sessions: the home volume.
     hub
         JupyterHub, or None where the facility has none that the operator knows.
+    network
+        The facility's network, as its admin has said it; None where sessions get no NetworkPolicies.
     namesake
         An older session that JupyterHub shows as the same server of the same user.
     agents
@@ -96,6 +98,7 @@ class Observed:
     log_tail: str | None = None
     shared: tuple[Body, ...] = ()
     hub: HubView | None = None
+    network: ClusterNetwork | None = None
     namesake: Key | None = None
     agents: Mapping[str, AgentView] = field(default_factory=dict)
     gpus_free: Mapping[str, int] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from af_operator.views import ClusterNetwork
 
 PREFIX = "AF_OPERATOR_"
 
@@ -34,6 +37,8 @@ class Settings(BaseModel):
         Time between two looks at which servers JupyterHub shows.
     orphan_seconds
         How long objects may be without their session until they are deleted.
+    network
+        The facility's network, as JSON; without it sessions get no NetworkPolicies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +54,7 @@ class Settings(BaseModel):
     hub_token_file: Path | None = Field(default=None, validate_default=True)
     hub_poll_seconds: float = Field(default=15, ge=0.1, le=3600)
     orphan_seconds: float = Field(default=600, ge=1, le=86_400)
+    network: ClusterNetwork | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
@@ -57,6 +63,13 @@ class Settings(BaseModel):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part for part in re.split(r"[,\s]+", value) if part)
+        return value
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _read(cls, value: object) -> object:
+        if isinstance(value, str):
+            return json.loads(value) if value else None
         return value
 
     @field_validator("hub_token_file")

@@ -1,4 +1,4 @@
-"""What is known of others than the API server when a pass begins: JupyterHub, and the agents inside sessions.
+"""What is known of others than the API server when a pass begins: JupyterHub, the network, the agents inside sessions.
 
 A pass never waits for any of them: it gets these values, and leaves wishes.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 ACTIVITY_STEP = timedelta(minutes=5)
 """To which it is told when something was last used: what is used all the time is news once in so many."""
@@ -76,6 +78,59 @@ class Registration:
     """JupyterHub is to be asked to start the server."""
     outdated: bool = False
     """JupyterHub showed a server that must be about to stop."""
+
+
+class _Fact(BaseModel):
+    """A fact of the facility, as the chart's values have it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Pods(_Fact):
+    """Some pods of one namespace: those with these labels, or all of them."""
+
+    namespace: str = Field(min_length=1)
+    pod_labels: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Resolver(Pods):
+    """The cluster's DNS.
+
+    Attributes
+    ----------
+    ports
+        At which its pods listen.
+    addresses
+        At which it is asked where it is no pod: that of a cache on each node.
+    """
+
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(default=(53,), min_length=1)
+    addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+class ClusterNetwork(_Fact):
+    """What is said of the facility's network at the installation.
+
+    Attributes
+    ----------
+    cluster_cidrs
+        Addresses of the cluster's own: pods, Services, nodes, the API server.
+    dns
+        Whom pods ask for names.
+    operator
+        Pods of the operator, which ask agents inside sessions.
+    hub, proxy
+        Pods of JupyterHub and its proxy, which connect to notebooks; None where there are none.
+    metrics
+        Pods that read the metrics of sessions; None where nobody does.
+    """
+
+    cluster_cidrs: tuple[IPv4Network | IPv6Network, ...]
+    dns: Resolver
+    operator: Pods
+    hub: Pods | None = None
+    proxy: Pods | None = None
+    metrics: Pods | None = None
 
 
 class Answer(BaseModel):

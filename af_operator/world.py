@@ -24,7 +24,7 @@ from af_operator.capacity import Node, extended_of, parse_node
 from af_operator.components import Components, child_kinds, shared_kinds
 from af_operator.model import POD, Body, Key, Kind, Profile, Session
 from af_operator.observed import Observed
-from af_operator.views import HubServer
+from af_operator.views import ClusterNetwork, HubServer
 
 SESSION = Kind(API_VERSION, "AnalysisSession", "analysissessions")
 PROFILE = Kind(API_VERSION, "AnalysisProfile", "analysisprofiles")
@@ -87,6 +87,8 @@ class World:
     ----------
     components
         Whose kinds are watched.
+    network
+        The facility's network, as its admin has said it; the one thing here that never changes.
 
     Attributes
     ----------
@@ -99,7 +101,8 @@ class World:
         deleted.
     """
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, network: ClusterNetwork | None = None) -> None:
+        self.network = network
         self.sessions = _packed(
             trim_session,
             uid=lambda body: body["metadata"]["uid"],
@@ -233,6 +236,7 @@ class World:
         return Observed(
             children=tuple(self.children_of(mark)),
             shared=tuple(map(self._marked_terminating, sorted(shared, key=_by_kind_and_name))),
+            network=self.network,
             gpus_free=self._gpus_free(session.spec.profile),
             quotas=tuple(self.quotas.by("namespace", session.namespace)),
         )

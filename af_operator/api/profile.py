@@ -22,9 +22,8 @@ from af_operator.api.common import (
     rules,
 )
 from af_operator.api.inference import ProfileInference
+from af_operator.api.network import LabelValue, ProfileNetwork
 from af_operator.api.xcache import ProfileXCache
-
-LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 
 SecretName = Annotated[
     str,
@@ -304,4 +303,5 @@ class ProfileSpec(ApiModel):
     results: Results | None = Field(default=None, description="Nothing is kept of a run's files if left out.")
     limits: Limits = Field(default_factory=Limits)
     scaling: Scaling = Field(default_factory=Scaling)
+    network: ProfileNetwork = Field(default_factory=ProfileNetwork)
     defaults: Defaults = Field(default_factory=Defaults)
