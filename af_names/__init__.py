@@ -12,6 +12,8 @@ import hashlib
 import re
 
 MAX_NAME = 63
+MAX_SESSION = 40
+"""No session has a longer name, says the CRD: so this cuts none."""
 NOTEBOOK_PORT = 8888
 INFERENCE_PORT = 8000
 """Of the model service, for HTTP."""
@@ -65,6 +67,19 @@ def child(session: str, suffix: str, limit: int = MAX_NAME) -> str:
 def run_log(session: str) -> str:
     """Return the name of the ConfigMap that keeps the last lines of the run's log."""
     return child(session, "run-log")
+
+
+def dask_cluster(session: str) -> str:
+    """Return the name of the DaskCluster."""
+    return fit(session, MAX_SESSION)
+
+
+def dask_scheduler(session: str) -> str:
+    """Return the name of the scheduler's Deployment, Service, Secret, Role and RoleBinding; its pods begin with it.
+
+    So at most 50 characters long. The Role gives ``spec.user`` the right to Secret and pod (`af dask`).
+    """
+    return f"{dask_cluster(session)}-scheduler"
 
 
 def notebook(session: str) -> str:

@@ -1,7 +1,7 @@
 """Every child name, label, selector and address. Nobody else formats a name, but for those in ``af_names``.
 
 A child's name is a DNS label of at most 63 characters, and of fewer where more is appended to it: 45 for a group of
-workers (`MAX_GROUP`), 40 for what is called as its session is (`MAX_SESSION`), 52 for a notebook (``af_names``).
+workers (`MAX_GROUP`), 40 for what is called as its session is (`MAX_SESSION`), 52 for a notebook (both ``af_names``).
 Names are collision-safe: what does not fit is cut and gets eight hex digits of its full text.
 An address ends with ``.svc``: what comes after it, the cluster's domain, each pod's resolver adds.
 """
@@ -47,8 +47,6 @@ MODELS = f"{GROUP}/models"
 
 MAX_GROUP = 45
 """A worker is <group>-worker-<10 hex>, by dask-kubernetes as by us: 45 + 8 + 10 = 63."""
-MAX_SESSION = 40
-"""No session has a longer name, says the CRD: so this cuts none. A scheduler is <session>-scheduler: 40 + 10 = 50."""
 
 
 # The words that the client has as well.
@@ -100,12 +98,12 @@ DASK_DASHBOARD_PORT = 8787
 
 def dask_cluster(session: Session) -> str:
     """Return the name of the DaskCluster."""
-    return fit(session.name, MAX_SESSION)
+    return af_names.dask_cluster(session.name)
 
 
 def dask_scheduler(session: Session) -> str:
-    """Return the name of the scheduler's Deployment and Service."""
-    return f"{dask_cluster(session)}-scheduler"
+    """Return the name of the scheduler's Deployment and Service, and of the Secret and the Role beside them."""
+    return af_names.dask_scheduler(session.name)
 
 
 def dask_group(session: Session, pool: str, shape: str) -> str:
@@ -139,8 +137,11 @@ def dask_agent(session: Session) -> str:
 
 
 def dask_secret(session: Session) -> str:
-    """Return the name of the Secret with the certificates and the token of the session's Dask."""
-    return child(session, "dask")
+    """Return the name of the Secret with the certificates and the token of the session's Dask.
+
+    As all is called that the session's user may read or reach of it: a Role is called as what it gives a right to.
+    """
+    return dask_scheduler(session)
 
 
 # Spark. Master, agent and Connect server are in one pod, behind one Service.
