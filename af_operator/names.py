@@ -87,7 +87,7 @@ def child(session: Session, suffix: str, limit: int = MAX_NAME) -> str:
 
 def network_policy(session: Session) -> str:
     """Return the name of the NetworkPolicy of all the session's pods."""
-    return fit(session.name, MAX_SESSION)
+    return fit(session.name, af_names.MAX_SESSION)
 
 
 # Dask. The same names and addresses whatever engine makes the objects: they are in the environment of running pods.
