@@ -45,6 +45,12 @@ class NotStarted(SpawnException):  # type: ignore[misc]  # JupyterHub has no typ
         self.jupyterhub_html_message = html
 
 
+class LinkShown(Exception):
+    """A link's choices are shown in the form, and nothing has been started."""
+
+    jupyterhub_message = None
+
+
 def bad_option(message: str) -> NotStarted:
     """Return the error for a choice that is not offered."""
     return NotStarted(message, "choose again", reason="bad-option")

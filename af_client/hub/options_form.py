@@ -121,7 +121,9 @@ def spec(options: Any, offers: Sequence[Offer], default: str) -> dict[str, Any]:
 
 def _offer(profile: Any, offers: Sequence[Offer]) -> Offer:
     if not offers:
-        raise BadOption("the facility offers no profile yet: ask its admin to apply an AnalysisProfile")
+        raise BadOption(
+            "the facility offers you no profile: ask its admin to apply an AnalysisProfile, or to let you use one"
+        )
     name = one_of("profile", profile, [offer.profile for offer in offers])
     return next(offer for offer in offers if offer.profile == name)
 

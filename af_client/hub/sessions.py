@@ -24,6 +24,10 @@ from af_kube.store import Body, Change, Key
 
 FIELD_MANAGER = "af-hub"
 BASE = f"/apis/{API_VERSION}"
+GROUP = API_VERSION.partition("/")[0]
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+EVERYBODY = "system:authenticated"
+"""The group of all whom the API server knows. A user of the Hub is somebody who has logged in."""
 TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - the variable's name
 
 
@@ -136,6 +140,16 @@ class HubSessions:
     async def read(self, namespace: str, name: str) -> Session:
         """Return a session as it is: for one that the watch has not told of yet."""
         return self._learn(await self._api.call(Request("GET", _path(Ref(namespace, name, "")))))
+
+    async def may_use(self, profile: str, user: str, groups: Iterable[str], namespace: str) -> bool:
+        """Return whether the API server would let a user of this name, in these groups, `use` a profile there."""
+        # A group of Kubernetes' own is given by the API server alone, whatever an identity provider calls its groups.
+        named = [group for group in groups if not group.startswith("system:")]
+        resource = {"group": GROUP, "resource": "analysisprofiles", "name": profile, "namespace": namespace}
+        spec = {"user": user, "groups": [*named, EVERYBODY], "resourceAttributes": {**resource, "verb": "use"}}
+        kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+        answer = await self._api.call(Request("POST", REVIEWS, body={**kind, "spec": spec}))
+        return bool(answer["status"]["allowed"])
 
     async def write_environment(self, ref: Ref, environment: Mapping[str, str]) -> None:
         """Put the whole environment into the session's Secret; what was in it before is gone.

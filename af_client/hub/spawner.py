@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
-from traitlets import Callable, List, TraitError, Unicode, Union, default, validate
+from traitlets import Bool, Callable, List, TraitError, Unicode, Union, default, validate
 
 from af_client.errors import ClientError, NotFound
 from af_client.hub import names, options_form
 from af_client.hub.choices import BadOption
-from af_client.hub.errors import NotStarted, bad_option, from_client
+from af_client.hub.errors import LinkShown, NotStarted, bad_option, from_client
 from af_client.hub.offers import Offer
 from af_client.hub.progress import CLUSTER_UNSEEN, OPERATOR_AWAY, percent, sentences
 from af_client.hub.sessions import HubSessions, Ref
@@ -31,12 +31,6 @@ from af_names import NOTEBOOK_PORT, notebook_url
 OPERATOR_SECONDS = 10.0
 """So long an operator that runs may take to look at a session."""
 FAILED = 1
-
-
-class LinkShown(Exception):
-    """A link's choices are shown in the form, and nothing has been started."""
-
-    jupyterhub_message = None
 
 
 class AnalysisSessionSpawner(Spawner):
@@ -54,6 +48,9 @@ class AnalysisSessionSpawner(Spawner):
         "sessions in the whole cluster.",
     ).tag(config=True)
     profiles = List(Unicode(), help="Profiles that are offered; all if empty.").tag(config=True)
+    limit_profiles = Bool(
+        help="Whether a user is offered only profiles that they may `use`, by the name and groups that they have here.",
+    ).tag(config=True)
     default_profile = Unicode("default", help="Profile of who does not choose.").tag(config=True)
 
     operator_service = Unicode(
@@ -129,7 +126,17 @@ class AnalysisSessionSpawner(Spawner):
             raise from_client(profiles.failure or ClientError("no answer within 5 s"), "")
         found = [Offer.parse(body) for body in profiles.objects]
         found = [offer for offer in found if not self.profiles or offer.profile in self.profiles]
+        found = await self._usable(found) if self.limit_profiles else found
         return sorted(found, key=lambda offer: (offer.profile != self.default_profile, offer.profile))
+
+    async def _usable(self, offers: list[Offer]) -> list[Offer]:
+        user, groups, namespace = self.user.name, self._groups(), self.namespace()
+        asked = (self.sessions.may_use(offer.profile, user, groups, namespace) for offer in offers)
+        try:
+            answers = await asyncio.gather(*asked)
+        except ClientError as error:
+            raise from_client(error, namespace) from error
+        return [offer for offer, allowed in zip(offers, answers, strict=True) if allowed]
 
     async def form(self) -> str:
         """Return the form; for a server that exists, what it is."""
@@ -369,7 +376,7 @@ class AnalysisSessionSpawner(Spawner):
         """Return the namespace of a new session."""
         if callable(self.namespace_template):
             return str(self.namespace_template(self))
-        groups = sorted(group.name for group in self.user.groups)
+        groups = self._groups()
         if "{group}" in self.namespace_template and not groups:
             raise NotStarted(
                 f"you ({self.user.name}) are in no group, and the namespace of a session here is its user's group",
@@ -378,6 +385,9 @@ class AnalysisSessionSpawner(Spawner):
                 status_code=403,
             )
         return names.namespace(self.namespace_template, self.user.name, groups[0] if groups else "")
+
+    def _groups(self) -> list[str]:
+        return sorted(group.name for group in self.user.groups)
 
     def _find(self) -> Session | None:
         return self.sessions.find(self.user.name, self.name)

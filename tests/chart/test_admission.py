@@ -9,7 +9,9 @@ from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
 from .test_objects import named
 
 OF_THE_OPERATOR = {"af-operator-own-objects", "af-operator-own-pods", "af-operator-own-connections"}
-POLICIES = {f"af-operator-session-{about}" for about in ("user", "source", "children")} | OF_THE_OPERATOR
+POLICIES = {
+    f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile", "children")
+} | OF_THE_OPERATOR
 OF_THE_HUB = "af-operator-hub-secrets"
 
 pytestmark = pytest.mark.timeout(600)

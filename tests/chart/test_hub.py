@@ -196,7 +196,7 @@ def test_no_secret_in_what_others_read(everything: Objects) -> None:
 
 def test_the_hub_has_sessions_profiles_and_secrets_by_name_and_nothing_else(hub: Objects) -> None:
     ours = "analysisfacility.io"
-    sessions = ("create", "get", "list", "watch", "patch", "delete", "impersonate")
+    sessions = ("create", "get", "list", "watch", "patch", "delete", "impersonate", "manage")
     found = {
         role["metadata"]["name"]: rights(role["rules"])
         for role in hub
@@ -205,6 +205,7 @@ def test_the_hub_has_sessions_profiles_and_secrets_by_name_and_nothing_else(hub:
     assert found == {
         "af-operator-hub-cluster": {(ours, "analysisprofiles", "", verb) for verb in ("get", "list", "watch")},
         "af-operator-hub-sessions": {(ours, "analysissessions", "", verb) for verb in sessions}
+        | {(ours, "analysisprofiles", "", "use")}
         | {("", "secrets", "", verb) for verb in ("create", "get", "patch")},
     }
 
@@ -289,6 +290,19 @@ def test_any_trait_and_any_code(configuration: Callable[[Values], Any]) -> None:
     assert config.JupyterHub.active_server_limit == 10  # in the order of the names
     assert config.AnalysisSessionSpawner.namespace_template == "physics"
     assert config.JupyterHub.spawner_class == "af_client.spawner.AnalysisSessionSpawner"
+
+
+def test_profiles_are_limited_where_not_everybody_may_use_all(
+    configuration: Callable[[Values], Any], render: Render
+) -> None:
+    limited = {**with_hub(), "userRoles": {"useProfiles": False}}
+    review = ("authorization.k8s.io", "subjectaccessreviews", "", "create")
+    use = ("analysisfacility.io", "analysisprofiles", "", "use")
+    for values, expected in ((with_hub(), False), (limited, True)):
+        assert configuration(values).AnalysisSessionSpawner.limit_profiles is expected
+        objects = render(values)
+        assert (review in rights(named(objects, "ClusterRole", "af-operator-hub-cluster")["rules"])) is expected
+        assert (use in rights(named(objects, "ClusterRole", "analysisfacility-user")["rules"])) is not expected
 
 
 def test_the_spawner_looks_where_it_may(configuration: Callable[[Values], Any]) -> None:

@@ -154,7 +154,8 @@ def test_users_have_sessions_and_logs_and_nothing_else(default: Objects) -> None
     user = rights(named(default, "ClusterRole", "analysisfacility-user")["rules"])
     verbs = ("create", "get", "list", "watch", "patch", "delete")
     sessions = {("analysisfacility.io", "analysissessions", "", verb) for verb in verbs}
-    assert user == sessions | {("", "pods/log", "", "get")}
+    use = {("analysisfacility.io", "analysisprofiles", "", "use")}
+    assert user == sessions | {("", "pods/log", "", "get")} | use
     viewer = rights(named(default, "ClusterRole", "analysisfacility-viewer")["rules"])
     assert {verb for _, _, _, verb in viewer} == {"get", "list", "watch"}
     assert viewer < user

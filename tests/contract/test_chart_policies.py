@@ -207,7 +207,7 @@ def test_the_operators_mark_what_they_make(kubectl: Kubectl, namespace: str) -> 
 
 
 MAY = {(verb, "analysissessions") for verb in ("create", "get", "list", "watch", "patch", "delete")}
-MAY |= {("get", "pods/log")}
+MAY |= {("get", "pods/log"), ("use", "analysisprofiles")}
 ASKED = MAY | {
     (verb, resource)
     for verb in ("create", "get", "list", "update", "patch", "delete")
@@ -217,6 +217,7 @@ ASKED = MAY | {
     )
 }  # fmt: skip
 ASKED |= {("create", "pods/exec"), ("impersonate", "analysissessions"), ("deletecollection", "analysissessions")}
+ASKED |= {("use", "analysisprofiles"), ("manage", "analysissessions")}
 
 
 def test_alice_may_use_sessions_and_nothing_else(kubectl: Kubectl, namespace: str) -> None:

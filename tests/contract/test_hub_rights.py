@@ -58,10 +58,22 @@ def test_it_may_use_sessions_profiles_and_secrets_by_name(kubectl: Kubectl, name
         "jobs.batch", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "serviceaccounts",
         "serviceaccounts/token", "nodes", "namespaces",
     )  # fmt: skip
-    verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate")
+    verbs = (
+        "get",
+        "list",
+        "watch",
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "deletecollection",
+        "impersonate",
+        "manage",
+        "use",
+    )
     found = allowed(kubectl, HUB, namespace, {(verb, resource) for verb in verbs for resource in resources})
-    sessions = {(v, "analysissessions") for v in verbs if v not in ("update", "deletecollection")}
-    profiles = {(v, "analysisprofiles") for v in ("get", "list", "watch")}
+    sessions = {(v, "analysissessions") for v in verbs if v not in ("update", "deletecollection", "use")}
+    profiles = {(v, "analysisprofiles") for v in ("get", "list", "watch", "use")}
     assert found == sessions | profiles | {(v, "secrets") for v in ("get", "create", "patch")}
 
 

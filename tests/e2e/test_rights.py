@@ -62,6 +62,7 @@ def test_the_rights_of_a_user_are_these(alice: Person) -> None:
     verbs = {fields[0]: set(" ".join(fields).rpartition("[")[2].strip("]").split()) for fields in named}
     assert verbs == {
         "analysissessions.analysisfacility.io": {"create", "get", "list", "watch", "patch", "delete"},
+        "analysisprofiles.analysisfacility.io": {"use"},
         "pods/log": {"get"},
         "configmaps": {"get"},
     }
@@ -137,6 +138,17 @@ def test_a_session_is_its_creators(alice: Person, editor: Person, somebody: str)
 def test_a_session_never_changes_hands(alice: Person) -> None:
     said = alice.kubectl("patch", "afs/mine", "--type=merge", '-p={"spec":{"user":"bob"}}')
     assert "user cannot be changed: create a new session with the user you want" in said
+
+
+def test_nobody_else_changes_it(alice: Person, editor: Person) -> None:
+    whose = f"session 'mine' is of '{alice.user}', and you are '{editor.user}': only its user changes, suspends or"
+    for args in (("patch", "afs/mine", "--type=merge", '-p={"spec":{"suspend":true}}'), ("delete", "afs/mine")):
+        assert whose in editor.kubectl(*args)
+    for command in (("suspend", "mine"), ("delete", "mine", "--yes")):
+        done = editor.af(*command)
+        assert done.returncode == 1
+        assert "the cluster refuses (403): ValidatingAdmissionPolicy 'af-operator-session-changes'" in done.stderr
+        assert whose in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["pod", "job", "configmap"])

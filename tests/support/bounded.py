@@ -62,6 +62,16 @@ class Account:
         """Ask for a path."""
         return _words(lambda: self.asks.request("get", path))
 
+    def request(self, verb: str, path: str, body: Body | None = None) -> str:
+        """Ask for a path by any verb; a patch is a merge patch."""
+        content = "application/merge-patch+json" if verb == "PATCH" else "application/json"
+        return _words(lambda: self.asks.request(verb.lower(), path, body=body, content_type=content))
+
+    def apply(self, body: Body) -> str:
+        """Set what the body says by a server-side apply, whoever has set it before."""
+        query = [("fieldManager", "test"), ("force", "true")]
+        return self._said("patch", body, body["metadata"]["name"], query, "application/apply-patch+yaml")
+
     def put(self, path: str, body: Body) -> str:
         """Replace what is at a path."""
         return _words(lambda: self.asks.request("put", path, body=body))

@@ -27,12 +27,16 @@ def _into(part: Any, step: str) -> Any:
 
 
 class FakeApi:
-    """`away`: nothing answers; `blind`: watches tell nothing; `refuse`: what a verb's next requests raise."""
+    """`away`: nothing answers; `blind`: watches tell nothing; `refuse`: what a verb's next requests raise.
+
+    `granted`: (user or group, profile) of all that may be used.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.requests: list[Request] = []
         self.refuse: dict[str, list[Exception]] = {}
+        self.granted: set[tuple[str, str]] = set()
         self.away = self.blind = False
         self.version = 1
         self._events: list[tuple[int, str, str, dict[str, Any]]] = []
@@ -91,6 +95,8 @@ class FakeApi:
         if waiting := self.refuse.get(request.verb):
             raise waiting.pop(0)
         path, (parent, name) = request.path, request.path.rsplit("/", 1)
+        if name == "subjectaccessreviews":
+            return self._review(request.body["spec"])
         if request.verb == "POST":
             path = f"{path}/{request.body['metadata']['name']}"
             if path in self.objects:
@@ -108,6 +114,11 @@ class FakeApi:
         return (
             await self._patch(path, request.body) if request.verb == "PATCH" else deepcopy(self.objects.get(path, {}))
         )
+
+    def _review(self, spec: dict[str, Any]) -> dict[str, Any]:
+        profile = spec["resourceAttributes"]["name"]
+        allowed = {(who, profile) for who in (spec["user"], *spec["groups"])} & self.granted
+        return {"status": {"allowed": bool(allowed)}}
 
     async def _patch(self, path: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
         body = deepcopy(self.objects[path])

@@ -214,7 +214,7 @@ def test_without_a_script_the_fields_of_the_chosen_profile_count() -> None:
 
 
 def test_a_facility_without_profiles_says_so() -> None:
-    assert "no profile yet" in options_form.render([], "default", {})
+    assert "offers you no profile" in options_form.render([], "default", {})
     with pytest.raises(BadOption, match="AnalysisProfile"):
         spec({}, [])
 

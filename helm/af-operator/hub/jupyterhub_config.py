@@ -40,6 +40,7 @@ c.SharedPasswordAuthenticator.user_password = os.environ["AF_SHARED_PASSWORD"]
 c.JupyterHub.spawner_class = "af_client.spawner.AnalysisSessionSpawner"
 c.JupyterHub.allow_named_servers = True
 c.AnalysisSessionSpawner.namespaces = values["namespaces"]
+c.AnalysisSessionSpawner.limit_profiles = values["limitProfiles"]
 
 config = values["config"]
 for class_name, traits in config.items():

@@ -18,6 +18,7 @@ http://hub.{{ .Release.Namespace }}.svc:8081
          "hubUrl" (include "af-operator.hubUrl" .)
          "proxyUrl" (printf "http://proxy-api.%s.svc:8001" .Release.Namespace)
          "namespaces" $namespaces
+         "limitProfiles" (not .Values.userRoles.useProfiles)
          "config" .Values.hub.config
          "extraConfig" .Values.hub.extraConfig | toYaml }}
 {{- end }}
