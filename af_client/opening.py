@@ -1,4 +1,7 @@
-"""What a session serves, at a port of one's own machine: ``af open`` its notebook, ``af models`` its models."""
+"""What a session serves, at a port of one's own machine: ``af open`` its notebook, ``af models`` its models.
+
+``af dask`` its Dask: see ``open_dask``.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,23 @@ class Server:
     key: str
     name: Callable[[str], str]
     """Session -> name of its Secret, and of the Role with the right to it."""
-    pod: Callable[[str], str]
+    pod: Callable[[Session], str]
+    """Session -> name of the pod that serves."""
+    files: tuple[str, ...] = ()
+    """More keys of the Secret, which a client needs."""
 
 
-NOTEBOOK = Server("notebook", "notebook", NOTEBOOK_PORT, "JUPYTER_TOKEN", notebook, notebook_pod)
-MODELS = Server("model service", "inference", INFERENCE_PORT, INFERENCE_TOKEN, inference, inference_pod)
+NOTEBOOK = Server(
+    "notebook", "notebook", NOTEBOOK_PORT, "JUPYTER_TOKEN", notebook, lambda session: notebook_pod(session.name)
+)
+MODELS = Server(
+    "model service",
+    "inference",
+    INFERENCE_PORT,
+    INFERENCE_TOKEN,
+    inference,
+    lambda session: inference_pod(session.name),
+)
 
 
 def openable(session: Session, server: Server = NOTEBOOK) -> bool:
@@ -89,11 +104,12 @@ class Opened:
         self._session = session
         self._name = self.server.name(session.name)
         self._over = threading.Event()
-        self._forward = PortForward(lambda: api.websocket(self._connection()), port, self._explained(say))
+        self._forward = self._to(self.server.port, port, say)
 
     def __enter__(self) -> Self:
         try:
-            self.token = self._read_token()
+            self._secret = self._read_secret()
+            self.token = self._secret[self.server.key]
             self._forward.__enter__()
         except Forbidden as error:
             raise Forbidden(self._whose(str(error))) from error
@@ -108,14 +124,19 @@ class Opened:
         """Return when the context ends, which is never in the thread that has it: Ctrl-C."""
         self._over.wait()
 
-    def _connection(self) -> Request:
-        pod = f"/api/v1/namespaces/{self._session.namespace}/pods/{self.server.pod(self._session.name)}"
-        return Request("GET", f"{pod}/portforward", {"ports": str(self.server.port)})
+    def _to(self, port: int, here: int, say: Say) -> PortForward:
+        """Return a port of this machine that is one of the pod's, once it is entered."""
+        return PortForward(lambda: self._api.websocket(self._connection(port)), here, self._explained(say))
 
-    def _read_token(self) -> str:
+    def _connection(self, port: int) -> Request:
+        pod = f"/api/v1/namespaces/{self._session.namespace}/pods/{self.server.pod(self._session)}"
+        return Request("GET", f"{pod}/portforward", {"ports": str(port)})
+
+    def _read_secret(self) -> Mapping[str, str]:
         path = f"/api/v1/namespaces/{self._session.namespace}/secrets/{self._name}"
         try:
-            return base64.b64decode(self._api.call(Request("GET", path))["data"][self.server.key]).decode()
+            data = self._api.call(Request("GET", path))["data"]
+            return {key: base64.b64decode(data[key]).decode() for key in (self.server.key, *self.server.files)}
         except (NotFound, KeyError) as error:
             name = self._session.name
             raise NotReady(f"Secret {self._name} has no token yet: try again, or see `af status {name}`") from error

@@ -32,6 +32,7 @@ from af_client.errors import (
 from af_client.forward import Say
 from af_client.model import API_VERSION, KIND, PLURAL, Session
 from af_client.models import Models
+from af_client.open_dask import DASK, OpenDask
 from af_client.opening import MODELS, OpenModels, OpenNotebook, openable
 from af_client.pools import find
 from af_client.results import RemoteResults
@@ -323,6 +324,33 @@ class Sessions:
         ready = next(session for session in self.watch(name, timeout) if openable(session, MODELS))
         with OpenModels(self._api, ready, say=say) as opened:
             yield opened.models
+
+    def dask(self, name: str, port: int = 0, timeout: float | None = None, say: Say = lambda _: None) -> OpenDask:
+        """Return a session's Dask at ports of this machine, once it is ready; for ``with``.
+
+        >>> with sessions.dask("lab") as dask, dask.client() as client:
+        ...     client.submit(sum, [1, 2, 3]).result()
+
+        Parameters
+        ----------
+        port
+            Of the scheduler; 0 for a free one.
+        say
+            Called with what goes wrong meanwhile.
+
+        Raises
+        ------
+        BadInput
+            The session has no Dask, or the port is taken.
+        NotReady
+            It is suspended, has ended, or was begun before its Dask had certificates.
+        Forbidden
+            It is somebody else's.
+        TimedOut
+            Dask is not ready after `timeout` seconds.
+        """
+        ready = next(session for session in self.watch(name, timeout) if openable(session, DASK))
+        return OpenDask(self._api, ready, port, say)
 
     def _path(self, name: str = "") -> str:
         base = f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"

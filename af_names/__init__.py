@@ -20,6 +20,8 @@ INFERENCE_PORT = 8000
 INFERENCE_GRPC_PORT = 8001
 INFERENCE_TOKEN = "token"  # noqa: S105 - the name of a key
 """Key of the token in the model service's Secret."""
+DASK_SCHEDULER_PORT = 8786
+DASK_DASHBOARD_PORT = 8787
 DASK_DIRECTORY = "/af/dask"
 """Where certificates and token of a session's Dask are mounted: ``ca.crt``, ``tls.crt``, ``tls.key`` and ``token``."""
 RUN_CONTAINER = "run"

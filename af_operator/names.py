@@ -92,8 +92,8 @@ def network_policy(session: Session) -> str:
 
 # Dask. The same names and addresses whatever engine makes the objects: they are in the environment of running pods.
 # A DaskCluster has the session's own name; the scheduler's Deployment and Service are <that>-scheduler.
-DASK_SCHEDULER_PORT = 8786
-DASK_DASHBOARD_PORT = 8787
+DASK_SCHEDULER_PORT = af_names.DASK_SCHEDULER_PORT
+DASK_DASHBOARD_PORT = af_names.DASK_DASHBOARD_PORT
 
 
 def dask_cluster(session: Session) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import webbrowser
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from signal import SIGINT
 from typing import Any
 
 import click
@@ -20,11 +18,12 @@ from rich.table import Table
 
 from af_client.cli import logs
 from af_client.cli.command_line import Commands, Workers, addressed, common, connect, known, print_json
+from af_client.cli.dask import dask
 from af_client.cli.models import models
 from af_client.cli.resizing import Resize
 from af_client.cli.running import RunOptions, SessionRun, prepare
 from af_client.cli.screen import Screen, watched
-from af_client.cli.signals import Stopped
+from af_client.cli.signals import until_ctrl_c
 from af_client.errors import BadInput, NotFound, ResultsError
 from af_client.follow import Follower
 from af_client.model import Session
@@ -58,10 +57,12 @@ def cli(debug: bool) -> None:
       af status zmumu-x7k2p                         what is it waiting for?
       af results zmumu-x7k2p -o out                 fetch what it left in $AF_RESULTS
       af open lab                                   JupyterLab in your browser
+      af dask lab -- python analysis.py             a program of this machine computes with the session's Dask
       af models predict lab topjet jets.csv         what a model that the session serves says of each row
     """
 
 
+cli.add_command(dask)
 cli.add_command(models)
 
 
@@ -238,21 +239,12 @@ def open_(ctx: click.Context, /, namespace: str | None, context: str | None, out
     if not openable(sessions.get(name)):
         follower = Follower(sessions, name, options["timeout"], until=openable)
         watched(sessions, follower, screen, f"the notebook of session {name} is not ready")
-    with sessions.open(name, options["port"], say=screen.say) as notebook, _until_ctrl_c():
+    with sessions.open(name, options["port"], say=screen.say) as notebook, until_ctrl_c():
         click.echo(json.dumps(notebook.report()) if output == "json" else notebook.lab)
         if options["browser"] and not webbrowser.open(notebook.lab):
             screen.say("there is no browser here: open the URL yourself")
         screen.say(f"connected; Ctrl-C ends the connection, `af suspend {name}` the notebook")
         notebook.wait()
-
-
-@contextmanager
-def _until_ctrl_c() -> Iterator[None]:
-    try:
-        yield
-    except Stopped as stop:
-        if stop.number != SIGINT:
-            raise
 
 
 @cli.command()

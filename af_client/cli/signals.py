@@ -75,6 +75,16 @@ def held() -> Iterator[None]:
 
 
 @contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """Let SIGINT end the block, and nothing more: that is how who looks at something ends it."""
+    try:
+        yield
+    except Stopped as stop:
+        if stop.number != signal.SIGINT:
+            raise
+
+
+@contextmanager
 def _handled(act: Callable[[int], None]) -> Iterator[None]:
     last = float("-inf")
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-Environ = Mapping[str, str]
+from af_names import DASK_DASHBOARD_PORT
 
-DASHBOARD_PORT = 8787
-"""Of Dask's scheduler; the agent in it is there too."""
+Environ = Mapping[str, str]
 
 
 def dask_host(environ: Environ) -> str | None:
@@ -23,7 +22,7 @@ def dask_host(environ: Environ) -> str | None:
 def dask_dashboard(environ: Environ) -> str | None:
     """Return where the scheduler's pages are, without the path; None for a session without Dask."""
     host = dask_host(environ)
-    return f"http://{host}:{DASHBOARD_PORT}" if host else None
+    return f"http://{host}:{DASK_DASHBOARD_PORT}" if host else None
 
 
 def dask_token(environ: Environ) -> str:

@@ -18,7 +18,7 @@ from af_client.cli.commands import cli
 from af_client.errors import from_response
 from af_client.sessions import Sessions
 from af_kube.request import Request
-from af_names import inference, inference_pod
+from af_names import INFERENCE_PORT, inference, inference_pod
 from tests.support.fake_kubelet import FakeKubelet, kubelet
 from tests.support.fake_transport import FakeTransport, condition, status
 from tests.support.inference import onnx_models
@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture
 def pod(server: Running) -> Iterator[FakeKubelet]:
     with kubelet() as found:
-        found.leads_to = server.http
+        found.leads_to = {INFERENCE_PORT: server.http}
         yield found
 
 

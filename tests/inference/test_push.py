@@ -20,7 +20,7 @@ from af_client.cli.commands import cli
 from af_client.errors import ModelRefused, NotConvertible
 from af_client.model_files import About
 from af_client.models import Models, ServedModel
-from af_names import inference
+from af_names import INFERENCE_PORT, inference
 from tests.support.fake_kubelet import FakeKubelet, kubelet
 from tests.support.fake_transport import FakeTransport, condition, status
 from tests.support.inference import onnx_models
@@ -127,7 +127,7 @@ def test_progress_is_told(models: Models) -> None:
 @pytest.fixture
 def pod(server: Running) -> Iterator[FakeKubelet]:
     with kubelet() as found:
-        found.leads_to = server.http
+        found.leads_to = {INFERENCE_PORT: server.http}
         yield found
 
 

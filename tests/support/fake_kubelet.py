@@ -17,13 +17,13 @@ class FakeKubelet:
     """Serves websockets in a thread; what a connection sends is answered by ``answer`` and then closed.
 
     `codes`: HTTP codes with which the next connections are refused. `trouble`: what the kubelet says of the pod.
-    `leads_to`: port of this machine that is the pod's, where one stands for it.
+    `leads_to`: ports of the pod to those of this machine that stand for them.
     """
 
     def __init__(self) -> None:
         self.codes: list[int] = []
         self.trouble = ""
-        self.leads_to = 0
+        self.leads_to: dict[int, int] = {}
         self.open = 0
         self.requests: list[web.Request] = []
         self.url = ""
@@ -36,14 +36,15 @@ class FakeKubelet:
         await socket.prepare(request)
         self.open += 1
         try:
-            await (self._lead(socket) if self.leads_to else self._talk(socket))
+            here = self.leads_to.get(int(request.query.get("ports", "0")))
+            await (self._lead(socket, here) if here else self._talk(socket))
         finally:
             self.open -= 1
         return socket
 
-    async def _lead(self, socket: web.WebSocketResponse) -> None:
+    async def _lead(self, socket: web.WebSocketResponse, here: int) -> None:
         await self._begin(socket)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.leads_to)
+        reader, writer = await asyncio.open_connection("127.0.0.1", here)
 
         async def back() -> None:
             while data := await reader.read(50_000):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
+from urllib.parse import urlencode
 
 from af_client.errors import from_response
 from af_client.transport import WebSocketAddress
@@ -104,7 +105,9 @@ class FakeTransport:
 
     def websocket(self, request: Request) -> WebSocketAddress:
         self.requests.append(request)
-        return WebSocketAddress(self.api_url + request.path, {"Authorization": "Bearer alice"})
+        return WebSocketAddress(
+            f"{self.api_url}{request.path}?{urlencode(request.query)}", {"Authorization": "Bearer alice"}
+        )
 
     def _create(self, body: dict[str, Any]) -> dict[str, Any]:
         name = body["metadata"].get("name") or body["metadata"]["generateName"] + "abcde"

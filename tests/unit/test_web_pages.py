@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 from tornado.httputil import HTTPHeaders
 
-from af_client.pod.agents import DASHBOARD_PORT, dask_token
+from af_client.pod.agents import dask_token
 from af_client.pod.web_pages import introduced, without_login
+from af_names import DASK_DASHBOARD_PORT
 from tests.support.notebooks import Browser, NotebookServer, notebook_server
 from tests.support.web_server import WebServer
 
@@ -66,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iter
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(certificates / "ca.crt"),
         "AF_SPARK_TOKEN": "token-of-spark",
     }
-    with WebServer(page(), HOST, DASHBOARD_PORT), WebServer(page(), ELSEWHERE) as spark:
+    with WebServer(page(), HOST, DASK_DASHBOARD_PORT), WebServer(page(), ELSEWHERE) as spark:
         env |= {"AF_SPARK_UI": spark.url, "AF_SPARK_AGENT": f"http://{ELSEWHERE}:8790"}
         with notebook_server(tmp_path_factory.mktemp("notebook"), PATH, env) as found:
             yield found
