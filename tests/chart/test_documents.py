@@ -25,7 +25,7 @@ def values() -> list[dict[str, Any]]:
     """Return every block of chart values in the how-tos: what has no kind and says something of the Hub."""
     text = "\n".join(page.read_text() for page in sorted(HOW_TO.glob("*.md")))
     blocks = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [found for block in blocks if "hub" in (found := yaml.safe_load(block))]
+    return [found for block in blocks for found in yaml.safe_load_all(block) if "hub" in found]
 
 
 def test_there_are_values_in_the_how_tos() -> None:

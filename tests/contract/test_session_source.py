@@ -20,6 +20,7 @@ SESSIONS = {
     "resources": ["analysissessions"],
     "verbs": ["create", "get", "patch"],
 }
+USE = {"apiGroups": ["analysisfacility.io"], "resources": ["analysisprofiles"], "verbs": ["use"]}
 COURSE = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["course"], "verbs": ["get"]}
 WORDS = "which you ('system:serviceaccount:physics:alice') may not read"
 
@@ -39,7 +40,7 @@ def plane(control: ControlPlane) -> Iterator[Bounded]:
 @pytest.fixture(scope="module")
 def alice(control: ControlPlane, plane: Bounded) -> Iterator[Account]:
     """She may use sessions, and read one ConfigMap."""
-    with tenant(control, plane.admin, "alice", [SESSIONS, COURSE]) as found:
+    with tenant(control, plane.admin, "alice", [SESSIONS, USE, COURSE]) as found:
         assert poll(lambda: WORDS in found.create(session("bob-source")), 60), found.create(session("bob-source"))
         yield found
 
