@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from af_operator.model import Body
+from af_operator.model import NETWORK_POLICY, Body
+
+WHOLE = {"ConfigMap": ("data",), "Secret": ("data",), NETWORK_POLICY.kind: ("spec",)}
+"""Parts, by kind, to which somebody may have added what we do not say: a file more in a pod, an address more that it
+reaches. Elsewhere what is added is the API server's, or no business of ours."""
 
 
 def needs_apply(desired: Body, live: Body | None) -> bool:
@@ -13,19 +18,34 @@ def needs_apply(desired: Body, live: Body | None) -> bool:
         return True
     if "deletionTimestamp" in live["metadata"]:
         return False  # its end brings us back, and then it is created anew
-    return not _subset(desired, live) or bool(_added(desired, live))
+    return not _subset(desired, live) or any(_adds(live.get(part), desired[part]) for part in _whole(desired))
 
 
 def overwriting(desired: Body, live: Body) -> Body:
     """Return what sets this very object right by a merge patch, where an apply did not: lists as a whole."""
     patch = {**desired, "metadata": desired["metadata"] | {"uid": live["metadata"]["uid"]}}
-    added = _added(desired, live)
-    return patch | ({"data": desired["data"] | dict.fromkeys(added)} if added else {})
+    return patch | {part: _replacing(desired[part], live.get(part)) for part in _whole(desired)}
 
 
-def _added(desired: Body, live: Body) -> set[str]:
-    """Return the keys that somebody has added to the data of a ConfigMap or Secret: it is a file more in a pod."""
-    return set(live.get("data") or ()) - set(desired["data"]) if "data" in desired else set()
+def _whole(desired: Body) -> list[str]:
+    return [part for part in WHOLE.get(desired.get("kind", ""), ()) if part in desired]
+
+
+def _adds(live: Any, desired: Any) -> bool:
+    """Return whether somebody says more than we do."""
+    if isinstance(live, Mapping) and isinstance(desired, Mapping):
+        return any(key not in desired or _adds(value, desired[key]) for key, value in live.items())
+    if isinstance(live, list) and isinstance(desired, list):
+        return any(map(_adds, live, desired))
+    return False
+
+
+def _replacing(desired: Any, live: Any) -> Any:
+    """Return the merge patch that leaves nothing of what is there but what is wanted."""
+    if not isinstance(desired, Mapping) or not isinstance(live, Mapping):
+        return desired
+    gone = dict.fromkeys(live.keys() - desired.keys())
+    return gone | {key: _replacing(value, live.get(key)) for key, value in desired.items()}
 
 
 def _subset(desired: Any, live: Any) -> bool:

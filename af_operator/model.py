@@ -310,7 +310,7 @@ class Plan:
     titles
         By component name, how conditions spell it; for every enabled component.
     health
-        By component name, for every enabled component.
+        By component name, for every enabled component that has something to tell.
     server
         The component that JupyterHub is to show, and its server; None where there is none.
     registration

@@ -70,6 +70,11 @@ def labels(session: Session, component: str, pool: str | None = None) -> dict[st
     return values | ({POOL: pool} if pool else {})
 
 
+def session_selector(session: Session) -> dict[str, str]:
+    """Return the labels by which all pods of a session are chosen: nobody else can set them."""
+    return {SESSION_UID: session.uid}
+
+
 def selector(session: Session, component: str) -> dict[str, str]:
     """Return the labels by which a component's pods are chosen: nobody else can set them."""
     return {SESSION_UID: session.uid, COMPONENT: component}

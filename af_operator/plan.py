@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from af_operator import drift, names, ownership, pods_told, quota, room, status
 from af_operator.api import ProfileSpec
+from af_operator.api.network import ProfileNetwork
 from af_operator.api.profile import Image, Size
 from af_operator.components import Component, Components, Item
 from af_operator.components._shared import budget, choices, untrusted
@@ -36,7 +37,11 @@ from af_operator.model import (
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import ACTIVITY_STEP, Question, activity_at
 
-NOTHING = ProfileSpec(images=[Image(name="none", image="none")], sizes=[Size(name="none", cpu="1", memory="1Mi")])
+NOTHING = ProfileSpec(
+    images=[Image(name="none", image="none")],
+    sizes=[Size(name="none", cpu="1", memory="1Mi")],
+    network=ProfileNetwork(egress="Closed"),
+)
 """Stands for the catalogue when it is gone."""
 DELETED = "Deleted"
 """How a session ends that is being deleted, whatever holds it."""
@@ -103,7 +108,7 @@ def _plan(session: Session, profile: Profile, observed: Observed, enabled: Enabl
 
 
 def _health_of(active: Enabled, facts: Plan) -> dict[str, Health]:
-    return {c.NAME: facts.health[c.NAME] for c in active}
+    return {c.NAME: facts.health[c.NAME] for c in active if c.NAME in facts.health}
 
 
 def _lack(session: Session, observed: Settled, active: Enabled, items: Iterable[tuple[Component, Item]]) -> room.Lack:
@@ -142,17 +147,20 @@ def _facts(session: Session, observed: Settled, enabled: Enabled) -> Plan:
     for component in enabled:
         report |= component.report(session, observed)
     servers = ((c.NAME, c.registration(session, observed)) for c in enabled)
+    told = ((c.NAME, _health(c, session, observed)) for c in enabled)
     return Plan(
         titles={c.NAME: c.TITLE for c in enabled},
-        health={c.NAME: _health(c, session, observed) for c in enabled},
+        health={name: health for name, health in told if health},
         report=report,
         server=next(((name, server) for name, server in servers if server), None),
         last_activity=_last_activity(session, observed, enabled),
     )
 
 
-def _health(component: Component, session: Session, observed: Settled) -> Health:
+def _health(component: Component, session: Session, observed: Settled) -> Health | None:
     health = component.health(session, observed)
+    if health is None:
+        return None
     pods = pods_told.with_logs(component.NAME, observed.pods(component.NAME))
     return replace(health, details={**health.details, "pods": pods}) if pods else health
 
@@ -167,7 +175,12 @@ def _plan_rejected(session: Session, observed: Settled, enabled: Enabled, error:
 
 
 def _waiting(active: Enabled, facts: Plan) -> tuple[str, ...]:
-    return tuple(c.NAME for c in active if c.LIFETIME != "record" and not facts.health[c.NAME].ready)
+    return tuple(c.NAME for c in active if c.LIFETIME != "record" and not _is_ready(facts, c.NAME))
+
+
+def _is_ready(facts: Plan, component: str) -> bool:
+    health = facts.health.get(component)
+    return health is None or health.ready
 
 
 def _terms(

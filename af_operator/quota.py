@@ -25,6 +25,7 @@ PLURALS = {
     "Deployment": "deployments.apps",
     "StatefulSet": "statefulsets.apps",
     "Job": "jobs.batch",
+    "NetworkPolicy": "networkpolicies.networking.k8s.io",
 }
 BARE = frozenset({"pods", "services", "configmaps", "secrets", "persistentvolumeclaims"})
 """What a quota also counts by its plain name, without ``count/``."""

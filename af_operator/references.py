@@ -14,7 +14,7 @@ from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from af_operator.model import POD, Body, Kind, Manifest, ObjectRef
+from af_operator.model import NETWORK_POLICY, POD, Body, Kind, Manifest, ObjectRef
 
 CONFIG_MAP, SECRET, VOLUME_CLAIM = ("v1", "ConfigMap"), ("v1", "Secret"), ("v1", "PersistentVolumeClaim")
 SERVICE, SERVICE_ACCOUNT = ("v1", "Service"), ("v1", "ServiceAccount")
@@ -35,6 +35,7 @@ GRANTED = (
     Kind(ROLE[0], "RoleBinding", "rolebindings"),
     Kind(*DASK_CLUSTER, "daskclusters"),
     Kind(DASK_CLUSTER[0], "DaskWorkerGroup", "daskworkergroups"),
+    NETWORK_POLICY,
     POD,
 )
 """Kinds of which a Role may grant a single object by name: all that components make, and service accounts."""
@@ -83,8 +84,9 @@ def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
     is left out of account.
     """
     by_ref = {manifest.ref: manifest for manifest in manifests}
+    needs = _needs(manifests)
     position = {ref: index for index, ref in enumerate(by_ref)}
-    sorter = _sorter({ref: set(references(m.body) & by_ref.keys()) for ref, m in by_ref.items()})
+    sorter = _sorter({ref: set(needs[ref] & by_ref.keys()) for ref in by_ref})
     ordered = []
     while sorter.is_active():
         ready = sorter.get_ready()
@@ -106,7 +108,7 @@ def held_back(
     live
         What is there already, and ours: of this, what is to run nothing any more is not held back.
     """
-    needs = {m.ref: references(m.body) for m in manifests if not (m.ref in live and _runs_nothing(m.body))}
+    needs = _needs(m for m in manifests if not (m.ref in live and _runs_nothing(m.body)))
     held: dict[ObjectRef, ObjectRef] = {}
     causes = {ref: ref for ref in refused}
     while causes:
@@ -114,6 +116,16 @@ def held_back(
         causes = {ref: causes[cause] for ref, cause in waiting.items() if ref not in held and ref not in refused}
         held |= causes
     return held
+
+
+def _needs(manifests: Iterable[Manifest]) -> dict[ObjectRef, frozenset[ObjectRef]]:
+    """Return what must be there before each: what it refers to, and for what runs pods the policies of their network.
+
+    A pod that were made beside its policy would be open until the network's plugin knows that.
+    """
+    all_of_them = list(manifests)
+    policies = frozenset(m.ref for m in all_of_them if m.ref.kind == NETWORK_POLICY.kind)
+    return {m.ref: references(m.body) | (policies if any(_pod_specs(m.body)) else frozenset()) for m in all_of_them}
 
 
 def _sorter(graph: dict[ObjectRef, set[ObjectRef]]) -> TopologicalSorter[ObjectRef]:

@@ -171,7 +171,9 @@ def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> It
             return
     else:
         yield "Accepted", True, "Accepted", f"the spec fits profile {session.spec.profile}"
-    parts = [(plan.titles[name], _component(name, session, plan, refusals)) for name in plan.health]
+    # One that has nothing to tell is heard of only when something of it is refused.
+    refused = {r.component: None for r in refusals if r.component not in plan.health}
+    parts = [(plan.titles[name], _component(name, session, plan, refusals)) for name in (*refused, *plan.health)]
     yield "Ready", *_summary(session, plan, parts)
     for title, health in parts:
         yield f"{title}Ready", health.ready, health.reason, health.message

@@ -80,8 +80,8 @@ class Component(Protocol):
 
     # Of the world, once that is settled.
 
-    def health(self, session: Session, observed: Settled) -> Health:
-        """Return readiness, computed from the pods."""
+    def health(self, session: Session, observed: Settled) -> Health | None:
+        """Return readiness, computed from the pods; None where there is nothing to tell or to wait for."""
 
     def report(self, session: Session, observed: Settled) -> Mapping[str, Any]:
         """Return what this component adds to the status at its top level."""
