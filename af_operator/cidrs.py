@@ -22,13 +22,12 @@ METADATA = _networks(
     "168.63.129.16/32",  # Azure's wire server, which has nodes' settings
     "192.0.0.192/32",  # Oracle
     "100.100.100.200/32",  # Alibaba
-    # Both are IPv4 addresses once more: as a socket for both families writes them, and as NAT64 translates them.
-    "::ffff:0:0/96",
-    "64:ff9b::a9fe:0/112",
+    "64:ff9b::a9fe:0/112",  # the first of these once more, as NAT64 translates it
 )
 """What no session ever connects to, whatever admins say."""
 PRIVATE = _networks("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 """Addresses that a site has for itself (RFC 1918, 6598, 4193)."""
+MAPPED = IPv6Network("::ffff:0:0/96")
 EVERYTHING = _networks("0.0.0.0/0", "::/0")
 
 
@@ -42,12 +41,12 @@ class Block:
 
 def parse(text: str) -> Network:
     """Return the range that a text names; bits behind the prefix say nothing."""
-    return ip_network(text, strict=False)
+    return _plain(ip_network(text, strict=False))
 
 
 def left_of(cidr: Network, closed: Iterable[Network]) -> Block | None:
     """Return what is left of a range without what is closed; None where that is nothing."""
-    parts = _merged(other for other in closed if other.version == cidr.version)
+    parts = _merged(other for other in map(_plain, closed) if other.version == cidr.version)
     if any(covers(part, cidr) for part in parts):
         return None
     return Block(cidr, tuple(part for part in parts if covers(cidr, part)))
@@ -58,6 +57,13 @@ def covers(outer: Network, inner: Network) -> bool:
     if isinstance(outer, IPv4Network):
         return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
     return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
+
+
+def _plain(network: Network) -> Network:
+    """Return IPv4 addresses as such: written as IPv6 ones (``::ffff:169.254.0.0/112``) they are the same to a kernel."""
+    if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - MAPPED.prefixlen))
+    return network
 
 
 def _merged(networks: Iterable[Network]) -> list[Network]:
