@@ -60,7 +60,7 @@ def covers(outer: Network, inner: Network) -> bool:
 
 
 def _plain(network: Network) -> Network:
-    """Return IPv4 addresses as such: written as IPv6 ones (``::ffff:169.254.0.0/112``) they are the same to a kernel."""
+    """Return IPv4 addresses as such, also where they are written as IPv6 ones: ``::ffff:169.254.0.0/112``."""
     if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - MAPPED.prefixlen))
     return network
