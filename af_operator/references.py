@@ -77,6 +77,16 @@ def references(body: Body) -> frozenset[ObjectRef]:
     return frozenset(refs | set(_scheduler_of(body)) | set(_said_in_data(body)))
 
 
+def needs(manifests: Iterable[Manifest]) -> dict[ObjectRef, frozenset[ObjectRef]]:
+    """Return what must be there before each: what it refers to, and for what runs pods the policies of their network.
+
+    A pod that were made beside its policy would be open until the network's plugin knows that.
+    """
+    all_of_them = list(manifests)
+    policies = frozenset(m.ref for m in all_of_them if m.ref.kind == NETWORK_POLICY.kind)
+    return {m.ref: references(m.body) | (policies if any(_pod_specs(m.body)) else frozenset()) for m in all_of_them}
+
+
 def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
     """Return the manifests in groups that may be made at the same time, what others refer to in an earlier one.
 
@@ -84,9 +94,9 @@ def waves(manifests: Sequence[Manifest]) -> list[list[Manifest]]:
     is left out of account.
     """
     by_ref = {manifest.ref: manifest for manifest in manifests}
-    needs = _needs(manifests)
+    before = needs(manifests)
     position = {ref: index for index, ref in enumerate(by_ref)}
-    sorter = _sorter({ref: set(needs[ref] & by_ref.keys()) for ref in by_ref})
+    sorter = _sorter({ref: set(before[ref] & by_ref.keys()) for ref in by_ref})
     ordered = []
     while sorter.is_active():
         ready = sorter.get_ready()
@@ -108,24 +118,14 @@ def held_back(
     live
         What is there already, and ours: of this, what is to run nothing any more is not held back.
     """
-    needs = _needs(m for m in manifests if not (m.ref in live and _runs_nothing(m.body)))
+    before = needs(m for m in manifests if not (m.ref in live and _runs_nothing(m.body)))
     held: dict[ObjectRef, ObjectRef] = {}
     causes = {ref: ref for ref in refused}
     while causes:
-        waiting = {ref: min(needs[ref] & causes.keys()) for ref in needs if needs[ref] & causes.keys()}
+        waiting = {ref: min(on & causes.keys()) for ref, on in before.items() if on & causes.keys()}
         causes = {ref: causes[cause] for ref, cause in waiting.items() if ref not in held and ref not in refused}
         held |= causes
     return held
-
-
-def _needs(manifests: Iterable[Manifest]) -> dict[ObjectRef, frozenset[ObjectRef]]:
-    """Return what must be there before each: what it refers to, and for what runs pods the policies of their network.
-
-    A pod that were made beside its policy would be open until the network's plugin knows that.
-    """
-    all_of_them = list(manifests)
-    policies = frozenset(m.ref for m in all_of_them if m.ref.kind == NETWORK_POLICY.kind)
-    return {m.ref: references(m.body) | (policies if any(_pod_specs(m.body)) else frozenset()) for m in all_of_them}
 
 
 def _sorter(graph: dict[ObjectRef, set[ObjectRef]]) -> TopologicalSorter[ObjectRef]:

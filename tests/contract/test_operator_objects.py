@@ -11,6 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from af_operator.components import child_kinds, shipped
 from local_cluster.control_plane import ControlPlane, control_plane
 from local_cluster.progress import Progress
 from tests.support.bounded import LABEL, OWNER, SYSTEM, TENANT, UID, Body, Bounded, bounded, owned
@@ -104,7 +105,8 @@ def test_what_sessions_are_made_of_is_made_changed_and_deleted(plane: Bounded, c
 def test_each_kind_that_it_has_rights_on_is_among_them() -> None:
     generated = yaml.safe_load((GOLDEN.parents[1] / "helm/af-operator/generated/operator-rules.yaml").read_text())
     made = {r for rule in generated if "create" in rule["verbs"] for r in rule["resources"] if "/" not in r}
-    assert {f"{body['kind'].lower()}s" for body in one_of_each_kind()} >= made - {"events"}
+    plurals = {kind.kind: kind.plural for kind in child_kinds(shipped())}
+    assert {plurals[body["kind"]] for body in one_of_each_kind()} >= made - {"events"}
 
 
 @pytest.mark.parametrize("body", EACH)

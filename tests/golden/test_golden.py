@@ -19,7 +19,7 @@ from af_operator.api import ProfileSpec
 from af_operator.components import shipped
 from af_operator.model import Profile, ref_of
 from af_operator.observed import Observed
-from af_operator.views import HubView
+from af_operator.views import ClusterNetwork, HubView
 from af_operator.world import parse_session
 
 HERE = Path(__file__).parent
@@ -42,11 +42,12 @@ def planned(case: str, engine: str | None = None) -> list[dict[str, Any]]:
     profile = load(case, "profile.yaml", common)
     profile["spec"] |= {"dask": {"engine": engine}} if engine else {}
     session = parse_session(load(case, "session.yaml"))
-    hub = load(case, "hub.yaml")
+    hub, network = load(case, "hub.yaml"), load(case, "network.yaml")
     observed = Observed(
         children=tuple(load(case, "observed.yaml", [])),
         shared=tuple(load(case, "shared.yaml", [])),
         hub=HubView(**hub) if hub else None,
+        network=ClusterNetwork.model_validate(network) if network else None,
         read={ref_of(body): body for body in load(case, "read.yaml", [])},
         nonce="0" * 64,
     )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from af_operator.model import Manifest, ObjectRef
-from af_operator.references import held_back, references, waves
-from tests.golden.test_golden import CASES, planned
+from af_operator.references import held_back, needs, references, waves
+from tests.golden.test_golden import CASES, HERE, planned, pod_specs
 
 Pair = tuple[str, str]
 NO_REFERENCE = ("metadata", "selector", "matchLabels", "labels")
@@ -38,6 +38,11 @@ EXPECTED: dict[str, set[Pair]] = {
     "minimal": set(),
     "native-gpu-pool": NATIVE,
     "native-zmumu": NATIVE | {("Pod", "ConfigMap"), ("Job", "ConfigMap")},
+    "network-allow": {("Job", "NetworkPolicy")},
+    "network-closed": {("Job", "NetworkPolicy")},
+    "network-facility": NOTEBOOK | {("StatefulSet", "NetworkPolicy")},
+    "network-open": NOTEBOOK | {("StatefulSet", "NetworkPolicy")},
+    "network-suspended": set(),
     "notebook": NOTEBOOK | DASK | CONFIGURED | {("StatefulSet", "PersistentVolumeClaim")},
     "notebook-hub": NOTEBOOK,
     "notebook-suspended": STOPPED,
@@ -66,10 +71,9 @@ def manifests(case: str) -> list[Manifest]:
 
 
 def edges(case: str) -> dict[ObjectRef, set[ObjectRef]]:
-    """Return each planned object with those of the plan that it refers to."""
-    given = manifests(case)
-    there = {m.ref for m in given}
-    return {m.ref: set(references(m.body) & there) for m in given}
+    """Return each planned object with those of the plan that must be there before."""
+    before = needs(manifests(case))
+    return {ref: set(on & before.keys()) for ref, on in before.items()}
 
 
 def pairs() -> list[Any]:
@@ -126,5 +130,16 @@ def test_where_a_name_is_taken_nothing_that_refers_to_it_is_made_and_all_else_is
 
 
 def reached(ref: ObjectRef, graph: dict[ObjectRef, set[ObjectRef]]) -> set[ObjectRef]:
-    """Return all that an object refers to, also through others."""
+    """Return all that must be there before an object, also through others."""
     return graph[ref].union(*(reached(on, graph) for on in graph[ref]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_that_runs_a_pod_is_made_before_the_policy_of_its_network(case: str) -> None:
+    policies = {m.ref for m in manifests(case) if m.ref.kind == "NetworkPolicy"}
+    runs = {m.ref for m in manifests(case) if list(pod_specs(m.body))}
+    assert policies or not (HERE / case / "network.yaml").exists()
+    order = [{m.ref for m in wave} for wave in waves(manifests(case))]
+    made = [index for index, wave in enumerate(order) if wave & policies]
+    assert all(index > max(made, default=-1) for index, wave in enumerate(order) if wave & runs)
+    assert set(held_back(manifests(case), policies)) >= (runs if policies else set())

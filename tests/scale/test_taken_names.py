@@ -7,6 +7,7 @@ a foreign object is to look. What is found in the text alone is in ``tests/golde
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -14,15 +15,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from af_operator import plan
+from af_operator import plan, references
 from af_operator.components import shipped
-from af_operator.model import SERVICE, ObjectRef, ref_of
-from af_operator.references import references
+from af_operator.model import SERVICE, Manifest, ObjectRef, ref_of
 from af_operator.world import SESSION
 from local_cluster.control_plane import ControlPlane
 from local_cluster.processes import poll
 from tests.golden.test_golden import CASES, NOW, load, planned
 from tests.support.lived import _given
+from tests.support.networks import NETWORK
 from tests.support.proxied_operator import ProxiedOperator, proxied
 from tests.support.site import KINDS, Body, Site
 
@@ -48,8 +49,8 @@ class Taken(NamedTuple):
 
 @cache
 def graph(case: str) -> dict[ObjectRef, frozenset[ObjectRef]]:
-    """Return all objects of a case, each with what it refers to."""
-    return {ref_of(body): references(body) for body in planned(case)}
+    """Return all objects of a case, each with what must be there before it."""
+    return references.needs(map(Manifest, planned(case)))
 
 
 def needs(case: str, taken: ObjectRef) -> set[ObjectRef]:
@@ -108,7 +109,7 @@ def found(
     site.open_namespaces(*(taken.namespace for taken in ALL))
     site.create(map(profile, sorted({taken.case for taken in ALL})))
     site.create(map(foreign, ALL))
-    with proxied(plane, tmp_path_factory.mktemp("taken")) as operator:
+    with proxied(plane, tmp_path_factory.mktemp("taken"), NETWORK=json.dumps(NETWORK)) as operator:
         operator.process.start()
         operator.process.wait_ready()
         site.create(map(session, ALL))

@@ -20,7 +20,7 @@ from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER
 from af_operator.components.dask.groups import DaskAnswer
 from af_operator.model import Body, Profile, Session, label_of, ref_of
 from af_operator.observed import Children, Observed
-from af_operator.views import AgentView, HubView, PoolAnswer
+from af_operator.views import AgentView, ClusterNetwork, HubView, PoolAnswer
 from af_operator.world import parse_session
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -70,11 +70,12 @@ def _one_short(life: Life) -> Life:
 
 def _given(case: str) -> Life:
     common = yaml.safe_load((GOLDEN / "profile.yaml").read_text())
-    hub = _load(case, "hub.yaml", None)
+    hub, network = _load(case, "hub.yaml", None), _load(case, "network.yaml", None)
     observed = Observed(
         children=tuple(_load(case, "observed.yaml", [])),
         shared=tuple(_load(case, "shared.yaml", [])),
         hub=HubView(**hub) if hub else None,
+        network=ClusterNetwork.model_validate(network) if network else None,
         read={ref_of(body): body for body in _load(case, "read.yaml", [])},
         nonce="0" * 64,
     )
