@@ -121,9 +121,9 @@ def worker(group: str, token: str) -> str:
     return f"{group}-worker-{token}"
 
 
-def dask_scheduler_address(session: Session) -> str:
-    """Return the address that `Client()` finds in DASK_SCHEDULER_ADDRESS."""
-    return f"tcp://{dask_scheduler(session)}.{session.namespace}.svc:{DASK_SCHEDULER_PORT}"
+def dask_scheduler_address(session: Session, scheme: str = "tls") -> str:
+    """Return the address that `Client()` finds in DASK_SCHEDULER_ADDRESS; ``tcp`` where there is no TLS."""
+    return f"{scheme}://{dask_scheduler(session)}.{session.namespace}.svc:{DASK_SCHEDULER_PORT}"
 
 
 def dask_dashboard_url(session: Session) -> str:

@@ -190,7 +190,8 @@ def _terms(
     fitting = [c for c in active if _fits(c, session, profile)]
     shares = budget.shares(profile, {c.NAME: c.demands(session, profile, observed) for c in fitting})
     patches = {
-        audience: {c.NAME: c.pod_patch(session, profile, audience) for c in fitting} for audience in get_args(Audience)
+        audience: {c.NAME: c.pod_patch(session, profile, observed, audience) for c in fitting}
+        for audience in get_args(Audience)
     }
     return {
         c.NAME: Terms(

@@ -70,15 +70,15 @@ class Component(Protocol):
     def pools(self, session: Session) -> Sequence[Pool]:
         """Return the pools of workers that the spec asks for: ``plan`` holds them against the profile's limits."""
 
-    def pod_patch(self, session: Session, profile: Profile, audience: Audience) -> PodPatch:
-        """Return what this component adds to the pods of others."""
-
     # Of the world, before it is settled whether the session is over.
 
     def finish(self, session: Session, observed: Observed) -> Finish | None:
         """Return how the session ended, if this component is what ends it."""
 
     # Of the world, once that is settled.
+
+    def pod_patch(self, session: Session, profile: Profile, observed: Settled, audience: Audience) -> PodPatch:
+        """Return what this component adds to the pods of others."""
 
     def health(self, session: Session, observed: Settled) -> Health | None:
         """Return readiness, computed from the pods; None where there is nothing to tell or to wait for."""

@@ -59,9 +59,10 @@ def planned(case: str, engine: str | None = None) -> list[dict[str, Any]]:
 
 
 def shortened(body: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the code of agents, which is in files of their own, and the hash that changes with it."""
-    if body["metadata"]["name"].endswith(("-dask-agent", "-spark-agent")):
-        body["data"] = dict.fromkeys(body["data"], "…")
+    """Leave out the code of agents, which is in files of their own, keys and certificates, and the hash of these."""
+    kind, name = body["kind"], body["metadata"]["name"]
+    if name.endswith(("-dask-agent", "-spark-agent")) or (kind == "Secret" and "tls.key" in body["data"]):
+        body["data"] = dict.fromkeys(body["data"], "…" if kind == "ConfigMap" else "4oCm")
         body["metadata"]["annotations"] = dict.fromkeys(body["metadata"]["annotations"], "…")
     return body
 

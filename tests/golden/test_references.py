@@ -17,18 +17,21 @@ NO_REFERENCE = ("metadata", "selector", "matchLabels", "labels")
 """What has names in it and mounts or grants nothing: whose object it is, and which pods a Service finds."""
 STOPPED = {("Role", "Secret"), ("Role", "StatefulSet"), ("RoleBinding", "Role"), ("StatefulSet", "Service")}
 NOTEBOOK = STOPPED | {("StatefulSet", "Secret")}
-DASK = {("DaskCluster", "ConfigMap"), ("DaskWorkerGroup", "DaskCluster")}
+DASK = {("DaskWorkerGroup", "DaskCluster")} | {
+    (kind, on) for kind in ("DaskCluster", "DaskWorkerGroup") for on in ("ConfigMap", "Secret")
+}
 CONFIGURATION = {("Secret", "Service")}
 """A classic driver finds Spark's master by a file."""
-NATIVE = {("Deployment", "ConfigMap"), ("Pod", "Service"), ("Job", "Service")}
+NATIVE = {(kind, on) for kind in ("Deployment", "Pod") for on in ("ConfigMap", "Secret")}
+NATIVE |= {("Pod", "Service"), ("Job", "Service"), ("Job", "Secret")}
 CACHE = {("Deployment", "ConfigMap"), ("Job", "Service")}
 REPLICAS = {("Pod", "ConfigMap"), ("Pod", "Secret")}
 CONFIGURED = {("StatefulSet", "ConfigMap"), ("DaskWorkerGroup", "ConfigMap")}
 EXPECTED: dict[str, set[Pair]] = {
     "config-map-source": set(),
     "finished": {("Role", "ConfigMap"), ("RoleBinding", "Role")},
-    "gpu-pool": DASK,
-    "inference": (NATIVE - {("Job", "Service")})
+    "gpu-pool": DASK | {("Job", "Secret")},
+    "inference": (NATIVE - {("Job", "Service"), ("Job", "Secret")})
     | NOTEBOOK
     | REPLICAS
     | CONFIGURATION
@@ -61,7 +64,7 @@ EXPECTED: dict[str, set[Pair]] = {
     | CONFIGURATION
     | {("Deployment", "Secret"), ("Deployment", "Service"), ("Pod", "Secret"), ("Pod", "ConfigMap"), ("Job", "Secret")},
     "suspended": CACHE,
-    "zmumu": DASK | {("DaskWorkerGroup", "ConfigMap"), ("Job", "ConfigMap")},
+    "zmumu": DASK | {("Job", "Secret"), ("Job", "ConfigMap")},
 }
 
 

@@ -13,10 +13,11 @@ from af_operator import names, plan
 from af_operator.api.pools import Pool
 from af_operator.components import Component, dask
 from af_operator.components._shared import budget, placement
+from af_operator.components.dask import secret
 from af_operator.components.dask.dask_kubernetes.replicas import HANDLED, WORKER_GROUP
 from af_operator.components.dask.groups import DaskAnswer, group_name
 from af_operator.errors import InvalidSession
-from af_operator.model import Audience, Body, Keep, Manifest, PodPatch, ref_of
+from af_operator.model import SECRET, Audience, Body, Discard, Keep, Manifest, PodPatch, ref_of
 from af_operator.observed import Settled, Terms
 from af_operator.views import AgentView, PoolAnswer
 from tests.support.objects import DASK, UNSCHEDULABLE, container, live, of_component, pod, profile, session, world
@@ -64,7 +65,8 @@ def made(observed: Settled, *pools: dict[str, Any], **changes: Any) -> list[Any]
     s = session(dask={"pools": list(pools) or DASK["pools"]})
     catalogue = profile(**changes)
     shares = budget.shares(catalogue, {"dask": dask.demands(s, catalogue, observed)})
-    return list(dask.desired(s, catalogue, observed, Terms(workers=shares["dask"])))
+    items = dask.desired(s, catalogue, observed, Terms(workers=shares["dask"]))
+    return [item for item in items if isinstance(item, Discard) or item.ref != SECRET.ref(names.dask_secret(s))]
 
 
 def bodies(items: list[Any]) -> list[Body]:
@@ -281,7 +283,7 @@ def test_health_is_ready_at_the_minimum_and_says_what_is_missing_to_what_is_want
     assert found.message == f"pool cpu: 1 of 2 workers ({UNSCHEDULABLE['message']})"
     assert found.details == {"pools": {"cpu": {"ready": 1, "desired": 2}}}
     assert found.endpoints == {
-        "dask": "tcp://zmumu-scheduler.physics.svc:8786",
+        "dask": "tls://zmumu-scheduler.physics.svc:8786",
         "dashboard": "http://zmumu-scheduler.physics.svc:8787/status",
     }
 
@@ -346,7 +348,10 @@ def test_what_dask_kubernetes_makes_of_a_group_carries_our_labels() -> None:
     assert made_pod["metadata"]["labels"][WORKER_GROUP] == group["metadata"]["name"]
     assert len(deployment["metadata"]["name"]) <= 63
     [own] = made_pod["spec"]["containers"]
-    assert {e["name"] for e in own["env"]} == {"DASK_WORKER_NAME", "DASK_SCHEDULER_ADDRESS"}
+    variables = {e["name"]: e.get("value") for e in own["env"]}
+    assert len(variables) == len(own["env"])
+    assert variables["DASK_WORKER_NAME"] == deployment["metadata"]["name"]
+    assert variables["DASK_SCHEDULER_ADDRESS"] == "tls://zmumu-scheduler.physics.svc:8786", "not what it would say"
 
 
 @pytest.mark.parametrize("engine", ["Native", "DaskKubernetes"])
@@ -361,6 +366,6 @@ def test_what_is_for_pods_of_users_is_in_no_worker_and_no_scheduler(engine: str)
 
 def test_only_programs_of_users_are_told_where_the_scheduler_is_by_a_patch() -> None:
     s = session(dask=DASK)
-    assert dask.pod_patch(s, profile(), "worker") == PodPatch()
-    address = {"name": "DASK_SCHEDULER_ADDRESS", "value": names.dask_scheduler_address(s)}
-    assert dask.pod_patch(s, profile(), "user") == PodPatch(env=(address,))
+    assert dask.pod_patch(s, profile(), world(), "worker") == PodPatch()
+    address = {"name": "DASK_SCHEDULER_ADDRESS", "value": "tls://zmumu-scheduler.physics.svc:8786"}
+    assert dask.pod_patch(s, profile(), world(), "user") == PodPatch(env=(address,)) + secret.patch(s, world())

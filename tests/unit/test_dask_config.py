@@ -16,7 +16,7 @@ from af_operator.components import dask as component
 from af_operator.components._shared import pod_spec
 from af_operator.components.dask import programs
 from af_operator.model import Body, PodPatch
-from tests.support.objects import DASK, profile, session
+from tests.support.objects import DASK, profile, session, world
 
 # Words of what is no matter of how tasks are computed, by the parts of a key.
 OWN = re.compile(
@@ -89,18 +89,18 @@ def test_dask_reads_each_key_back(known: list[str]) -> None:
 )
 def test_a_value_becomes_what_dask_makes_of_it_in_every_process(text: str, value: object) -> None:
     asked, key = with_config(**{"distributed.comm.timeouts.connect": text}), "distributed.comm.timeouts.connect"
-    scheduler = programs.scheduler_pod(asked, profile())["containers"][0]
+    scheduler = programs.scheduler_pod(asked, profile(), world())["containers"][0]
     worker = programs.worker(asked, profile(), component.pools(asked)[0], PodPatch())
-    user = pod_spec.patched({}, component.pod_patch(asked, profile(), "user"))
+    user = pod_spec.patched({}, component.pod_patch(asked, profile(), world(), "user"))
     for container in (scheduler, worker, user):
         assert dask.config.get(key, config=dask.config.collect_env(env(container))) == value
 
 
 def test_what_the_session_sets_itself_is_not_the_configurations() -> None:
     asked = with_config(**{"distributed.scheduler.allowed-failures": "20"})
-    scheduler = env(programs.scheduler_pod(asked, profile())["containers"][0])
+    scheduler = env(programs.scheduler_pod(asked, profile(), world())["containers"][0])
     assert "distributed.http.scheduler.api" in scheduler["DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES"]
-    assert component.pod_patch(asked, profile(), "worker") == PodPatch(), "of others' workers"
+    assert component.pod_patch(asked, profile(), world(), "worker") == PodPatch(), "of others' workers"
 
 
 @pytest.mark.parametrize(

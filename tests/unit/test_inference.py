@@ -18,7 +18,7 @@ from af_operator.components.inference import replicas, server
 from af_operator.errors import InvalidSession
 from af_operator.model import POD, VOLUME_CLAIM, Body, Condition, Finish, Keep, Manifest, Profile, Refusal, Session
 from af_operator.observed import Observed, Settled, Terms
-from tests.support.objects import UNSCHEDULABLE, container, live, of_component, ours, pod, profile, session
+from tests.support.objects import UNSCHEDULABLE, container, live, of_component, ours, pod, profile, session, world
 
 NOW = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
 CLAIM = {"volumeClaim": {"claimName": "models-cms", "subPath": "btag/topjet"}}
@@ -168,7 +168,7 @@ def test_the_token_is_kept_and_of_a_purpose_of_its_own() -> None:
 
 def test_no_other_pod_has_the_token_in_words() -> None:
     for audience in ("user", "worker"):
-        patch = inference.pod_patch(asking(), facility(), audience)
+        patch = inference.pod_patch(asking(), facility(), world(), audience)
         variables = {each["name"]: each for each in patch.env}
         assert variables["TFAAS_URL"]["value"] == "http://zmumu-inference.physics.svc:8000"
         assert variables["AF_INFERENCE_GRPC"]["value"] == "zmumu-inference.physics.svc:8001"

@@ -40,26 +40,26 @@ WITH_SOURCE = RUN | {"source": {"files": {"main.py": "import cuts", "cuts.py": "
 
 
 def test_workers_find_the_modules_beside_the_program() -> None:
-    patch = run.pod_patch(session(run=WITH_SOURCE), profile(), "worker")
+    patch = run.pod_patch(session(run=WITH_SOURCE), profile(), world(), "worker")
     volume = {"name": "source", "configMap": {"name": "zmumu-source"}}
     mount = {"name": "source", "mountPath": "/af/source", "readOnly": True}
     assert patch == PodPatch(env=({"name": "PYTHONPATH", "value": "/af/source"},), volumes=(volume,), mounts=(mount,))
 
 
 def test_nothing_is_added_where_there_is_no_source_nor_to_programs_of_the_user() -> None:
-    assert run.pod_patch(session(run=RUN), profile(), "worker") == PodPatch()
-    assert run.pod_patch(session(run=WITH_SOURCE), profile(), "user") == PodPatch()
+    assert run.pod_patch(session(run=RUN), profile(), world(), "worker") == PodPatch()
+    assert run.pod_patch(session(run=WITH_SOURCE), profile(), world(), "user") == PodPatch()
 
 
 def test_workers_do_not_wait_for_a_config_map_of_the_users_own() -> None:
     s = session(run=RUN | {"source": {"configMap": "my-analysis"}})
-    [volume] = run.pod_patch(s, profile(), "worker").volumes
+    [volume] = run.pod_patch(s, profile(), world(), "worker").volumes
     assert volume["configMap"] == {"name": "my-analysis", "optional": True}
 
 
 def test_what_the_user_has_put_on_the_path_stays_there_once() -> None:
     s = session(run=WITH_SOURCE, env=[{"name": "PYTHONPATH", "value": "/opt/extra"}], dask=DASK)
-    worker = programs.worker(s, profile(), dask.pools(s)[0], run.pod_patch(s, profile(), "worker"))
+    worker = programs.worker(s, profile(), dask.pools(s)[0], run.pod_patch(s, profile(), world(), "worker"))
     assert [each for each in worker["env"] if each["name"] == "PYTHONPATH"] == [
         {"name": "PYTHONPATH", "value": "/af/source:/opt/extra"}
     ]

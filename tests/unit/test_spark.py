@@ -18,7 +18,7 @@ from af_operator.errors import InvalidSession
 from af_operator.model import Body, Keep, Manifest, Profile, Session, label_of
 from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import AgentView, PoolAnswer
-from tests.support.objects import live, of_component, ours, pod, profile, session
+from tests.support.objects import live, of_component, ours, pod, profile, session, world
 
 IMAGES = [
     {"name": "analysis", "image": "registry.example.org/analysis:1"},
@@ -210,7 +210,7 @@ def test_secrets_are_two_and_stay_while_the_session_runs() -> None:
 
 def test_dasks_workers_may_connect_and_no_more() -> None:
     asked = with_spark()
-    user, worker = (spark.pod_patch(asked, facility(), audience) for audience in ("user", "worker"))
+    user, worker = (spark.pod_patch(asked, facility(), world(), audience) for audience in ("user", "worker"))
     assert {e["name"] for e in worker.env} == {"AF_SPARK_TOKEN", "SPARK_REMOTE"}
     assert not worker.volumes
     assert {"SPARK_CONF_DIR", "SPARK_LOCAL_HOSTNAME", "AF_SPARK_AGENT", "AF_SPARK_UI"} < {e["name"] for e in user.env}

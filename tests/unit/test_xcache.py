@@ -64,13 +64,13 @@ def test_the_plugin_is_told_the_origin_and_how_much_it_may_keep(size: str, count
 
 
 def test_the_disk_is_limited_a_bit_above_what_the_cache_keeps() -> None:
-    volumes = {v["name"]: v for v in xcache.pod_patch(session(xcache=SIDECAR), profile(), "worker").volumes}
+    volumes = {v["name"]: v for v in xcache.pod_patch(session(xcache=SIDECAR), profile(), world(), "worker").volumes}
     assert volumes["xcache-data"]["emptyDir"] == {"sizeLimit": "11Gi"}
 
 
 def test_sidecar_is_all_patch() -> None:
     s = session(xcache=SIDECAR)
-    patch = xcache.pod_patch(s, profile(), "user")
+    patch = xcache.pod_patch(s, profile(), world(), "user")
     assert {"name": "XROOT_PROXY", "value": "root://localhost:1096//"} in patch.env
     [sidecar] = patch.sidecars
     assert {m["name"] for m in sidecar["volumeMounts"]} == {v["name"] for v in patch.volumes}
@@ -81,7 +81,7 @@ def test_sidecar_is_all_patch() -> None:
 
 def test_session_cache_is_an_address_in_the_patch() -> None:
     s = session(xcache=SESSION)
-    patch = xcache.pod_patch(s, profile(), "user")
+    patch = xcache.pod_patch(s, profile(), world(), "user")
     address = "root://zmumu-xcache.physics.svc:1096//"
     assert {"name": "XROOT_PROXY", "value": address} in patch.env
     assert (patch.sidecars, patch.volumes) == ((), ())
@@ -103,12 +103,12 @@ def test_session_cache_is_an_address_in_the_patch() -> None:
 )
 def test_what_is_written_to_where_results_go_passes_the_read_only_cache_by(results: str | None, direct: Any) -> None:
     facility = profile(results=results and {"url": results})
-    env = xcache.pod_patch(session(xcache=SESSION), facility, "worker").env
+    env = xcache.pod_patch(session(xcache=SESSION), facility, world(), "worker").env
     assert {e["value"] for e in env if e["name"] == "XROOT_PROXY_EXCL_DOMAINS"} == direct
 
 
 def test_the_cache_itself_does_not_read_through_the_cache() -> None:
-    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), "worker").sidecars
+    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), world(), "worker").sidecars
     assert {"XRD_PLUGINCONFDIR", "XROOT_PROXY"}.isdisjoint(e["name"] for e in sidecar["env"])
 
 
@@ -184,7 +184,7 @@ def live_from(manifest: Manifest) -> dict[str, Any]:
 def test_a_cache_is_asked_as_clients_ask_and_only_that_of_the_session_is_taken_off_its_address() -> None:
     _, deployment, _ = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())
     assert isinstance(deployment, Manifest)
-    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), "worker").sidecars
+    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), world(), "worker").sidecars
     [own] = deployment.body["spec"]["template"]["spec"]["containers"]
     probe = own["readinessProbe"]["exec"]["command"]
     assert probe[:2] == ["xrdfs", "localhost:1096"]
@@ -195,12 +195,12 @@ def test_a_cache_is_asked_as_clients_ask_and_only_that_of_the_session_is_taken_o
 @pytest.mark.parametrize(("limit", "request_"), [("200Mi", "200Mi"), ("1536Mi", "256Mi")])
 def test_a_cache_asks_for_no_more_memory_than_it_may_have(limit: str, request_: str) -> None:
     facility = profile(xcache={"image": "x", "origin": "o", "memory": limit})
-    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), facility, "worker").sidecars
+    [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), facility, world(), "worker").sidecars
     assert (sidecar["resources"]["requests"]["memory"], sidecar["resources"]["limits"]["memory"]) == (request_, limit)
 
 
 def test_readers_wait_for_a_cache_that_is_started_again_and_not_much_longer() -> None:
-    patch = xcache.pod_patch(session(xcache=SESSION), profile(), "user")
+    patch = xcache.pod_patch(session(xcache=SESSION), profile(), world(), "user")
     env = {each["name"]: each["value"] for each in patch.env}
     patience = int(env["XRD_CONNECTIONWINDOW"]) * int(env["XRD_CONNECTIONRETRY"])
     _, deployment, _ = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())

@@ -18,7 +18,7 @@ def pools(session: Session) -> Sequence[Pool]:
     return ()
 
 
-def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+def pod_patch(session: Session, profile: Profile, observed: Observed, audience: Audience) -> PodPatch:
     """Nothing for the pods of others."""
     return PodPatch()
 

@@ -1,27 +1,29 @@
 """Dask: one scheduler, and pools of workers that `Client()` without arguments finds.
 
 Two engines make the pods: `native`, our own, and `dask_kubernetes`, the operator of that name; `engine` says which one
-a session is under. What both have in common is here: the spec (`groups`), the containers (`programs`), the program
-inside the scheduler that knows what each worker holds (`scheduler_agent`), and how all that is (`health`, `lost`).
-``templates/`` has the ConfigMap that brings the agent to the scheduler.
+a session is under. What both have in common is here: the spec (`groups`), the containers (`programs`), what they know
+each other by (`secret`), the program inside the scheduler that knows what each worker holds (`scheduler_agent`), what
+keeps strangers from their pages (`af_guard`), and how all that is (`health`, `lost`). ``templates/`` has the
+Secret, and the ConfigMap of agent and guard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from af_operator import names
 from af_operator.api.pools import Pool
 from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
-from af_operator.components.dask import dask_kubernetes, engine, groups, native, programs
+from af_operator.components.dask import dask_kubernetes, engine, groups, native, programs, secret
 from af_operator.components.dask.health import health
 from af_operator.model import (
     CONFIG_MAP,
     POD,
+    SECRET,
     SERVICE,
     Audience,
     Discard,
@@ -34,7 +36,7 @@ from af_operator.model import (
     Profile,
     Session,
 )
-from af_operator.observed import Settled, Terms
+from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import Question
 
 __all__ = [
@@ -64,7 +66,7 @@ __all__ = [
 
 NAME = groups.NAME
 TITLE = "Dask"
-KINDS: tuple[Kind, ...] = tuple(sorted({CONFIG_MAP, *native.KINDS, *dask_kubernetes.KINDS}))
+KINDS: tuple[Kind, ...] = tuple(sorted({CONFIG_MAP, SECRET, *native.KINDS, *dask_kubernetes.KINDS}))
 # Beside our own those that dask-kubernetes makes: under that engine they say whether a scheduler was lost.
 WATCHED: tuple[Kind, ...] = (POD, SERVICE)
 SHARED: tuple[Kind, ...] = ()
@@ -91,12 +93,12 @@ def pools(session: Session) -> Sequence[Pool]:
     return groups.spec(session).pools
 
 
-def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+def pod_patch(session: Session, profile: Profile, observed: Observed, audience: Audience) -> PodPatch:
     """Return what `Client()` without arguments connects to, and Dask's configuration, where programs start."""
     if audience == "worker":
         return PodPatch()
-    address = {"DASK_SCHEDULER_ADDRESS": names.dask_scheduler_address(session)}
-    return PodPatch(env=tuple(pod_spec.env(address | programs.config(session))))
+    address = {secret.ADDRESS: secret.address(session, observed)}
+    return PodPatch(env=tuple(pod_spec.env(address | programs.config(session)))) + secret.patch(session, observed)
 
 
 def loans(session: Session, profile: Profile, observed: Settled) -> Sequence[Loan]:
@@ -111,10 +113,11 @@ def demands(session: Session, profile: Profile, observed: Settled) -> Sequence[D
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep | Discard]:
-    """Return the scheduler and the workers, as the session's engine makes them."""
+    """Return what Dask's programs know each other by, and scheduler and workers as the session's engine makes them."""
     session_engine = engine.of_session(observed, profile)
     resized = groups.resized(session, session_engine.groups(session, observed), observed, terms)
-    return session_engine.desired(session, profile, observed, terms.patch("worker"), resized)
+    patch = programs.worker_patch(session, observed) + terms.patch("worker")
+    return [*secret.planned(session, observed), *session_engine.desired(session, profile, observed, patch, resized)]
 
 
 def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
@@ -123,7 +126,8 @@ def question(session: Session, profile: Profile, observed: Settled, terms: Terms
         return None
     live = engine.of_session(observed, profile).groups(session, observed)
     resized = groups.resized(session, live, observed, terms)
-    return groups.question(session, profile, resized, groups.agent_view(observed))
+    asked = groups.question(session, profile, resized, groups.agent_view(observed))
+    return replace(asked, token=secret.token(session, observed))
 
 
 def deadline(session: Session, observed: Settled) -> datetime | None:

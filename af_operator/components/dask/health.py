@@ -10,7 +10,7 @@ from af_operator import names, ownership
 from af_operator.components._shared import pod_reasons, pool_health
 from af_operator.components._shared.pod_reasons import Reason
 from af_operator.components._shared.pool_health import PoolState
-from af_operator.components.dask import engine
+from af_operator.components.dask import engine, secret
 from af_operator.components.dask.groups import NAME, agent_view, desired
 from af_operator.components.dask.lost import is_scheduler, lost
 from af_operator.model import SERVICE, Body, Health, Session
@@ -31,7 +31,7 @@ def health(session: Session, observed: Settled) -> Health:
     trouble = pool_health.first_trouble([_scheduler_trouble(session, observed), *(s.below_minimum for s in states)])
     if trouble:
         return Health(False, trouble.reason, trouble.message, details=details, condition=lost_condition)
-    endpoints = {"dask": names.dask_scheduler_address(session), "dashboard": names.dask_dashboard_url(session)}
+    endpoints = {"dask": secret.address(session, observed), "dashboard": names.dask_dashboard_url(session)}
     message = "; ".join([*(state.summary for state in states), *_retirements(agent_view(observed))])
     return Health(True, "Ready", message, endpoints, details, lost_condition)
 

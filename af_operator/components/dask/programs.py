@@ -13,13 +13,16 @@ from af_operator import names
 from af_operator.api.pools import Pool
 from af_operator.api.profile import Size
 from af_operator.components._shared import choices, placement, pod_spec, pools
-from af_operator.components.dask import groups
+from af_operator.components.dask import groups, secret
 from af_operator.model import Body, Keep, Manifest, PodPatch, Profile, Session
 from af_operator.observed import Observed
 from af_operator.render import render
 
 AGENT = "/af/agent"
+MOUNT: Body = {"name": "agent", "mountPath": AGENT, "readOnly": True}
 AGENT_FILE = "scheduler_agent.py"
+GUARD_FILE = "af_guard.py"
+"""In workers it stands beside modules of users: the name is none that they would give one."""
 PORTS = {"scheduler_port": names.DASK_SCHEDULER_PORT, "dashboard_port": names.DASK_DASHBOARD_PORT}
 """For templates of the scheduler's Service."""
 ROUTES = (
@@ -35,9 +38,10 @@ ROUTES = (
 EARLIER_AGENTS = frozenset(
     {
         "c8beb802ce81a21fb69cb63e9df6ec0ad76b019bd39633d3560da3b88e8a5f12",
+        "26d5699cc57076dd62e73a3ba7335f04419bf6f0526c6fb68616d9787ad1829f",
     }
 )
-"""SHA-256 of the agents that earlier versions put into schedulers: not to be taken for somebody's edit."""
+"""SHA-256 of the agents that versions without a guard put into schedulers: not to be taken for somebody's edit."""
 WORKER_DASHBOARD_PORT = 8788
 # The rest is for the nanny, and for memory that Python has given back and the kernel still counts.
 MEMORY_PERCENT = 90
@@ -46,12 +50,12 @@ WORKER_SCRATCH = {"tmp": pod_spec.TMP}
 
 
 def agent(session: Session, observed: Observed, *, begun: bool) -> Manifest | Keep:
-    """Return the ConfigMap with the code of the agent, a preload of the scheduler.
+    """Return the ConfigMap with the code of the agent and the guard, preloads of Dask's programs.
 
     A scheduler that was begun has read it already: the code of another version would only cost a write, and come into
     force where nobody expects it, when its container is started again. What somebody has edited is set right.
     """
-    desired = render(__package__, "agent", name=names.dask_agent(session), files={AGENT_FILE: _agent()})
+    desired = render(__package__, "agent", name=names.dask_agent(session), files=_preloads())
     live = observed.get(desired.ref)
     return Keep(desired.ref) if begun and live and _is_earlier(live.get("data") or {}) else desired
 
@@ -65,12 +69,13 @@ def config(session: Session) -> dict[str, str]:
     return {f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": value for key, value in asked.items()}
 
 
-def scheduler_pod(session: Session, profile: Profile) -> Body:
+def scheduler_pod(session: Session, profile: Profile, observed: Observed) -> Body:
     """Return the pod of the scheduler."""
-    agent = {"name": "agent", "configMap": {"name": names.dask_agent(session)}}
-    asked = groups.spec(session).scheduler
+    asked, patch = groups.spec(session).scheduler, secret.patch(session, observed)
     place = placement.of(profile, asked.node_pool if asked else None)
-    return pod_spec.pod([_scheduler(session, profile, asked.size if asked else None)], [agent], place)
+    files = (GUARD_FILE, AGENT_FILE) if secret.is_encrypted(observed) else (AGENT_FILE,)
+    container = _scheduler(session, profile, asked.size if asked else None, files)
+    return pod_spec.pod([pod_spec.patched(container, patch)], [_volume(session), *patch.volumes], place)
 
 
 def default_worker_pod(session: Session, profile: Profile) -> Body:
@@ -80,21 +85,31 @@ def default_worker_pod(session: Session, profile: Profile) -> Body:
     return pod_spec.pod([container], [], placement.of(profile, None))
 
 
+def worker_patch(session: Session, observed: Observed) -> PodPatch:
+    """Return what a worker has to come to its scheduler, and to let nobody else in."""
+    address = PodPatch(env=tuple(pod_spec.env({secret.ADDRESS: secret.address(session, observed)})))
+    if not secret.is_encrypted(observed):
+        return address
+    preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([f"{AGENT}/{GUARD_FILE}"])}
+    guard = PodPatch(env=tuple(pod_spec.env(preload)), volumes=(_volume(session),), mounts=(MOUNT,))
+    return address + secret.patch(session, observed) + guard
+
+
 def worker_volumes(profile: Profile, pool: Pool, patch: PodPatch) -> list[Body]:
     """Return the volumes of a worker, with those that other components add."""
     return [*pod_spec.scratch(choices.size(profile, pool.size), WORKER_SCRATCH)[0], *patch.volumes]
 
 
-def _scheduler(session: Session, profile: Profile, size: str | None) -> Body:
+def _scheduler(session: Session, profile: Profile, size: str | None, preloads: Iterable[str]) -> Body:
     settings = {"DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": json.dumps(ROUTES)}
     return _run_by_entrypoint(
         "scheduler",
         choices.image(session, profile),
         [
             *("dask", "scheduler", "--host", "0.0.0.0", "--dashboard-address", f":{names.DASK_DASHBOARD_PORT}"),  # noqa: S104 -- a pod of its own
-            *("--preload", f"{AGENT}/{AGENT_FILE}"),
+            *(arg for file in preloads for arg in ("--preload", f"{AGENT}/{file}")),
         ],
-        volumeMounts=[{"name": "agent", "mountPath": AGENT, "readOnly": True}],
+        volumeMounts=[MOUNT],
         env=pod_spec.env(config(session) | settings | pod_spec.variables(session)),
         ports=[_port("tcp-comm", names.DASK_SCHEDULER_PORT), _port("http-dashboard", names.DASK_DASHBOARD_PORT)],
         resources=pod_spec.resources(choices.size(profile, size)),
@@ -131,7 +146,7 @@ def worker(
 
 def _is_earlier(data: Mapping[str, str]) -> bool:
     text = data.get(AGENT_FILE)
-    return set(data) == {AGENT_FILE} and text != _agent() and _digest(text) in EARLIER_AGENTS
+    return set(data) == {AGENT_FILE} and _digest(text) in EARLIER_AGENTS
 
 
 def _digest(text: object) -> str:
@@ -145,9 +160,13 @@ def _run_by_entrypoint(name: str, image: str, args: Iterable[str], **more: Any) 
     return pod_spec.container(name, image, args=list(args), **more)
 
 
+def _volume(session: Session) -> Body:
+    return {"name": "agent", "configMap": {"name": names.dask_agent(session)}}
+
+
 @cache
-def _agent() -> str:
-    return (files(__package__) / AGENT_FILE).read_text()
+def _preloads() -> dict[str, str]:
+    return {name: (files(__package__) / name).read_text() for name in (AGENT_FILE, GUARD_FILE)}
 
 
 def _worker_args(size: Size, pool: Pool) -> Iterator[str]:

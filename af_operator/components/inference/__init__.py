@@ -83,7 +83,7 @@ def pools(session: Session) -> Sequence[Pool]:
     return [spec.pool(session)]
 
 
-def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+def pod_patch(session: Session, profile: Profile, observed: Observed, audience: Audience) -> PodPatch:
     """Return where the service is, and its token: whatever computes for the user may ask models."""
     url = names.inference_url(session)
     addresses = {"TFAAS_URL": url, "AF_INFERENCE_URL": url, "AF_INFERENCE_GRPC": names.inference_grpc(session)}

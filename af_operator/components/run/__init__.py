@@ -38,7 +38,7 @@ from af_operator.model import (
     Session,
     ref_of,
 )
-from af_operator.observed import Settled, Terms
+from af_operator.observed import Observed, Settled, Terms
 from af_operator.render import render
 
 __all__ = [
@@ -91,7 +91,7 @@ def check(session: Session, profile: Profile) -> None:
     placement.check("run.nodePool", spec(session).node_pool, profile)
 
 
-def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+def pod_patch(session: Session, profile: Profile, observed: Observed, audience: Audience) -> PodPatch:
     """Return the source for workers, whatever computes in them: modules beside the program are imported there too."""
     origin = spec(session).source
     if audience == "user" or origin is None:

@@ -22,7 +22,7 @@ from af_operator.components.spark import conf, programs, spec, workers
 from af_operator.components.spark.health import health
 from af_operator.components.spark.spec import NAME, TITLE, check
 from af_operator.model import POD, Audience, Body, Keep, Kind, Lifetime, Manifest, PodPatch, Profile, Session
-from af_operator.observed import Settled, Terms
+from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import Question
 
 __all__ = [
@@ -67,7 +67,7 @@ def pools(session: Session) -> Sequence[Pool]:
     return spec.spec(session).pools
 
 
-def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+def pod_patch(session: Session, profile: Profile, observed: Observed, audience: Audience) -> PodPatch:
     """Return what `SparkSession.builder.getOrCreate()` connects by, also in what Dask's workers run.
 
     Who may drive Spark itself, and submit what runs in its workers, is only the user's own program: it alone gets the

@@ -136,7 +136,7 @@ def _kept(item: Manifest | Keep, observed: Observed) -> Manifest | Keep:
     return Keep(item.ref) if is_begun else item
 
 
-def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+def pod_patch(session: Session, profile: Profile, observed: Observed, audience: Audience) -> PodPatch:
     """Return what sends `root://` through the cache; for placement Sidecar also the cache itself.
 
     Everybody reads: the pods where programs start, and the workers alike."""

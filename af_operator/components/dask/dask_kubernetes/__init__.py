@@ -92,7 +92,7 @@ def desired(
         return []
     items: list[Manifest | Keep | Discard] = [
         programs.agent(session, observed, begun=live is not None),
-        Keep(ref) if live else _cluster(session, profile),
+        Keep(ref) if live else _cluster(session, profile, observed),
     ]
     for group in resized:
         items += _group(session, profile, scale_of(group, observed), patch)
@@ -178,12 +178,12 @@ def _deployments_by_pool(children: Children) -> dict[str | None, list[Body]]:
     return grouped(deployments, lambda deployment: label_of(deployment, names.POOL))
 
 
-def _cluster(session: Session, profile: Profile) -> Manifest:
+def _cluster(session: Session, profile: Profile, observed: Settled) -> Manifest:
     return render(
         __name__,
         "cluster",
         name=names.dask_cluster(session),
-        scheduler=programs.scheduler_pod(session, profile),
+        scheduler=programs.scheduler_pod(session, profile, observed),
         # With labels that nobody else can set: anybody can put the Dask operator's on a pod.
         selector=names.selector(session, dask_groups.NAME) | {DASK_COMPONENT: "scheduler"},
         worker=programs.default_worker_pod(session, profile),

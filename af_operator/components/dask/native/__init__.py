@@ -103,18 +103,13 @@ def deadline(observed: Settled) -> datetime | None:
 def _worker_pod(session: Session, profile: Profile, observed: Settled, patch: PodPatch, pool: Pool) -> Body:
     place = placement.of(profile, pool.node_pool, pool.gpus_per_worker)
     container = programs.worker(session, profile, pool, patch, programs.WORKER_MODULE)
-    container["env"] = [*_worker_env(session), *container.get("env", ())]
+    own_name = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
+    container["env"] = [{"name": "DASK_WORKER_NAME", "valueFrom": own_name}, *container.get("env", ())]
     # Dask must be the same on both sides: whoever comes after an edit of the catalogue has the scheduler's image.
     container["image"] = _image(session, observed) or container["image"]
     return pod_spec.with_sidecars(
         pod_spec.pod([container], programs.worker_volumes(profile, pool, patch), place), patch.sidecars
     )
-
-
-def _worker_env(session: Session) -> list[Body]:
-    address = pod_spec.env({"DASK_SCHEDULER_ADDRESS": names.dask_scheduler_address(session)})
-    own_name = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
-    return [*address, {"name": "DASK_WORKER_NAME", "valueFrom": own_name}]
 
 
 def _image(session: Session, observed: Observed) -> str | None:
@@ -126,7 +121,7 @@ def _image(session: Session, observed: Observed) -> str | None:
 def _scheduler(session: Session, profile: Profile, observed: Observed) -> Manifest | Keep:
     live = observed.get(_scheduler_ref(session))
     if live is None:
-        pod = programs.scheduler_pod(session, profile)
+        pod = programs.scheduler_pod(session, profile, observed)
     elif live.get("spec", {}).get("replicas") == 1:
         return Keep(_scheduler_ref(session))  # as it was begun: an edit of the catalogue stops no running session
     else:

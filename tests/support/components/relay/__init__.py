@@ -29,7 +29,7 @@ from af_operator.model import (
     Profile,
     Session,
 )
-from af_operator.observed import Settled, Terms
+from af_operator.observed import Observed, Settled, Terms
 from af_operator.views import Question
 from tests.support.components.relay import broker, spec
 from tests.support.components.relay.health import health
@@ -87,7 +87,7 @@ def pools(session: Session) -> Sequence[Pool]:
     return spec.pools(session)
 
 
-def pod_patch(session: Session, profile: Profile, audience: Audience) -> PodPatch:
+def pod_patch(session: Session, profile: Profile, observed: Observed, audience: Audience) -> PodPatch:
     """Return where the relay is and the token for it, for the pods where programs start and for no others."""
     if audience == "worker":
         return PodPatch()
