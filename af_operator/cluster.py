@@ -17,7 +17,7 @@ from af_kube.request import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, Request,
 from af_operator import names, ownership
 from af_operator.api import GROUP, VERSION
 from af_operator.errors import ClusterError, Gone, NameConflict, OurBug, Refused, Unavailable
-from af_operator.model import Body, Kind, LogRequest, Notice, ObjectRef, SessionRef
+from af_operator.model import SECRET, Body, Kind, LogRequest, Notice, ObjectRef, SessionRef
 
 REQUESTS = Counter("af_operator_api_requests", "Requests of passes to the API server", ["verb", "kind", "code"])
 TIMEOUT = 30.0
@@ -49,7 +49,7 @@ class Cluster(Protocol):
         """Set what the body says in this very object (by uid), lists as a whole. Returns the stored object."""
 
     async def delete(self, body: Body) -> None:
-        """Delete this very object (by uid), its dependents in the background."""
+        """Delete this very object (by uid; a Secret by its version too), its dependents in the background."""
 
     async def delete_session(self, session: SessionRef) -> None:
         """Delete a session that has outlived its TTL."""
@@ -117,8 +117,10 @@ class KubernetesCluster:
 
     async def delete(self, body: Body) -> None:
         """See ``Cluster.delete``."""
-        options = {"preconditions": {"uid": body["metadata"]["uid"]}, "propagationPolicy": "Background"}
-        await self._delete(self._path(body), options)
+        # A Secret that was written anew since is for somebody who waits for it: it has its name and its uid, too.
+        known = ("uid", "resourceVersion") if body["kind"] == SECRET.kind else ("uid",)
+        preconditions = {key: body["metadata"][key] for key in known}
+        await self._delete(self._path(body), {"preconditions": preconditions, "propagationPolicy": "Background"})
 
     async def delete_session(self, session: SessionRef) -> None:
         """See ``Cluster.delete_session``."""

@@ -42,6 +42,8 @@ DISRUPTIONS = f"{GROUP}/disruptions"
 
 CONFIG_HASH = f"{GROUP}/config-hash"
 """Annotation on pods that read their configuration once: hash of what they were made by."""
+HUB_SECRET = f"{GROUP}/hub-secret"
+"""Annotation on a notebook's StatefulSet: the version of the Hub's Secret that its server was begun with."""
 MODELS = f"{GROUP}/models"
 """Annotation on pods of the model service: the versions that they were begun with."""
 

@@ -15,8 +15,8 @@ from tests.golden.test_golden import CASES, HERE, planned, pod_specs
 Pair = tuple[str, str]
 NO_REFERENCE = ("metadata", "selector", "matchLabels", "labels")
 """What has names in it and mounts or grants nothing: whose object it is, and which pods a Service finds."""
-STOPPED = {("Role", "Secret"), ("Role", "StatefulSet"), ("RoleBinding", "Role"), ("StatefulSet", "Service")}
-NOTEBOOK = STOPPED | {("StatefulSet", "Secret")}
+STOPPED = {("StatefulSet", "Service")}
+NOTEBOOK = STOPPED | {("Role", "Secret"), ("Role", "StatefulSet"), ("RoleBinding", "Role"), ("StatefulSet", "Secret")}
 DASK = {("DaskWorkerGroup", "DaskCluster")} | {
     (kind, on) for kind in ("DaskCluster", "DaskWorkerGroup") for on in ("ConfigMap", "Secret")
 }

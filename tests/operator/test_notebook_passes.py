@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 from datetime import timedelta
 
+import pytest
+
+from af_operator import names
+from af_operator.errors import Unavailable
 from tests.support.bench import PROFILE, Bench
 
 LAB = {"profile": "default", "user": "alice", "mode": "Interactive", "notebook": {}, "xcache": {}}
@@ -25,20 +29,71 @@ async def test_a_notebook_is_made_once_with_the_home_of_its_user() -> None:
     assert bench.cluster.writes == [], "nor is there another token in each pass"
 
 
-async def test_a_notebook_comes_back_with_its_token_and_its_home() -> None:
+OF_THE_SERVER = {(kind, "zmumu-notebook") for kind in ("Secret", "Role", "RoleBinding")}
+
+
+async def test_a_notebook_comes_back_with_its_home_and_another_token() -> None:
     bench = Bench(LAB, WITH_HOME)
     await bench.settle()
     before = bench.made
     bench.change(suspend=True)
     await bench.settle()
-    assert bench.made.keys() == before.keys()
+    # Whoever had the Secret's name while it is free would be read by the session's user, if the Role stayed.
+    assert before.keys() - bench.made.keys() == OF_THE_SERVER
     assert bench.made["StatefulSet", "zmumu-notebook"]["spec"]["replicas"] == 0
+    bench.cluster.writes.clear()
+    await bench.reconcile(bench.key)
+    assert bench.cluster.writes == []
     bench.change(suspend=False)
     await bench.settle()
     after = bench.made
     assert after["StatefulSet", "zmumu-notebook"]["spec"] == before["StatefulSet", "zmumu-notebook"]["spec"]
-    assert after["Secret", "zmumu-notebook"]["data"] == before["Secret", "zmumu-notebook"]["data"]
+    assert after["Secret", "zmumu-notebook"]["data"] != before["Secret", "zmumu-notebook"]["data"]
     assert after[HOME] == before[HOME]
+
+
+def written_by_the_hub(bench: Bench, token: str) -> None:
+    owner = {"kind": "AnalysisSession", "uid": bench.session["metadata"]["uid"], "controller": True}
+    marks = {"labels": {names.SESSION_UID: owner["uid"]}, "ownerReferences": [owner]}
+    metadata = {"name": "zmumu-hub", "namespace": "physics", **marks}
+    bench.cluster.store(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"JUPYTERHUB_API_TOKEN": token}}
+    )
+    bench.deliver()
+
+
+async def test_what_the_hub_wrote_for_a_server_ends_with_it() -> None:
+    bench = Bench({**LAB, "suspend": True}, WITH_HOME)
+    await bench.settle()
+    written_by_the_hub(bench, "first")
+    await bench.settle()
+    assert ("Secret", "zmumu-hub") in bench.made, "it waits for the server to start"
+    bench.change(suspend=False)
+    await bench.settle()
+    assert ("Secret", "zmumu-hub") in bench.made, "a container that starts again reads it"
+    bench.change(suspend=True)
+    await bench.settle()
+    assert ("Secret", "zmumu-hub") not in bench.made, "no server is to take it over"
+
+
+async def test_what_the_hub_has_written_for_the_next_server_stays() -> None:
+    """The Hub stops and starts a server at once, and the operator sees that late, or half of it."""
+    bench = Bench({**LAB, "suspend": True}, WITH_HOME)
+    written_by_the_hub(bench, "first")
+    bench.change(suspend=False)
+    await bench.settle()
+    bench.change(suspend=True)
+    unseen = bench.cluster.objects["Secret", "physics", "zmumu-hub"]
+    bench.cluster._put("MODIFIED", {**unseen, "data": {"JUPYTERHUB_API_TOKEN": "second"}})
+    bench.cluster.events, late = [], bench.cluster.events
+    with pytest.raises(Unavailable):  # asked again, with what is known by then
+        await bench.reconcile(bench.key)
+    assert bench.cluster.objects["StatefulSet", "physics", "zmumu-notebook"]["spec"]["replicas"] == 1
+    bench.cluster.events = late
+    bench.deliver()
+    await bench.settle()
+    assert bench.made["Secret", "zmumu-hub"]["data"] == {"JUPYTERHUB_API_TOKEN": "second"}
+    assert bench.made["StatefulSet", "zmumu-notebook"]["spec"]["replicas"] == 0
 
 
 async def test_a_bigger_home_in_the_profile_writes_nothing() -> None:

@@ -1,16 +1,18 @@
 """Notebook: a JupyterLab server of one's own, as a StatefulSet of one, with the user's home.
 
-It is the session's record: suspend and the end scale it to nothing, and what a server is found and entered by
-(its name, address, token and rights) stays until the session goes. Home stays beyond that. Here are the objects, of
+It is the session's record: suspend and the end scale it to nothing, and what a server is found by (its name and
+address) stays until the session goes. Its token ends with it, and the right to read that, for its name may then be
+somebody else's; the next server has a new one. Home stays beyond the session. Here are the objects, of
 which ``templates/`` has the shape; ``secret`` has what a server is started with where no JupyterHub says it, and
 ``health`` why one is not ready.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from af_operator import names
@@ -37,6 +39,7 @@ from af_operator.model import (
     SERVICE,
     VOLUME_CLAIM,
     Body,
+    Discard,
     Keep,
     Kind,
     Lifetime,
@@ -99,16 +102,18 @@ def check(session: Session, profile: Profile) -> None:
     placement.check("notebook.nodePool", _spec(session).node_pool, profile)
 
 
-def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
+def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep | Discard]:
     """Return the server, its address and token, its user's right to these, and the home."""
     name = names.notebook(session)
-    stopped = session.spec.suspend or observed.finished is not None or terms.outside
-    server = list(_stopped(session, observed) if stopped else _running(session, profile, observed, terms.patch("user")))
+    service = render(__name__, "service", name=name, selector=names.selector(session, NAME), port=names.NOTEBOOK_PORT)
+    if session.spec.suspend or observed.finished is not None or terms.outside:
+        return [service, *_stopped(session, observed)]
+    server = list(_running(session, profile, observed, terms.patch("user")))
     # Whose StatefulSet has the name, theirs is the pod: a right to it is given with the server, and not before.
     begun = any(item.ref == _stateful_set_ref(session) for item in server)
     return [
         render(__name__, "secret", name=name, data=secret.data(session, observed)),
-        render(__name__, "service", name=name, selector=names.selector(session, NAME), port=names.NOTEBOOK_PORT),
+        service,
         *(access.of_user(session, name, names.notebook_pod(session)) if begun else ()),
         *server,
         *_missing_pod(session, observed),
@@ -151,10 +156,12 @@ def activity(session: Session, observed: Settled) -> datetime | None:
     return observed.hub.activity.get(HubServer(session.spec.user, names.hub_server(session)))
 
 
-def _stopped(session: Session, observed: Observed) -> Iterator[Manifest]:
+def _stopped(session: Session, observed: Observed) -> Iterator[Manifest | Discard]:
+    """Yield the server scaled to nothing. Its Secret goes too, as those of all that computes go with that."""
     live = observed.get(_stateful_set_ref(session)) or {}
     pod = live.get("spec", {}).get("template", {}).get("spec")
     if pod:
+        yield from map(Discard, secret.begun_with(session, live, observed))
         # From what runs, not from the catalogue: that may be gone, or not fit any more, and still it has to stop.
         yield _stateful_set(session, pod, replicas=0)
 
@@ -167,17 +174,21 @@ def _running(session: Session, profile: Profile, observed: Observed, patch: PodP
         # As it was begun: neither an edit of the catalogue nor another version of the operator ends what kernels do.
         yield Keep(_stateful_set_ref(session))
     elif home is None or any(_is_home(session, body) for body in observed.shared):
-        yield _stateful_set(session, _pod(session, profile, observed, patch), replicas=1)
+        pod = _pod(session, profile, observed, patch)
+        yield _stateful_set(session, pod, replicas=1, annotations=secret.mark(session, observed))
     elif live is not None:
         # A claim of that name may be another user's: no pod mounts it before it is known to be ours.
         yield Keep(_stateful_set_ref(session))
 
 
-def _stateful_set(session: Session, pod: Body, *, replicas: int) -> Manifest:
+def _stateful_set(
+    session: Session, pod: Body, *, replicas: int, annotations: Mapping[str, str] = MappingProxyType({})
+) -> Manifest:
     return render(
         __name__,
         "statefulset",
         name=names.notebook(session),
+        annotations=dict(annotations),
         replicas=replicas,
         selector=names.selector(session, NAME),
         labels=names.labels(session, NAME),

@@ -6,6 +6,7 @@ What JupyterHub's ``Spawner.get_env`` says (6.1), so that a server which the Hub
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from af_operator import names, ownership
@@ -18,13 +19,34 @@ TOKEN = "JUPYTER_TOKEN"  # noqa: S105 -- the name of a variable
 
 
 def data(session: Session, observed: Observed) -> dict[str, str]:
-    """Return the Secret's data: variables by name, their values in base64."""
+    """Return the Secret's data: variables by name, their values in base64.
+
+    The token is drawn when there is no such Secret: for the first server, and after each suspension.
+    """
     token = secrets.kept(session, observed, names.notebook(session), TOKEN) or observed.token("notebook token")
     variables = {TOKEN: token}
     if observed.hub is not None:
         # One token for both: the Hub registers it when it adopts the server, and `af open` works without the Hub.
         variables |= {"JUPYTERHUB_API_TOKEN": token, **hub_env(session, observed.hub)}
     return secrets.encoded(variables)
+
+
+def mark(session: Session, observed: Observed) -> dict[str, str]:
+    """Return what a StatefulSet that starts a server is marked by: which version of the Hub's Secret that reads."""
+    read = from_hub(session, observed) and observed.read.get(of_hub(session))
+    return {names.HUB_SECRET: str(read["metadata"]["resourceVersion"])} if read else {}
+
+
+def begun_with(session: Session, stateful_set: Body, observed: Observed) -> Iterator[Body]:
+    """Yield the Hub's Secret, if the server that stops was begun with it: its token is to open nothing any more.
+
+    What the Hub has written since is for the next server. Left there, the old one would be read again by a server that
+    is begun without the Hub, which would take it over.
+    """
+    written, version = observed.get(of_hub(session)), stateful_set["metadata"].get("annotations", {})
+    marked = version.get(names.HUB_SECRET)
+    if marked and written and written["metadata"].get("resourceVersion") == marked:
+        yield written
 
 
 def of_hub(session: Session) -> ObjectRef:
