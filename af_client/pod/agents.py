@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from af_names import DASK_DASHBOARD_PORT
@@ -57,7 +58,7 @@ def spark_master(environ: Environ) -> str | None:
 
 
 def spark_token(environ: Environ) -> str:
-    """Return what Spark's pages let in; empty in a session without."""
+    """Return what Spark's pages and its agent let in, as its Connect server does; empty in a session without."""
     return environ.get("AF_SPARK_TOKEN", "")
 
 
@@ -66,11 +67,21 @@ def _spark_agent(environ: Environ) -> str | None:
     return f"{agent}/af/v1/scale" if agent else None
 
 
-AGENTS: dict[str, Callable[[Environ], str | None]] = {"dask": _dask_agent, "spark": _spark_agent}
-"""Component -> the URL that takes ``{"pool": …, "workers": …}`` of it; None in a session without."""
+AGENTS: dict[str, tuple[Callable[[Environ], str | None], Callable[[Environ], str]]] = {
+    "dask": (_dask_agent, dask_token),
+    "spark": (_spark_agent, spark_token),
+}
+"""Component -> the URL that takes ``{"pool": …, "workers": …}`` of it, None in a session without; and its token."""
 
 
-def urls(environ: Environ) -> dict[str, str]:
-    """Return component -> URL of those that this session has."""
-    found = {component: agent(environ) for component, agent in AGENTS.items()}
-    return {component: url for component, url in found.items() if url}
+class Agent(NamedTuple):
+    """Where an agent is asked, and the token by which it knows who asks; empty for one that asks for none."""
+
+    url: str
+    token: str
+
+
+def of(environ: Environ) -> dict[str, Agent]:
+    """Return component -> its agent, of those that this session has."""
+    found = {component: (url(environ), token) for component, (url, token) in AGENTS.items()}
+    return {component: Agent(url, token(environ)) for component, (url, token) in found.items() if url}

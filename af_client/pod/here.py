@@ -57,8 +57,8 @@ class Here:
             The agent does not answer.
         """
         asked, _, name = pool.rpartition("/")
-        component, url = self._agent(asked, name)
-        _tell(component, url, {"pool": name, "workers": workers})
+        component, agent = self._agent(asked, name)
+        _tell(component, agent, {"pool": name, "workers": workers})
 
     def upload(self, *paths: str | Path) -> None:
         """Send files to all workers, of Dask and of Spark, also to those that come later.
@@ -92,22 +92,24 @@ class Here:
 
         sending.upload_packages(self.environ)
 
-    def _agent(self, asked: str, pool: str) -> tuple[str, str]:
-        urls = agents.urls(self.environ)
-        if not urls:
+    def _agent(self, asked: str, pool: str) -> tuple[str, agents.Agent]:
+        found = agents.of(self.environ)
+        if not found:
             raise BadInput("this is not inside a session with pools: `af scale NAME POOL N` changes one from outside")
-        if not asked and len(urls) > 1:
-            listed = " or ".join(f"{each}/{pool}" for each in urls)
+        if not asked and len(found) > 1:
+            listed = " or ".join(f"{each}/{pool}" for each in found)
             raise BadInput(f"this session has several engines, so whose pool {pool!r} is must be said: write {listed}")
-        if asked and asked not in urls:
-            raise BadInput(f"this session has no {asked!r} with elastic pools; it has: {', '.join(urls)}")
-        component = asked or next(iter(urls))
-        return component, urls[component]
+        if asked and asked not in found:
+            raise BadInput(f"this session has no {asked!r} with elastic pools; it has: {', '.join(found)}")
+        component = asked or next(iter(found))
+        return component, found[component]
 
 
-def _tell(component: str, url: str, wish: Mapping[str, object]) -> None:
-    body = json.dumps(wish).encode()
-    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - the URL is of ``agents``
+def _tell(component: str, agent: agents.Agent, wish: Mapping[str, object]) -> None:
+    headers = {"Content-Type": "application/json"}
+    if agent.token:
+        headers["Authorization"] = f"Bearer {agent.token}"
+    request = Request(agent.url, json.dumps(wish).encode(), headers)  # noqa: S310 - the URL is of ``agents``
     try:
         # Without the proxies of the environment: the agent is in the cluster.
         with build_opener(ProxyHandler({})).open(request, timeout=SECONDS):
@@ -115,7 +117,7 @@ def _tell(component: str, url: str, wish: Mapping[str, object]) -> None:
     except HTTPError as error:
         raise BadInput(_message(component, error)) from error
     except (URLError, OSError) as error:
-        raise Unreachable(f"the agent of {component} at {url} does not answer: {error}") from error
+        raise Unreachable(f"the agent of {component} at {agent.url} does not answer: {error}") from error
 
 
 def _message(component: str, error: HTTPError) -> str:

@@ -9,8 +9,9 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from af_operator import names
 from tests.support import programs
-from tests.support.tenant import ENVIRONMENT, Body, Tenant, condition, kubectl
+from tests.support.tenant import ENVIRONMENT, Body, Tenant, condition
 
 PROGRAMS = Path(programs.__file__).parent
 CLIENT = (PROGRAMS / "spark_client.py").read_text()  # not imported: it needs Spark
@@ -21,6 +22,12 @@ javas = {number: words for number, words in lines.items() if words[0].endswith("
 [number] = [number for number, words in javas.items() if any(word.endswith(sys.argv[1]) for word in words)]
 os.kill(int(number), signal.SIGKILL)
 """
+ASKS = """
+import os, sys, urllib.request
+shown = {"Authorization": "Bearer " + os.environ["AF_SPARK_TOKEN"]}
+print(urllib.request.urlopen(urllib.request.Request(sys.argv[1], headers=shown), timeout=20).read().decode())
+"""
+"""Asks a page as the agent does, in its place: to all others Spark's pages are closed."""
 MASTER, CONNECT, WORKER = "deploy.master.Master", "SparkConnectServer", "deploy.worker.Worker"
 """How the command lines of Spark's programs are known, each in a container of its own."""
 CONTAINERS = {MASTER: "master", CONNECT: "connect", WORKER: "worker"}
@@ -78,14 +85,14 @@ def kill(tenant: Tenant, pod: str, program: str) -> None:
 
 def master(tenant: Tenant, name: str) -> Body:
     """Return what the master says of workers and applications."""
-    found: Body = json.loads(_served(tenant, name, "master-ui", "json/"))
+    found: Body = json.loads(_served(tenant, name, names.SPARK_MASTER_UI_PORT, "json/"))
     return found
 
 
 def driver(tenant: Tenant, name: str, path: str) -> Any:
     """Return what the Connect server says, under a path of Spark's REST API."""
-    [app] = json.loads(_served(tenant, name, "ui", "api/v1/applications"))
-    return json.loads(_served(tenant, name, "ui", f"api/v1/applications/{app['id']}/{path}"))
+    [app] = json.loads(_served(tenant, name, names.SPARK_UI_PORT, "api/v1/applications"))
+    return json.loads(_served(tenant, name, names.SPARK_UI_PORT, f"api/v1/applications/{app['id']}/{path}"))
 
 
 def running(tenant: Tenant, name: str) -> dict[str, int]:
@@ -95,8 +102,9 @@ def running(tenant: Tenant, name: str) -> dict[str, int]:
     return {host: tasks for host, tasks in busy.items() if tasks}
 
 
-def _served(tenant: Tenant, name: str, port: str, path: str) -> str:
-    return kubectl("get", "--raw", f"/api/v1/namespaces/{tenant.namespace}/services/{name}-spark:{port}/proxy/{path}")
+def _served(tenant: Tenant, name: str, port: int, path: str) -> str:
+    where = ("exec", f"deployment/{name}-spark", "--container=agent")
+    return tenant.kubectl(*where, "--", "python", "-c", ASKS, f"http://127.0.0.1:{port}/{path}")
 
 
 def run(tenant: Tenant, where: tuple[str, ...], *command: str, stdin: str = "", seconds: float = PATIENCE) -> str:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ class Scheduler(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.told: list[tuple[str, object]] = []
+        self.shown: list[str | None] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -26,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.told.append((self.path, body))
+        self.server.shown.append(self.headers["Authorization"])
         fine = body["pool"] == "gpu"
         self.send_response(200 if fine else 400)
         self.end_headers()
@@ -65,7 +68,7 @@ def test_one_component_may_be_named(scheduler: Scheduler) -> None:
 
 
 def test_of_two_components_one_must_be_named(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(agents.AGENTS, "quark", lambda environ: environ.get("QUARK"))
+    monkeypatch.setitem(agents.AGENTS, "quark", (lambda environ: environ.get("QUARK"), lambda _: ""))
     both = Here({**INSIDE.environ, "QUARK": f"http://127.0.0.1:{scheduler.server_port}/quark"})
     with pytest.raises(BadInput, match="write dask/gpu or quark/gpu"):
         both.scale("gpu", 2)
@@ -80,6 +83,17 @@ def test_spark_is_told_beside_its_master(scheduler: Scheduler) -> None:
     assert scheduler.told == [("/af/v1/scale", {"pool": "gpu", "workers": 2})]
     with pytest.raises(BadInput, match="write dask/gpu or spark/gpu"):
         with_spark.scale("gpu", 2)
+
+
+def test_each_agent_is_told_its_own_token(scheduler: Scheduler, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of-dask\n")
+    dask = {**INSIDE.environ, "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(tmp_path / "ca.crt")}
+    spark = {"AF_SPARK_AGENT": f"http://127.0.0.1:{scheduler.server_port}", "AF_SPARK_TOKEN": "of-spark"}
+    both = Here(dask | spark)
+    both.scale("dask/gpu", 2)
+    both.scale("spark/gpu", 2)
+    INSIDE.scale("gpu", 2)
+    assert scheduler.shown == ["Bearer of-dask", "Bearer of-spark", None], "one begun without tokens is shown none"
 
 
 def test_a_pool_that_is_not_elastic(scheduler: Scheduler) -> None:

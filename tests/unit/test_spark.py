@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import replace
 from typing import Any
 
@@ -16,53 +15,22 @@ from af_operator.components.spark import spec as specs
 from af_operator.components.spark.spec import Executors, SparkAnswer
 from af_operator.errors import InvalidSession
 from af_operator.model import Body, Keep, Manifest, Profile, Session, label_of
-from af_operator.observed import Observed, Settled, Terms
+from af_operator.observed import Observed, Settled
 from af_operator.views import AgentView, PoolAnswer
-from tests.support.objects import live, of_component, ours, pod, profile, session, world
-
-IMAGES = [
-    {"name": "analysis", "image": "registry.example.org/analysis:1"},
-    {"name": "spark", "image": "registry.example.org/spark:1", "provides": ["Spark"]},
-    {"name": "root", "image": "registry.example.org/root:1", "provides": ["Spark"]},
-]
-SIZES = [
-    {"name": "small", "cpu": "1", "memory": "2Gi"},
-    {"name": "medium", "cpu": "1500m", "memory": "4Gi"},
-    {"name": "wide", "cpu": "8", "memory": "4Gi"},
-    {"name": "many", "cpu": "4", "memory": "4064Mi"},
-    {"name": "tiny", "cpu": "1", "memory": "1Gi"},
-]
-
-
-def facility(**changes: Any) -> Profile:
-    return profile(images=IMAGES, sizes=SIZES, **changes)
-
-
-def pool(name: str = "cpu", **changes: Any) -> dict[str, Any]:
-    return {"name": name, "nodePool": "cpu", "workers": {"min": 1, "max": 2}, **changes}
-
-
-def with_spark(*pools: dict[str, Any], image: str | None = None, **more: Any) -> Session:
-    return session(spark={"pools": list(pools or [pool()]), **more}, image=image, notebook={})
-
-
-def terms(session: Session, **workers: int) -> Terms:
-    return Terms(workers={p.name: p.workers.max for p in specs.spec(session).pools} | workers)
-
-
-def objects(session: Session, *children: Body, agent: AgentView | None = None) -> list[Manifest | Keep]:
-    seen = Settled(children=children, agents={"spark": agent} if agent else {}, nonce="n" * 64)
-    return list(spark.desired(session, facility(), seen, terms(session)))
-
-
-def named(items: list[Manifest | Keep], kind: str, name: str) -> dict[str, Any]:
-    [found] = [i.body for i in items if isinstance(i, Manifest) and i.ref.kind == kind and i.ref.name == name]
-    return dict(found)
-
-
-def decoded(secret: Body) -> dict[str, str]:
-    return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-
+from tests.support.objects import live, of_component, ours, profile, session, world
+from tests.support.objects import pod as pod_of
+from tests.support.spark_objects import (
+    IMAGES,
+    SIZES,
+    decoded,
+    facility,
+    named,
+    objects,
+    pool,
+    terms,
+    with_spark,
+    worker_pod,
+)
 
 # What is refused.
 
@@ -194,20 +162,6 @@ def test_the_connect_server_gets_no_variable_of_the_session() -> None:
     assert "SPARK_CONNECT_AUTHENTICATE_TOKEN" in variables
 
 
-def test_secrets_are_two_and_stay_while_the_session_runs() -> None:
-    asked = with_spark()
-    first = named(objects(asked), "Secret", "zmumu-spark")
-    values = decoded(first)
-    assert values["token"] != values["rpc-secret"]
-    assert f"spark.authenticate.secret {values['rpc-secret']}\n" in values["spark-defaults.conf"]
-    assert values["token"] not in values["spark-defaults.conf"]
-    again = spark.desired(asked, facility(), Settled(children=(ours(first),), nonce="m" * 64), terms(asked))
-    assert named(list(again), "Secret", "zmumu-spark")["data"] == first["data"]
-    somebody = {**first, "metadata": {**first["metadata"], "uid": "x"}}
-    anew = spark.desired(asked, facility(), Settled(children=(somebody,), nonce="m" * 64), terms(asked))
-    assert decoded(named(list(anew), "Secret", "zmumu-spark"))["token"] != values["token"]
-
-
 def test_dasks_workers_may_connect_and_no_more() -> None:
     asked = with_spark()
     user, worker = (spark.pod_patch(asked, facility(), world(), audience) for audience in ("user", "worker"))
@@ -254,12 +208,6 @@ def test_a_server_that_somebody_has_edited_is_set_right(args: Any) -> None:
 
 
 # Workers.
-
-
-def worker_pod(asked: Session, name: str, **status: Any) -> dict[str, Any]:
-    [group] = specs.desired_groups(asked)
-    labels = of_component("spark", "cpu", **{names.ROLE: "worker", names.WORKER_GROUP: group, names.NODE_POOL: "cpu"})
-    return ours(pod(f"{group}-worker-{name}", labels, **status))
 
 
 def said(asked: Session, **more: Any) -> AgentView:
@@ -316,7 +264,7 @@ def master(ready: bool = True, **status: Any) -> dict[str, Any]:
     statuses = [
         {"name": name, "state": {}, "restartCount": status.pop(name, 0)} for name in ("connect", "master", "agent")
     ]
-    return ours(pod("zmumu-spark-1", of_component("spark", **programs.ROLE), *statuses, ready=ready, **status))
+    return ours(pod_of("zmumu-spark-1", of_component("spark", **programs.ROLE), *statuses, ready=ready, **status))
 
 
 def deployment() -> dict[str, Any]:

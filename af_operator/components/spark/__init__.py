@@ -9,6 +9,7 @@ objects in `programs` (their shape in ``templates/``), who the workers are in `w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -111,7 +112,8 @@ def question(session: Session, profile: Profile, observed: Settled, terms: Terms
         return None
     resized, view = workers.resized(session, observed, terms), spec.agent_view(observed)
     url = f"{names.spark_url(session, 'http', names.SPARK_AGENT_PORT)}/af/v1/pools"
-    return worker_pools.question(url, resized, profile, view, spec.SparkAnswer)
+    asked = worker_pools.question(url, resized, profile, view, spec.SparkAnswer)
+    return replace(asked, token=conf.asked_with(session, observed))
 
 
 def deadline(session: Session, observed: Settled) -> datetime | None:

@@ -1,7 +1,8 @@
-"""Spark's configuration, and the two secrets of a session's Spark, all in one Secret. Pure.
+"""Spark's configuration, and the secrets of a session's Spark, all in one Secret. Pure.
 
-Who drives must know the secret by which master, workers and drivers talk to each other; it is in the configuration,
-for drivers take it from nowhere else. The token, by which the Connect server lets clients in, is another one.
+Who drives must know the secret by which master, workers and drivers talk to each other, and the key by which their
+pages know a token; both are in the configuration, for drivers take them from nowhere else. The token lets clients in:
+at the Connect server, the agent, and the pages, which take any token that the key has signed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 
 from af_operator import names
 from af_operator.components._shared import pod_spec, secrets
+from af_operator.components.spark.agent import jws
 from af_operator.components.spark.spec import Executors, executors, spec
 from af_operator.model import Body, Profile, Session
 from af_operator.observed import Observed
@@ -18,10 +20,12 @@ DIRECTORY = "/af/spark"
 DEFAULTS = "spark-defaults.conf"
 LOGGING = "log4j2.properties"
 ENVIRONMENT = "spark-env.sh"
-TOKEN, RPC_SECRET = "token", "rpc-secret"
+TOKEN, RPC_SECRET, PAGE_KEY = "token", "rpc-secret", "page-key"
 FIXED = {
     "spark.authenticate": "true",
     "spark.network.crypto.enabled": "true",
+    # By default the master takes programs to run from everybody, over HTTP.
+    "spark.master.rest.enabled": "false",
     # Executors come when there are tasks, and go again: so that several drivers share the workers. What they have
     # shuffled does not keep them: they give it to others when they go.
     "spark.dynamicAllocation.enabled": "true",
@@ -40,6 +44,16 @@ FIXED = {
     # The agent reads a worker's page, which would tell of a thousand executors that have ended.
     "spark.worker.ui.retainedExecutors": "10",
 }
+PAGES = "org.apache.spark.ui.JWSFilter"
+GUARDED = {
+    # The pages of master, workers and drivers are for who has a token.
+    "spark.ui.filters": PAGES,
+    # What goes over the wire cannot be changed on its way, by default it can; and nobody can ask for less.
+    "spark.network.crypto.authEngineVersion": "2",
+    "spark.network.crypto.cipher": "AES/GCM/NoPadding",
+    "spark.network.crypto.saslFallback": "false",
+}
+"""Of sessions that were begun with it: programs of Spark's that differ in one of these do not understand each other."""
 CLASSIC = """\
 # A classic driver (SparkContext, spark-submit) has a master, and refuses a Connect server beside it.
 unset SPARK_REMOTE
@@ -60,23 +74,36 @@ logger.hadoop.level = error
 
 
 def secret(session: Session, profile: Profile, observed: Observed) -> dict[str, str]:
-    """Return the Secret's data, in base64: token, RPC secret, and the files of the configuration."""
+    """Return the Secret's data, in base64: token, RPC secret, key of the pages, and the files of the configuration."""
     name = names.spark(session)
-    token, rpc_secret = (
-        secrets.kept(session, observed, name, key) or observed.token(f"spark {key}") for key in (TOKEN, RPC_SECRET)
-    )
-    defaults = _defaults(session, executors(session, profile), rpc_secret)
+    token, rpc_secret, key = (secrets.kept(session, observed, name, each) for each in (TOKEN, RPC_SECRET, PAGE_KEY))
+    rpc_secret = rpc_secret or observed.token(f"spark {RPC_SECRET}")
+    # One with a token but no key was made by a version whose pages asked for nothing: its Spark ends as it was begun.
+    key = key or ("" if token else observed.token(f"spark {PAGE_KEY}"))
+    defaults = _defaults(session, executors(session, profile), rpc_secret, key)
     files = {
         DEFAULTS: "".join(f"{key} {value}\n" for key, value in sorted(defaults.items())),
         LOGGING: QUIET,
         ENVIRONMENT: CLASSIC,
     }
-    return secrets.encoded({TOKEN: token, RPC_SECRET: rpc_secret} | files)
+    values = {TOKEN: token or jws.signed(key), RPC_SECRET: rpc_secret} | ({PAGE_KEY: key} if key else {})
+    return secrets.encoded(values | files)
+
+
+def asked_with(session: Session, observed: Observed) -> str:
+    """Return the token by which the agent knows who asks; empty before the Secret is there."""
+    return secrets.kept(session, observed, names.spark(session), TOKEN)
 
 
 def token(session: Session, variable: str) -> Body:
     """Return the token as a variable of a container."""
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": names.spark(session), "key": TOKEN}}}
+
+
+def page_key(session: Session, variable: str) -> Body:
+    """Return the key of the pages as a variable of a container, where the session has one."""
+    key = {"name": names.spark(session), "key": PAGE_KEY, "optional": True}
+    return {"name": variable, "valueFrom": {"secretKeyRef": key}}
 
 
 def volume(session: Session, *files: str) -> Body:
@@ -100,8 +127,9 @@ def executor_options(shape: Executors) -> dict[str, str]:
     return {"spark.executor.cores": str(shape.cores), "spark.executor.memory": f"{shape.heap_mib}m"}
 
 
-def _defaults(session: Session, shape: Executors, rpc_secret: str) -> Mapping[str, str]:
+def _defaults(session: Session, shape: Executors, rpc_secret: str, page_key: str) -> Mapping[str, str]:
     master = names.spark_url(session, "spark", names.SPARK_MASTER_PORT)
     # What a session may set is none of ours: the schema has the list.
     own = FIXED | executor_options(shape) | {"spark.master": master, "spark.authenticate.secret": rpc_secret}
-    return {**spec(session).conf, **own}
+    guard = GUARDED | {f"spark.{PAGES}.param.secretKey": page_key} if page_key else {}
+    return {**spec(session).conf, **own, **guard}

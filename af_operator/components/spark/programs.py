@@ -132,7 +132,7 @@ def _pod(session: Session, profile: Profile, shape: Executors) -> Body:
         {"name": "programs", "configMap": {"name": names.spark_programs(session)}},
         pod_spec.empty_dir("recovery", RECOVERY_LIMIT),
     ]
-    containers = [_connect(session, profile, shape), _master(session, image), _agent(image)]
+    containers = [_connect(session, profile, shape), _master(session, image), _agent(session, image)]
     pod = pod_spec.pod(containers, volumes, placement.of(profile, specs.spec(session).node_pool))
     # The master tells others its own name, which must be the Service's: a master that has started again gives workers
     # its address, and they would look for it there when its pod is another one. What listens by that name listens here.
@@ -184,13 +184,14 @@ def _connect(session: Session, profile: Profile, shape: Executors) -> Body:
     )
 
 
-def _agent(image: str) -> Body:
+def _agent(session: Session, image: str) -> Body:
+    secret = [conf.token(session, "AF_SPARK_TOKEN"), conf.page_key(session, "AF_SPARK_PAGE_KEY")]
     return pod_spec.container(
         "agent",
         image,
         args=["python", "-m", AGENT],
         workingDir=PROGRAMS_DIR,
-        env=pod_spec.env({"AF_SPARK_UI": f"http://127.0.0.1:{names.SPARK_UI_PORT}"}),
+        env=[*secret, *pod_spec.env({"AF_SPARK_UI": f"http://127.0.0.1:{names.SPARK_UI_PORT}"})],
         ports=[_port("agent", names.SPARK_AGENT_PORT)],
         resources=pod_spec.fixed_resources(("10m", "64Mi"), ("500m", "192Mi")),
         readinessProbe={"httpGet": {"path": "/health", "port": "agent"}, "periodSeconds": 2, "timeoutSeconds": 5},

@@ -1,7 +1,8 @@
 """Runs beside the Spark master, in its pod: lets workers go without losing blocks, and says how many are needed.
 
-One request, ``POST /af/v1/pools``, says what should be, and is answered at once with what is. Asking again is always
-right: the master knows who was told to go, and what is remembered here is what it forgets when it starts again.
+One request, ``POST /af/v1/pools``, says what should be, and is answered at once with what is, if it shows the session's
+token (``Authorization: Bearer …``): whoever asks could let all workers go. Asking again is always right: the master
+knows who was told to go, and what is remembered here is what it forgets when it starts again.
 
     {"pools": {"zmumu-spark-cpu-1a2b3c": {"keep": 2, "threads": 1, "quiet": 30, "drain": 60}}}
     {"pools": {"zmumu-spark-cpu-1a2b3c": {"wanted": 0, "workers": [], "retiring": [], "retired": [], "stuck": []}},

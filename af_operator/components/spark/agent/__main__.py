@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import os
@@ -12,17 +13,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from .agent import Agent
-from .spark_api import Unready
+from .spark_api import Spark, Unready
 
 PORT = 8790
 MAX_ASKED = 1_048_576
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers 400 with a sentence to what is not understood, and 503 while the master is not ready."""
+    """Answers 401 to who does not show the token, 400 to what is not understood, 503 while the master is not ready."""
 
     timeout = 5.0
     agent: Agent
+    token: str
 
     def do_GET(self) -> None:
         """``GET /health``."""
@@ -30,6 +32,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """``POST /af/v1/pools`` and ``POST /af/v1/scale``."""
+        if not self._is_known():
+            self._answer(401, {"error": "the session's token is needed"})
+            return
         route = {"/af/v1/pools": self.agent.pools, "/af/v1/scale": self.agent.scale}.get(self.path)
         try:
             length = min(int(self.headers["Content-Length"]), MAX_ASKED)
@@ -42,6 +47,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing of each request: there are some every second."""
 
+    def _is_known(self) -> bool:
+        shown, right = self.headers.get("Authorization", ""), f"Bearer {self.token}"
+        # Without a token is who starts again in a pod that a version without tokens made: it goes on as it was begun.
+        return not self.token or hmac.compare_digest(shown.encode(), right.encode())
+
     def _answer(self, status: int, content: Mapping[str, Any]) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
@@ -51,15 +61,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def serve(agent: Agent, port: int = PORT) -> ThreadingHTTPServer:
+def serve(agent: Agent, token: str, port: int = PORT) -> ThreadingHTTPServer:
     """Return the server, which listens already."""
-    return ThreadingHTTPServer(("", port), type("AgentHandler", (Handler,), {"agent": agent}))
+    return ThreadingHTTPServer(("", port), type("AgentHandler", (Handler,), {"agent": agent, "token": token}))
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # The first process of a container ignores SIGTERM by itself; and threads that wait for a driver are not waited for.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    found = Agent(connect=os.environ.get("AF_SPARK_UI", "").rstrip("/"))
+    asked = Spark(connect=os.environ.get("AF_SPARK_UI", "").rstrip("/"), key=os.environ.get("AF_SPARK_PAGE_KEY", ""))
+    found = Agent(asked)
     threading.Thread(target=found.keep_looking, args=(threading.Event(),), daemon=True).start()
-    serve(found).serve_forever()
+    serve(found, os.environ.get("AF_SPARK_TOKEN", "")).serve_forever()

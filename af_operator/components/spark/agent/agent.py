@@ -19,8 +19,6 @@ from .model import Cluster, Driver, Pool, Worker
 
 log = logging.getLogger("af.spark")
 
-MASTER_UI = "http://127.0.0.1:8080"
-"""Workers may be decommissioned from the master's own pod only (``spark.master.ui.decommission.allow.mode``)."""
 SECONDS = 1.0
 """For which an answer waits for drivers and workers, who are asked side by side."""
 AT_ONCE = 32
@@ -52,8 +50,8 @@ class Going:
 class Agent:
     """Who goes, who has gone, and what was wanted lately."""
 
-    def __init__(self, master: str = MASTER_UI, connect: str = "") -> None:
-        self._master, self._connect = master, connect
+    def __init__(self, spark: spark_api.Spark) -> None:
+        self._spark = spark
         self._one_at_a_time = threading.Lock()
         self._threads = ThreadPoolExecutor(AT_ONCE)
         self._drivers: dict[str, Driver] = {}
@@ -89,7 +87,7 @@ class Agent:
     def look(self) -> None:
         """Note who has come, and who was lost; raises Unready."""
         with self._one_at_a_time:
-            workers, _ = spark_api.look(self._master)
+            workers, _ = self._spark.look()
             self._note_going(workers, {})
             self._note_lost(Cluster(workers, {}))
 
@@ -108,15 +106,15 @@ class Agent:
         return {}
 
     def _look(self) -> Cluster:
-        workers, apps = spark_api.look(self._master)
+        workers, apps = self._spark.look()
         deadline, drivers = time.monotonic() + SECONDS, {}
         if time.monotonic() - self._asked_drivers >= PACE:
             self._asked_drivers = time.monotonic()
             for app in apps:
                 known = self._drivers.get(app, Driver())
-                drivers[app] = self._threads.submit(spark_api.ask_driver, self._master, app, known, self._connect)
+                drivers[app] = self._threads.submit(self._spark.ask_driver, app, known)
         asked = [w for w in workers if w.state == "DECOMMISSIONED" and not self._is_done(w)]
-        nothing_left = _answers({w.id: self._threads.submit(spark_api.has_no_executor, w) for w in asked}, deadline)
+        nothing_left = _answers({w.id: self._threads.submit(self._spark.has_no_executor, w) for w in asked}, deadline)
         said = _answers(drivers, deadline)
         # What one said last stands while it is too busy to answer: its tasks wait all the same.
         self._drivers = {app: said.get(app) or self._drivers.get(app, Driver()) for app in apps}
@@ -171,7 +169,7 @@ class Agent:
         if not workers:
             return
         try:
-            spark_api.fetch(f"{self._master}/workers/kill/", [("host", worker.host) for worker in workers])
+            self._spark.decommission(workers)
         except spark_api.SILENT as error:
             log.warning("The master was not told who goes; it is told again: %s", error)
             return
