@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
     with Scheduler() as found:
-        monkeypatch.setattr(agents, "DASHBOARD_PORT", found.server_port)
+        monkeypatch.setattr(agents, "DASK_DASHBOARD_PORT", found.server_port)
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield found
@@ -107,6 +107,6 @@ def test_outside_of_a_session() -> None:
 
 
 def test_a_scheduler_that_is_away(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "DASHBOARD_PORT", 1)
+    monkeypatch.setattr(agents, "DASK_DASHBOARD_PORT", 1)
     with pytest.raises(Unreachable, match="does not answer"):
         INSIDE.scale("gpu", 2)
