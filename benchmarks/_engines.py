@@ -10,6 +10,8 @@ Body = dict[str, Any]
 NATIVE, DASK_KUBERNETES = "Native", "DaskKubernetes"
 ENGINES = (NATIVE, DASK_KUBERNETES)
 """Engines of a session's Dask, as a profile has them in ``dask.engine``."""
+OURS = ("DASK_SCHEDULER_ADDRESS", "DASK_DISTRIBUTED__COMM__", "DASK_DISTRIBUTED__WORKER__PRELOAD")
+"""Variables by which a session's programs speak TLS, and guard their pages."""
 OWN_WAY = "dask-kubernetes"
 """A bare DaskCluster and its groups: all others are compared with it."""
 
@@ -22,26 +24,33 @@ class Shape:
     group: Body
 
     def plain_cluster(self, name: str) -> Body:
-        """Return the spec of a DaskCluster with Dask's own scheduler: the agent is what this project adds."""
+        """Return the spec of a DaskCluster with Dask's own scheduler."""
         spec = copy.deepcopy(self.cluster)
         spec["scheduler"]["service"]["selector"]["dask.org/cluster-name"] = name
-        pod = spec["scheduler"]["spec"]
-        pod.pop("volumes")
-        container = pod["containers"][0]
-        container.pop("volumeMounts")
-        at = container["args"].index("--preload")
-        del container["args"][at : at + 2]
+        _without_what_is_ours(spec["scheduler"]["spec"])
         return spec
 
     def plain_group(self, cluster: str) -> Body:
         """Return the spec of an empty DaskWorkerGroup."""
         spec = copy.deepcopy(self.group) | {"cluster": cluster}
         spec["worker"]["replicas"] = 0
+        _without_what_is_ours(spec["worker"]["spec"])
         return spec
 
     def worker_pod(self) -> Body:
         """Return the spec of a worker's pod."""
         return dict(copy.deepcopy(self.group["worker"]["spec"]))
+
+
+def _without_what_is_ours(pod: Body) -> None:
+    """Take away the agent, the guard and TLS: that operator would not find its way into such a scheduler."""
+    container = pod["containers"][0]
+    while "--preload" in container["args"]:
+        at = container["args"].index("--preload")
+        del container["args"][at : at + 2]
+    container["env"] = [each for each in container["env"] if not each["name"].startswith(OURS)]
+    for holder, entries in ((pod, "volumes"), (container, "volumeMounts")):
+        holder[entries] = [each for each in holder.get(entries, ()) if each["name"] not in ("agent", "dask")]
 
 
 def plain(kind: str, name: str, spec: Body) -> Body:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import subprocess
 import time
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from distributed import Client
+from distributed import Client, Security
 from distributed.versions import VersionMismatchWarning
 from kubernetes import client as kube
 from kubernetes import config
@@ -20,7 +22,7 @@ from kubernetes import config
 from benchmarks import _inside
 from benchmarks._ways import Names
 from local_cluster.settings import KUBECONFIG
-from tests.support.tenant import ENVIRONMENT
+from tests.support.tenant import ENVIRONMENT, kubectl
 
 HOLD = 10.0
 """Seconds for which it must stay right; what is written late is written within them."""
@@ -87,6 +89,16 @@ def _is_ready(pod: Any) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
 
 
+def _credentials(namespace: str, secret: str) -> tuple[str, Security | None]:
+    """Return how a scheduler is spoken to: by its session's certificates, where it is one of a session."""
+    found = kubectl("--namespace", namespace, "get", "secret", secret, "--ignore-not-found", "--output=json")
+    if not found:
+        return "tcp", None
+    data = {key: base64.b64decode(value).decode() for key, value in json.loads(found)["data"].items()}
+    files = {"tls_ca_file": "ca.crt", "tls_client_cert": "tls.crt", "tls_client_key": "tls.key"}
+    return "tls", Security(require_encryption=True, **{field: data[key] for field, key in files.items()})
+
+
 @contextmanager
 def opened(namespace: str, names: Names) -> Iterator[Eyes]:
     """Connect to a cluster's scheduler through the API server, which works on any cluster."""
@@ -97,7 +109,8 @@ def opened(namespace: str, names: Names) -> Iterator[Eyes]:
             port = re.search(r"127\.0\.0\.1:(\d+)", line)
             if port is None:
                 raise RuntimeError(f"kubectl {' '.join(argv[3:])} does not say where it listens: {line!r}")
-            with Client(f"tcp://127.0.0.1:{port[1]}", timeout=30) as client:
+            scheme, security = _credentials(namespace, f"{names.cluster}-scheduler")
+            with Client(f"{scheme}://127.0.0.1:{port[1]}", timeout=30, security=security) as client:
                 client.register_plugin(_inside.Record())
                 yield Eyes(client, namespace, names)
         finally:

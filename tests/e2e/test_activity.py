@@ -13,7 +13,7 @@ from tests.support.tenant import DASK, HEADLESS, Body, Tenant, poll
 
 STEP = 300
 """Seconds to which it is said."""
-COMPUTES = "from dask.distributed import Client; print(Client('tcp://127.0.0.1:8786').submit(sum, [1, 2]).result())"
+COMPUTES = "from dask.distributed import Client; print(Client('tls://127.0.0.1:8786').submit(sum, [1, 2]).result())"
 TOLD_SECONDS = 120
 """The agent is asked once a minute, the Hub each fifteen seconds, and the write waits for company."""
 

@@ -136,7 +136,7 @@ def read_again(lab: Lab, origin: str) -> int:
 def dashboard(lab: Lab, marie: HubUser) -> None:
     """Dask's plots are a pane of JupyterLab; who is not logged in sees nothing of them."""
     frame = lab.open_dashboard("Workers")
-    expect(frame.content_frame.locator("body")).to_contain_text("tcp://", timeout=30_000)
+    expect(frame.content_frame.locator("body")).to_contain_text("tls://", timeout=30_000)
     lab.browser.picture("dashboard")
     address = urljoin(marie.base, str(frame.get_attribute("src")))
     stranger = requests.get(address, timeout=10, allow_redirects=False)

@@ -163,6 +163,16 @@ def name_server(tenant: Tenant) -> str:
     return str(json.loads(tenant.kubectl("get", "service", "other-dns", "-o", "json"))["spec"]["clusterIP"])
 
 
+def _with_dask(spec: Body, tenant: Tenant) -> None:
+    """Give a worker of another engine what the session's Dask knows its own by."""
+    labels = f"analysisfacility.io/session={LAB},analysisfacility.io/component=dask,analysisfacility.io/role=worker"
+    [pod] = json.loads(tenant.kubectl("get", "pods", f"-l={labels}", "-o", "json"))["items"]
+    own, [given] = spec["containers"][0], pod["spec"]["containers"]
+    spec["volumes"] += [each for each in pod["spec"]["volumes"] if each["name"] == "dask"]
+    own["volumeMounts"] += [each for each in given["volumeMounts"] if each["name"] == "dask"]
+    own["env"] += [each for each in given["env"] if each["name"].startswith("DASK_DISTRIBUTED__COMM__")]
+
+
 def create_in(tenant: Tenant, component: str, resolver: str) -> None:
     """Create a worker's pod once more, with that resolver."""
     labels = (
@@ -174,6 +184,7 @@ def create_in(tenant: Tenant, component: str, resolver: str) -> None:
         spec.pop(chosen, None)
     domains = [f"{tenant.namespace}.svc.{DOMAIN}", f"svc.{DOMAIN}", DOMAIN]
     config = {"nameservers": [resolver], "searches": domains, "options": [{"name": "ndots", "value": "5"}]}
+    _with_dask(spec, tenant)
     spec |= {"dnsPolicy": "None", "dnsConfig": config}
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{component}-elsewhere"}, "spec": spec}
     tenant.kubectl("create", "--filename=-", stdin=json.dumps(body))

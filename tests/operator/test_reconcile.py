@@ -32,7 +32,7 @@ async def test_a_new_session_is_created_once_and_then_nothing_is_written(profile
     of_dask = (
         {"DaskCluster", "DaskWorkerGroup"} if profile is UNDER_DASK_KUBERNETES else {"Deployment", "Service", "Pod"}
     )
-    assert {k for k, _ in children(bench)} == of_dask | {"Job", "ConfigMap"}
+    assert {k for k, _ in children(bench)} == of_dask | {"Job", "ConfigMap", "Secret"}
     bench.cluster.writes.clear()
     for _ in range(3):
         bench.now += timedelta(minutes=5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from af_operator.components import dask
+from af_operator.components.dask import programs
 from benchmarks import _report, _simulated_report
 from benchmarks._engines import DASK_KUBERNETES, NATIVE, OWN_WAY, Shape
 from benchmarks._eyes import Settled
@@ -21,6 +25,8 @@ from benchmarks._simulated import Growth
 from benchmarks._tables import Numbers, Target, markdown, targets
 from benchmarks._ways import Names
 from tests.support.audit import Call
+from tests.support.objects import DASK as ASKED
+from tests.support.objects import profile, session, world
 
 NOW = datetime(2026, 11, 26, 10, tzinfo=UTC)
 NO_LOSS = Loss(Settled(0.3, 5.0), 0, 0, 0, 0, 0, 0, left=5, asked=5, others_left=5, others_asked=5)
@@ -80,16 +86,23 @@ def test_a_worker_says_by_its_name_of_which_pool_it_is(cluster: str, worker: str
     assert Names(cluster, "role", deployments=True).pool_of(worker) == pool
 
 
-def test_the_plain_cluster_has_the_same_pods_without_the_agent() -> None:
-    container = {"args": ["dask", "scheduler", "--preload", "/agent.py", "--port", "1"], "volumeMounts": [1]}
-    scheduler = {"spec": {"containers": [container], "volumes": [1]}, "service": {"selector": {}}}
-    group = {"cluster": "session", "worker": {"replicas": 20, "spec": {"containers": []}}}
-    shape = Shape({"scheduler": scheduler}, group)
+def test_the_plain_cluster_has_the_same_pods_without_what_is_ours() -> None:
+    observed, asked = world(), session(dask=ASKED)
+    pod = programs.scheduler_pod(asked, profile(), observed)
+    worker = programs.worker(asked, profile(), dask.pools(asked)[0], programs.worker_patch(asked, observed))
+    volumes = [*pod["volumes"], {"name": "tmp"}]
+    group = {"cluster": "session", "worker": {"replicas": 20, "spec": {"containers": [worker], "volumes": volumes}}}
+    shape = Shape({"scheduler": {"spec": pod, "service": {"selector": {}}}}, group)
     made = shape.plain_cluster("plain")["scheduler"]
-    assert made["spec"] == {"containers": [{"args": ["dask", "scheduler", "--port", "1"]}]}
     assert made["service"]["selector"] == {"dask.org/cluster-name": "plain"}
-    assert shape.plain_group("plain") == {"cluster": "plain", "worker": {"replicas": 0, "spec": {"containers": []}}}
-    assert shape.worker_pod() == {"containers": []}
+    assert "--preload" not in made["spec"]["containers"][0]["args"]
+    assert made["spec"]["volumes"] == []
+    plain = shape.plain_group("plain")
+    assert (plain["cluster"], plain["worker"]["replicas"]) == ("plain", 0)
+    assert plain["worker"]["spec"]["volumes"] == [{"name": "tmp"}]
+    for spec in (made["spec"], plain["worker"]["spec"]):
+        assert not re.search(r"tls|/af/|agent|guard", json.dumps(spec).lower())
+    assert shape.worker_pod()["containers"] == [worker]
     assert group["worker"]["replicas"] == 20, "what it was made of has changed"
 
 

@@ -120,6 +120,6 @@ def names(client: Client) -> dict[str, str]:
 
 if __name__ == "__main__":
     COMMANDS = (hold, check, die, workers, begin_without_end, running, end)
-    with Client("tcp://localhost:8786") as scheduler:
+    with Client("tls://localhost:8786") as scheduler:
         found = {each.__name__: each for each in COMMANDS}[sys.argv[1]](scheduler, *sys.argv[2:])
     print(json.dumps(found))
