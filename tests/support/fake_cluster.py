@@ -121,8 +121,6 @@ class FakeCluster:
         live = self.objects.get(key_of(body))
         if live is None or live["metadata"]["uid"] != body["metadata"]["uid"]:
             raise Unavailable("409: the uid in the precondition does not match")
-        if live["kind"] == "Secret" and live["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
-            raise Unavailable("409: the resourceVersion in the precondition does not match")
         return live
 
     def _fail(self, what: str) -> None:
