@@ -132,7 +132,8 @@ def test_what_is_not_understood_is_refused(asked: Asked, body: bytes) -> None:
 def test_it_says_that_it_listens(asked: Asked, spark: Spark) -> None:
     spark.status = "STANDBY"
     assert asked.request("GET", "/health")[0] == 200
-    assert asked.request("GET", "/elsewhere")[0] == 404
+    assert asked.request("GET", "/elsewhere")[0] == 401
+    assert asked.request("GET", "/elsewhere", authorization=BEARER)[0] == 404
     assert asked.post({}, "/elsewhere")[0] == 404
 
 

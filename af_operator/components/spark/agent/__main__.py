@@ -27,13 +27,15 @@ class Handler(BaseHTTPRequestHandler):
     token: str
 
     def do_GET(self) -> None:
-        """``GET /health``."""
-        self._answer(200 if self.path == "/health" else 404, {})
+        """``GET /health``, for everybody."""
+        if self.path == "/health":
+            self._answer(200, {})
+        elif self._is_known():
+            self._answer(404, {})
 
     def do_POST(self) -> None:
         """``POST /af/v1/pools`` and ``POST /af/v1/scale``."""
         if not self._is_known():
-            self._answer(401, {"error": "the session's token is needed"})
             return
         route = {"/af/v1/pools": self.agent.pools, "/af/v1/scale": self.agent.scale}.get(self.path)
         try:
@@ -48,9 +50,13 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing of each request: there are some every second."""
 
     def _is_known(self) -> bool:
+        """Return whether the token was shown; who shows none is answered here."""
         shown, right = self.headers.get("Authorization", ""), f"Bearer {self.token}"
         # Without a token is who starts again in a pod that a version without tokens made: it goes on as it was begun.
-        return not self.token or hmac.compare_digest(shown.encode(), right.encode())
+        if not self.token or hmac.compare_digest(shown.encode(), right.encode()):
+            return True
+        self._answer(401, {"error": "the session's token is needed"})
+        return False
 
     def _answer(self, status: int, content: Mapping[str, Any]) -> None:
         body = json.dumps(content).encode()
