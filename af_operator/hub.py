@@ -112,7 +112,7 @@ class JupyterHub:
         self._wake = asyncio.Event()
         self._failures = 0
         trouble = "JupyterHub has not been asked yet"
-        self._view = HubView(config.hub_api_url, config.hub_base_url, trouble=trouble)
+        self._view = HubView(config.hub_api_url, config.hub_base_url, config.hub_account, trouble=trouble)
 
     def view(self) -> HubView:
         """Return what the last poll found."""

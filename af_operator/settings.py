@@ -31,6 +31,8 @@ class Settings(BaseModel):
     hub_api_url, hub_base_url
         JupyterHub's API, as pods and the operator reach it (``http://hub:8081/hub/api``), and the path under which
         people see it (``/``). An empty URL: no JupyterHub.
+    hub_account
+        Who JupyterHub is for the API server (``system:serviceaccount:af-system:hub``); it reads notebooks' tokens.
     hub_token_file
         Holds the operator's token for that API.
     hub_poll_seconds
@@ -51,6 +53,7 @@ class Settings(BaseModel):
     port: int = Field(default=8080, ge=0, le=65535)
     hub_api_url: str = Field(default="", pattern=r"^(https?://[^/\s]+(/\S*)?)?$")
     hub_base_url: str = Field(default="/", pattern=r"^/(\S*/)?$")
+    hub_account: str = ""
     hub_token_file: Path | None = Field(default=None, validate_default=True)
     hub_poll_seconds: float = Field(default=15, ge=0.1, le=3600)
     orphan_seconds: float = Field(default=600, ge=1, le=86_400)

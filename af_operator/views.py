@@ -48,6 +48,8 @@ class HubView:
         URL of its API, as pods reach it: ``http://hub.af-system.svc:8081/hub/api``.
     base_url
         Path under which it is shown: ``/``.
+    account
+        Who it is for the API server; empty where nobody has said it.
     servers
         Every server that it counts as started or starting; None while it does not answer.
     activity
@@ -60,6 +62,7 @@ class HubView:
 
     api_url: str
     base_url: str = "/"
+    account: str = ""
     servers: frozenset[HubServer] | None = None
     activity: Mapping[HubServer, datetime] = field(default_factory=dict)
     refused: Mapping[HubServer, HubRefusal] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import af_names
-from af_client.errors import ApiError, ClientError, Forbidden, Invalid, NameTaken, NotFound
+from af_client.errors import ApiError, ClientError, Forbidden, NameTaken, NotFound
 from af_client.hub import names
 from af_client.hub.transport import AsyncTransport
 from af_client.hub.watch import Watched
@@ -162,33 +162,38 @@ class HubSessions:
             A Secret of this name is there, and not the session's: it is neither read nor changed.
         """
         name = af_names.hub_secret(ref.name)
-        marks = {"labels": {af_names.SESSION_UID: ref.uid}, "ownerReferences": [_owner(ref)]}
-        data = {k: base64.b64encode(v.encode()).decode() for k, v in environment.items()}
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "namespace": ref.namespace, **marks},
+            "metadata": {
+                "name": name,
+                "namespace": ref.namespace,
+                "labels": {af_names.SESSION_UID: ref.uid},
+                "ownerReferences": [_owner(ref)],
+            },
             "type": "Opaque",
-            "data": data,
+            "data": {k: base64.b64encode(v.encode()).decode() for k, v in environment.items()},
         }
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        request = Request("POST", f"/api/v1/namespaces/{ref.namespace}/secrets", query, body)
         try:
-            await self._api.call(Request("POST", f"/api/v1/namespaces/{ref.namespace}/secrets", query, body))
+            await self._api.call(request)
         except NameTaken:
-            await self._overwrite(ref, [*(("metadata", *mark) for mark in marks.items()), ("data", data)])
+            await self._delete_environment(ref)
+            try:
+                await self._api.call(request)
+            except NameTaken as error:  # on its way out, and somebody's finalizer holds it
+                raise _not_its_own(ref) from error
 
-    async def _overwrite(self, ref: Ref, parts: Iterable[tuple[Any, ...]]) -> None:
-        """Change the Secret of an earlier start, if it is the session's: the request itself asks."""
-        patch = [{"op": "test", "path": "/metadata/ownerReferences/0/uid", "value": ref.uid}]
-        patch += [{"op": "add", "path": "/" + "/".join(where), "value": value} for *where, value in parts]
-        path = _secret(ref.namespace, af_names.hub_secret(ref.name))
-        try:
-            await self._api.call(Request("PATCH", path, {"fieldManager": FIELD_MANAGER}, patch, JSON_PATCH))
-        except (Invalid, NotFound, Forbidden) as error:
-            if isinstance(error, Forbidden) and "denied request" not in error.said:
-                raise  # a right is missing, whatever the name
-            # The test has failed, or nobody can change it; or it is on its way out with an earlier session.
-            raise NameConflict(f"Secret {af_names.hub_secret(ref.name)} is not this session's") from error
+    async def _delete_environment(self, ref: Ref) -> None:
+        """Delete the Secret of an earlier start. It is not changed: a right to patch Secrets shows what is in all."""
+        with suppress(NotFound):
+            try:
+                await self._api.call(Request("DELETE", _secret(ref.namespace, af_names.hub_secret(ref.name))))
+            except Forbidden as error:
+                if "denied request" not in error.said:
+                    raise  # a right is missing, whatever the name
+                raise _not_its_own(ref) from error  # says the policy that knows a session's by its label
 
     async def token(self, ref: Ref) -> str | None:
         """Return the token with which the session's running server speaks to the Hub; None if it has none."""
@@ -256,6 +261,10 @@ def _order(session: Session) -> tuple[bool, str, str, str]:
     # The operator has the same order, or each would show another one: by what the status says, whatever spec it is of.
     phase = (session.body.get("status") or {}).get("phase")
     return phase in ENDED, session.body["metadata"].get("creationTimestamp", ""), session.namespace, session.name
+
+
+def _not_its_own(ref: Ref) -> NameConflict:
+    return NameConflict(f"Secret {af_names.hub_secret(ref.name)} is not this session's")
 
 
 def _path(ref: Ref) -> str:

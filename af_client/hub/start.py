@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from af_client.errors import ClientError, NameTaken, NotFound
+from af_client.errors import ClientError, Forbidden, NameTaken, NotFound
 from af_client.hub import names
 from af_client.hub.errors import NotStarted, from_client
 from af_client.hub.progress import CLUSTER_UNSEEN, never_fits, waiting_for
@@ -141,7 +141,7 @@ class Start:
         """Return the token with which an adopted server speaks to the Hub."""
         ref = self._known()
         try:
-            token = await self._sessions.token(ref)
+            token = await self._granted_token(ref)
         except ClientError as error:
             raise from_client(error, ref.namespace) from error
         if token is None or len(token) < MIN_TOKEN:
@@ -152,6 +152,20 @@ class Start:
                 reason="no-token",
             )
         return token
+
+    async def _granted_token(self, ref: Ref) -> str | None:
+        """Return the token once the session's Role lets JupyterHub read it: an operator gives that with the server."""
+        while True:
+            try:
+                return await self._sessions.token(ref)
+            except Forbidden:
+                left = self._seconds_left()
+                if left <= 0:
+                    raise
+                await self._sessions.changed(min(left, LOOK_SECONDS))
+
+    def _seconds_left(self) -> float:
+        return self.began + self._order.seconds - LATE_SECONDS - time.monotonic()
 
     async def _bring_up(self) -> Ref:
         self._check_name()
@@ -260,7 +274,6 @@ class Start:
         LOG.info("there is another session called %s/%s", namespace, name)
 
     async def _wait(self, ref: Ref) -> None:
-        deadline = self.began + self._order.seconds - LATE_SECONDS
         while True:
             session = self._sessions.get(ref)
             if session is None:  # the watch forgets nothing while it is blind
@@ -269,7 +282,7 @@ class Start:
             ready = session.condition("Ready")
             if ready and ready.status:
                 return
-            left = deadline - time.monotonic()
+            left = self._seconds_left()
             if left <= 0:
                 raise self._late(session)
             await self._sessions.changed(min(left, LOOK_SECONDS))

@@ -12,7 +12,7 @@ OF_THE_OPERATOR = {"af-operator-own-objects", "af-operator-own-pods", "af-operat
 POLICIES = {
     f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile", "children")
 } | OF_THE_OPERATOR
-OF_THE_HUB = "af-operator-hub-secrets"
+OF_THE_HUB = {"af-operator-hub-secrets", "af-operator-hub-connections"}
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,14 +23,14 @@ def policies(objects: Objects) -> set[str]:
 
 def test_policies_fail_closed_and_deny(default: Objects, everything: Objects) -> None:
     assert policies(default) == POLICIES
-    assert policies(everything) == POLICIES | {OF_THE_HUB}
+    assert policies(everything) == POLICIES | OF_THE_HUB
     for name in policies(everything):
         assert named(everything, "ValidatingAdmissionPolicy", name)["spec"]["failurePolicy"] == "Fail"
         binding = named(everything, "ValidatingAdmissionPolicyBinding", name)["spec"]
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-ABOUT = [(OF_THE_HUB, "hub"), *((name, "af-operator") for name in sorted(OF_THE_OPERATOR))]
+ABOUT = [*((name, "hub") for name in sorted(OF_THE_HUB)), *((name, "af-operator") for name in sorted(OF_THE_OPERATOR))]
 
 
 @pytest.mark.parametrize(("policy", "deployment"), ABOUT)

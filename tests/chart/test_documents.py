@@ -57,15 +57,16 @@ def test_zero_to_jupyterhub_gets_the_rights_of_our_own_hub(render: Render) -> No
     assert rights(ours, "hub")
 
 
-def test_zero_to_jupyterhub_is_held_to_the_same_secrets(render: Render) -> None:
+@pytest.mark.parametrize("about", ["secrets", "connections"])
+def test_zero_to_jupyterhub_is_held_to_the_same(render: Render, about: str) -> None:
     ours = render({**DEFAULT, "image": {**DEFAULT["image"], "hub": "hub"}, "hub": HUB})
     theirs = list(yaml.safe_load_all((Z2JH / "rbac.yaml").read_text()))
-    assert secrets_policy(theirs, "jupyterhub") == secrets_policy(ours, NAMESPACE)
+    assert hub_policy(theirs, about, "jupyterhub") == hub_policy(ours, f"hub-{about}", NAMESPACE)
 
 
-def secrets_policy(objects: list[dict[str, Any]], namespace: str) -> str:
-    """Return what a policy on Secrets says, with another name for the Hub's namespace."""
-    policies = (o for o in objects if o["kind"] == "ValidatingAdmissionPolicy" and "secrets" in o["metadata"]["name"])
+def hub_policy(objects: list[dict[str, Any]], about: str, namespace: str) -> str:
+    """Return what a policy on the Hub says, with another name for its namespace."""
+    policies = (o for o in objects if o["kind"] == "ValidatingAdmissionPolicy" and about in o["metadata"]["name"])
     return json.dumps(next(policies)["spec"], sort_keys=True).replace(f":{namespace}:hub", ":NAMESPACE:hub")
 
 

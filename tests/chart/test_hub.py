@@ -206,7 +206,7 @@ def test_the_hub_has_sessions_profiles_and_secrets_by_name_and_nothing_else(hub:
         "af-operator-hub-cluster": {(ours, "analysisprofiles", "", verb) for verb in ("get", "list", "watch")},
         "af-operator-hub-sessions": {(ours, "analysissessions", "", verb) for verb in sessions}
         | {(ours, "analysisprofiles", "", "use")}
-        | {("", "secrets", "", verb) for verb in ("create", "get", "patch")},
+        | {("", "secrets", "", verb) for verb in ("create", "delete")},
     }
 
 

@@ -14,6 +14,7 @@ IMAGES = {**DEFAULT["image"], "hub": "registry.example.org/hub@sha256:0123"}
 OUTSIDE = {
     "apiUrl": "http://hub.jupyter:8081/lab/hub/api",
     "baseUrl": "/lab/",
+    "account": "system:serviceaccount:jupyter:hub",
     "tokenSecret": {"name": "t", "key": "k"},
 }
 PREFIX = "AF_OPERATOR_HUB_"
@@ -53,6 +54,7 @@ def test_the_charts_own(render: Render, base: str) -> None:
     assert told(pod) == {
         "API_URL": f"http://hub.{NAMESPACE}.svc:8081{base}hub/api",
         "BASE_URL": base,
+        "ACCOUNT": f"system:serviceaccount:{NAMESPACE}:hub",
         "TOKEN_FILE": "/run/secrets/hub/token",
     }
     assert token(pod) == ("mine", "operator-token", "/run/secrets/hub/token")
@@ -60,7 +62,12 @@ def test_the_charts_own(render: Render, base: str) -> None:
 
 def test_one_from_outside(render: Render) -> None:
     pod = operator(render({**DEFAULT, "hub": {"external": OUTSIDE}}))
-    assert told(pod) == {"API_URL": OUTSIDE["apiUrl"], "BASE_URL": "/lab/", "TOKEN_FILE": "/run/secrets/hub/token"}
+    assert told(pod) == {
+        "API_URL": OUTSIDE["apiUrl"],
+        "BASE_URL": "/lab/",
+        "ACCOUNT": OUTSIDE["account"],
+        "TOKEN_FILE": "/run/secrets/hub/token",
+    }
     assert token(pod) == ("t", "k", "/run/secrets/hub/token")
 
 
@@ -71,7 +78,8 @@ def test_one_from_outside(render: Render) -> None:
             {"enabled": True, "existingSecret": "s", "external": OUTSIDE},
             "hub.external.apiUrl is for a JupyterHub that is not this chart's",
         ),
-        ({"external": {"apiUrl": OUTSIDE["apiUrl"]}}, "hub.external.tokenSecret.name is needed"),
+        ({"external": {**OUTSIDE, "tokenSecret": {}}}, "hub.external.tokenSecret.name is needed"),
+        ({"external": {**OUTSIDE, "account": ""}}, "hub.external.account is needed with hub.external.apiUrl"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

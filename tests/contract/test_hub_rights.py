@@ -13,9 +13,10 @@ from local_cluster import facility
 from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
 from local_cluster.settings import KUBECONFIG, LOCAL
-from tests.contract.on_cluster import account, answer, create, refused, until
+from tests.contract.on_cluster import LABEL, account, answer, create, refused, until
 from tests.contract.test_chart_policies import allowed
 
+HUB_NAME = f"system:serviceaccount:{facility.SYSTEM_NAMESPACE}:hub"
 HUB = account(facility.SYSTEM_NAMESPACE, "hub")
 REFUSAL = "JupyterHub writes no Secret but those of type Opaque that an AnalysisSession owns, called <session>-hub"
 
@@ -33,7 +34,7 @@ def kubectl() -> Kubectl:
 def namespace(kubectl: Kubectl) -> Iterator[str]:
     name = f"hub-rights-{uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
-    kubectl("create", "secret", "generic", "of-another", f"--namespace={name}")
+    kubectl("create", "secret", "generic", "of-another", "--from-literal=password=hunter2", f"--namespace={name}")
     until("the policy is in force", lambda: "denied" in answer(lambda: create(kubectl, HUB, secret(name, owned=False))))
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
@@ -46,12 +47,12 @@ def called(secret: dict[str, Any], name: str) -> dict[str, Any]:
 def secret(namespace: str, kind: str = "Opaque", *, owned: bool = True) -> dict[str, Any]:
     owner = {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "AnalysisSession", "name": "s1", "uid": "1-2-3"}
     metadata: dict[str, Any] = {"name": "s1-hub", "namespace": namespace}
-    metadata |= {"ownerReferences": [owner]} if owned else {}
+    metadata |= {"ownerReferences": [owner], "labels": {LABEL: owner["uid"]}} if owned else {}
     metadata |= {"annotations": {"kubernetes.io/service-account.name": "default"}} if kind != "Opaque" else {}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind}
 
 
-def test_it_may_use_sessions_profiles_and_secrets_by_name(kubectl: Kubectl, namespace: str) -> None:
+def test_it_may_use_sessions_and_profiles_and_reads_no_secret(kubectl: Kubectl, namespace: str) -> None:
     resources = (
         "analysissessions", "analysissessions/status", "analysisprofiles", "secrets", "pods", "pods/exec", "pods/log",
         "pods/portforward", "services", "persistentvolumeclaims", "configmaps", "statefulsets.apps", "deployments.apps",
@@ -74,7 +75,7 @@ def test_it_may_use_sessions_profiles_and_secrets_by_name(kubectl: Kubectl, name
     found = allowed(kubectl, HUB, namespace, {(verb, resource) for verb in verbs for resource in resources})
     sessions = {(v, "analysissessions") for v in verbs if v not in ("update", "deletecollection", "use")}
     profiles = {(v, "analysisprofiles") for v in ("get", "list", "watch", "use")}
-    assert found == sessions | profiles | {(v, "secrets") for v in ("get", "create", "patch")}
+    assert found == sessions | profiles | {(v, "secrets") for v in ("create", "delete")}
 
 
 @pytest.mark.parametrize("session", ["s1", "2018-zmumu", "lab.2018", "s" * 40])
@@ -97,11 +98,44 @@ def test_it_makes_no_token_of_a_service_account(kubectl: Kubectl, namespace: str
 
 def test_it_writes_no_secret_of_another(kubectl: Kubectl, namespace: str) -> None:
     assert REFUSAL in refused(lambda: create(kubectl, HUB, secret(namespace, owned=False)))
-    adopted = {"metadata": {"ownerReferences": secret(namespace)["metadata"]["ownerReferences"]}}
-    # To adopt is refused by Kubernetes itself, too, where it enforces permissions on owner references.
-    for patch, words in (({"stringData": {"a": "b"}}, REFUSAL), (adopted, "forbidden")):
-        change = ("patch", "secret", "of-another", f"--namespace={namespace}", "--type=merge")
-        assert words in refused(partial(kubectl, *change, f"--patch={json.dumps(patch)}", *HUB))
+    here = f"--namespace={namespace}"
+    assert REFUSAL in refused(lambda: kubectl("delete", "secret", "of-another", here, *HUB))
+    # A patch that copies its text to where that is refused would be answered with the text.
+    copied = json.dumps([{"op": "copy", "from": "/data/password", "path": "/type"}])
+    words = refused(lambda: kubectl("patch", "secret", "of-another", here, "--type=json", f"--patch={copied}", *HUB))
+    assert 'cannot patch resource "secrets"' in words
+
+
+@pytest.mark.parametrize("mark", [{}, {LABEL: "1-2-4"}], ids=["none", "of another session"])
+def test_what_only_names_a_session_as_its_owner_is_not_its_to_delete(
+    kubectl: Kubectl, namespace: str, mark: dict[str, str]
+) -> None:
+    theirs = secret(namespace) | {"stringData": {"a": "b"}}
+    theirs["metadata"] |= {"labels": mark, "name": f"said-{len(mark)}-hub"}
+    kubectl("create", "--filename=-", stdin=json.dumps(theirs))
+    assert REFUSAL in refused(lambda: kubectl("delete", "secret", theirs["metadata"]["name"], "-n", namespace, *HUB))
+    assert REFUSAL in refused(
+        partial(create, kubectl, HUB, theirs | {"metadata": theirs["metadata"] | {"name": "n-hub"}})
+    )
+
+
+def test_it_deletes_what_it_has_written(kubectl: Kubectl, namespace: str) -> None:
+    mine = called(secret(namespace), "mine-hub")
+    for _ in range(2):
+        kubectl("create", "--filename=-", *HUB, stdin=json.dumps(mine))
+        kubectl("delete", "secret", "mine-hub", f"--namespace={namespace}", *HUB)
+
+
+@pytest.mark.parametrize("way", ["exec", "portforward", "attach"])
+def test_it_connects_to_no_pod(kubectl: Kubectl, namespace: str, way: str) -> None:
+    """Not even where a Role gives it the right, as that of each notebook does."""
+    role = ("role", f"way-{way}", "--verb=create,get", f"--resource=pods/{way}", f"--namespace={namespace}")
+    kubectl("create", *role)
+    kubectl(
+        "create", "rolebinding", f"way-{way}", f"--role=way-{way}", f"--user={HUB_NAME}", f"--namespace={namespace}"
+    )
+    path = f"/api/v1/namespaces/{namespace}/pods/x/{way}?command=true&ports=8888"
+    until("the right is there", lambda: "connects to no pod" in answer(lambda: kubectl("get", "--raw", path, *HUB)))
 
 
 def test_an_upgrade_keeps_tokens_and_password(kubectl: Kubectl) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from af_operator.components import child_kinds, shipped
 from local_cluster.control_plane import ControlPlane, control_plane
 from local_cluster.progress import Progress
+from tests.support import chart
 from tests.support.bounded import LABEL, OWNER, SYSTEM, TENANT, UID, Body, Bounded, bounded, owned
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(300)]
@@ -30,7 +31,12 @@ CLAIMS = "claims no volume but new ones, of no volume that is there already"
 SECRETS = "no Secret but those of type Opaque"
 SERVICES = "no Service but those of type ClusterIP"
 SELECTED = "selects no pods but those of the session"
-GRANTED = "grants nothing but to read Secrets"
+GRANTED = "grants nothing but, by Roles called *-notebook, *-inference or *-scheduler, to get the Secret of that name"
+HUB = f"system:serviceaccount:{SYSTEM}:hub"
+WITH_HUB = {
+    "image": {"operator": chart.IMAGE, "hub": chart.IMAGE},
+    "hub": {"enabled": True, "existingSecret": "of-the-facility"},
+}
 BOUND = "binds nothing but the Role of the RoleBinding's own name"
 
 
@@ -54,7 +60,7 @@ def control() -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def plane(control: ControlPlane) -> Iterator[Bounded]:
-    with bounded(control, {}) as found:
+    with bounded(control, WITH_HUB) as found:
         priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}
         assert found.admin.create({**priority, "metadata": {"name": "analysis"}}, keep=True) == ""
         yield found
@@ -166,7 +172,14 @@ class Row(NamedTuple):
     words: str
 
 
-NAMED = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x-1"], "verbs": ["get"]}
+NAMED = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x-notebook"], "verbs": ["get"]}
+LOG = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["x-notebook"], "verbs": ["get"]}
+PORTS = {
+    "apiGroups": [""],
+    "resources": ["pods/portforward"],
+    "resourceNames": ["x-notebook-0"],
+    "verbs": ["get", "create"],
+}
 MALLORY = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}
 PORT = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}
 ANOTHER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "uid": "1-2-3"}
@@ -189,14 +202,25 @@ ROWS = [
     Row("PersistentVolumeClaim", "spec/volumeMode", "Block", "Filesystem", CLAIMS),
     Row("PersistentVolumeClaim", "spec/dataSource", {"kind": "PersistentVolumeClaim", "name": "x"}, None, CLAIMS),
     Row("PersistentVolumeClaim", "spec/dataSourceRef", {"kind": "PersistentVolumeClaim", "name": "x"}, None, CLAIMS),
-    Row("Role", "rules/0/resourceNames", None, ["x"], GRANTED),
-    Row("Role", "rules/0/resourceNames", ["database"], ["x-1"], GRANTED),
+    Row("Role", "rules/0/resourceNames", None, ["x-notebook"], GRANTED),
+    Row("Role", "rules/0/resourceNames", ["database"], ["x-notebook", "x-hub"], GRANTED),
+    Row("Role", "rules/0/resourceNames", ["x-notebook-2"], ["x-hub"], GRANTED),
+    Row("Role", "rules/0/verbs", ["get", "create"], ["get"], GRANTED),
     Row("Role", "rules/0/verbs", ["get", "patch"], ["get"], GRANTED),
     Row("Role", "rules/0/verbs", ["*"], ["get"], GRANTED),
-    Row("Role", "rules/0/resources", ["pods/exec"], ["pods/portforward"], GRANTED),
+    Row("Role", "rules/0/apiGroups", ["*"], [""], GRANTED),
+    Row("Role", "rules/0/apiGroups", ["", "example.org"], [""], GRANTED),
     Row("Role", "rules/0/resources", ["*"], ["secrets"], GRANTED),
+    Row("Role", "rules/0/resources", ["secrets", "pods/portforward"], ["secrets"], GRANTED),
+    Row("Role", "rules/0", {**PORTS, "resources": ["pods/exec"]}, PORTS, GRANTED),
+    Row("Role", "rules/0", {**PORTS, "resourceNames": ["database-0"]}, PORTS, GRANTED),
+    Row("Role", "rules/0", {**PORTS, "verbs": ["get", "delete"]}, PORTS, GRANTED),
+    Row("Role", "rules/0", LOG, NAMED, GRANTED),
     Row("RoleBinding", "roleRef/kind", "ClusterRole", "Role", BOUND),
-    Row("RoleBinding", "roleRef/name", "admin", "x", BOUND),
+    Row("RoleBinding", "roleRef/name", "admin", "x-notebook", BOUND),
+    Row("RoleBinding", "subjects", [MALLORY, {**MALLORY, "name": "bob"}], [MALLORY, {**MALLORY, "name": HUB}], BOUND),
+    Row("RoleBinding", "subjects/0/name", f"system:serviceaccount:{SYSTEM}:af-operator", HUB, BOUND),
+    Row("RoleBinding", "subjects/0/name", "system:serviceaccount:kube-system:x", "github:physics/zmumu", BOUND),
     Row("RoleBinding", "subjects/0/name", "system:anonymous", "system:serviceaccount:physics:alice", BOUND),
     Row(
         "RoleBinding",
@@ -242,7 +266,10 @@ def simple(kind: str) -> Body:
         "Role": (rbac, {"rules": [NAMED]}),
         "RoleBinding": (
             rbac,
-            {"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "x"}, "subjects": [MALLORY]},
+            {
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "x-notebook"},
+                "subjects": [MALLORY],
+            },
         ),
         "Deployment": ("apps/v1", {"spec": selected}),
         "StatefulSet": ("apps/v1", {"spec": {**selected, "serviceName": "x"}}),
@@ -254,7 +281,8 @@ def simple(kind: str) -> Body:
         "DaskWorkerGroup": (dask, {"spec": {"cluster": "c", "worker": {"replicas": 1, "spec": POD}}}),
     }
     version, rest = found[kind]
-    body = {"apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": TENANT}, **rest}
+    name = "x-notebook" if kind.startswith("Role") else "x"
+    body = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": TENANT}, **rest}
     if kind != "PersistentVolumeClaim":
         return owned(body)
     return changed(body, ("metadata/name", "home-alice"), ("metadata/labels", {"analysisfacility.io/user": "alice"}))
@@ -269,6 +297,29 @@ def test_it_may_not(plane: Bounded, row: Row) -> None:
     said = plane.operator.create(wrong)
     assert POLICY in said
     assert row.words in said
+
+
+@pytest.mark.parametrize("name", ["x-inference", "x-scheduler", "x-run-log", "s-2018-zmumu-0a1b2c3d"])
+def test_roles_of_these_names_alone_grant_what_has_their_name(plane: Bounded, name: str) -> None:
+    rule = LOG if name.endswith("-run-log") else NAMED
+    for each, words in ((name, ""), ("database", GRANTED)):
+        role = changed(simple("Role"), ("metadata/name", each), ("rules/0", {**rule, "resourceNames": [each]}))
+        said = plane.operator.create(role)
+        assert (words in said) if words else (said == "")
+        binding = changed(simple("RoleBinding"), ("metadata/name", each), ("roleRef/name", each))
+        said = plane.operator.create(binding)
+        assert (BOUND in said) if words else (said == "")
+        assert plane.admin.create(role) == plane.admin.create(binding) == ""
+
+
+def test_an_owner_has_the_uid_of_something_that_was_made(plane: Bounded) -> None:
+    """Whether it is there, admission cannot see: Kubernetes collects what has an owner that is not."""
+    mine = simple("ConfigMap")
+    assert plane.operator.create(mine) == ""
+    for uid in ("zmumu", UID.upper(), UID[:-1]):
+        body = changed(mine, ("metadata/labels", {LABEL: uid}), ("metadata/ownerReferences/0/uid", uid))
+        assert plane.admin.create(body) == ""
+        assert OWNED in plane.operator.create(body)
 
 
 def test_a_claim_that_a_session_owns_is_for_its_models_and_new(plane: Bounded) -> None:

@@ -110,10 +110,20 @@ class FakeApi:
         if path not in self.objects:
             raise refusal(404, "NotFound", "not found", name=name, kind=parent.rsplit("/", 1)[1])
         if request.verb == "DELETE":
+            self._judge_deletion(path)
             await self.drop(path)
         return (
             await self._patch(path, request.body) if request.verb == "PATCH" else deepcopy(self.objects.get(path, {}))
         )
+
+    def _judge_deletion(self, path: str) -> None:
+        """Refuse what the policy on the Hub's account does: a Secret that is no session's by label and owner."""
+        meta = self.objects[path]["metadata"]
+        owners = [owner["uid"] for owner in meta.get("ownerReferences", [])]
+        if "/secrets/" in path and meta.get("labels", {}).get("analysisfacility.io/session-uid") not in owners:
+            raise refusal(
+                403, "Forbidden", "ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no session's"
+            )
 
     def _review(self, spec: dict[str, Any]) -> dict[str, Any]:
         profile = spec["resourceAttributes"]["name"]

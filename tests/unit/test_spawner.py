@@ -13,7 +13,7 @@ from jupyterhub import orm
 
 from af_client.hub import names, start
 from af_client.hub.errors import NotStarted
-from tests.support.fake_api import BASE
+from tests.support.fake_api import BASE, refusal
 from tests.support.fake_transport import condition
 from tests.support.spawner_bench import Bench, refused, session_path, until
 
@@ -129,6 +129,30 @@ async def test_a_secret_that_only_says_that_it_is_the_sessions_is_not_believed(b
     spawner = bench.spawner("z")
     await asyncio.gather(spawner.start(), bench.operate(PATH))
     assert spawner.api_token == "operator-token-of-it"
+
+
+async def test_it_waits_for_the_right_to_read_the_token(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator gives it with the server, and the API server hears of it a moment later."""
+    monkeypatch.setattr(start, "LOOK_SECONDS", 0.05)
+    body = await bench.apply(PATH, notebook={"serverName": "z"})
+    await make_secret(bench, MADE_BY_OPERATOR, "operator-token-of-it", body["metadata"]["uid"])
+    spawner = bench.spawner("z")
+    await spawner.form()
+    bench.api.refuse["GET"] = [refusal(403, "Forbidden", 'User "hub" cannot get resource "secrets"')] * 3
+    await asyncio.gather(spawner.start(), bench.operate(PATH))
+    assert spawner.api_token == "operator-token-of-it"
+    assert bench.api.refuse["GET"] == []
+
+
+async def test_a_right_to_the_token_that_never_comes_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "LOOK_SECONDS", 0.05)
+    bench.config.AnalysisSessionSpawner.start_timeout = 4  # 3 of which are kept for JupyterHub
+    await bench.apply(PATH, notebook={"serverName": "z"})
+    spawner = bench.spawner("z")
+    await spawner.form()
+    bench.api.refuse["GET"] = [refusal(403, "Forbidden", 'User "hub" cannot get resource "secrets"')] * 1000
+    failed, _ = await asyncio.gather(refused(spawner), bench.operate(PATH))
+    assert "JupyterHub has no right to do this in namespace 'alice'" in failed.jupyterhub_message
 
 
 async def test_a_session_without_a_token_is_a_clear_error(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from tests.support.spawner_bench import GOOD, Bench, refused, session_path, unti
 
 FORESEEN = [session_path(name) for name in names.session_names("alice", "z")]
 PATH = FORESEEN[0]
+SECRET = "/api/v1/namespaces/alice/secrets/alice-z-hub"
 
 
 @pytest.fixture
@@ -83,17 +84,31 @@ async def test_a_secret_of_somebody_else_is_neither_read_nor_changed(bench: Benc
     assert list(own(bench)) == [found], "what could not be has gone"
 
 
-DENIED = refusal(403, "Forbidden", "ValidatingAdmissionPolicy 'p' with binding 'p' denied request: of another type")
+async def suspended_with_a_secret(bench: Bench, labels: dict[str, str]) -> str:
+    """Return the uid of a session that is to start again, and whose Secret's name is taken."""
+    uid: str = (await bench.apply(PATH, suspend=True, notebook={"serverName": "z"}))["metadata"]["uid"]
+    await bench.api.put(SECRET, {"metadata": {"ownerReferences": [{"uid": uid}], "labels": labels}})
+    return uid
 
 
-@pytest.mark.parametrize("answer", [DENIED, refusal(404, "NotFound", "not found", name="x", kind="secrets")])
-async def test_a_secret_that_says_it_is_the_sessions_and_cannot_be_written_keeps_nobody_out(
-    bench: Bench, answer: Exception
-) -> None:
-    body = await bench.apply(PATH, suspend=True, notebook={"serverName": "z"})
-    owner = {"metadata": {"ownerReferences": [{"uid": body["metadata"]["uid"]}]}}
-    await bench.api.put("/api/v1/namespaces/alice/secrets/alice-z-hub", owner)
-    bench.api.refuse["PATCH"] = [answer]
+async def test_a_secret_that_only_says_it_is_the_sessions_keeps_nobody_out(bench: Bench) -> None:
+    await suspended_with_a_secret(bench, {})
+    theirs = bench.api.objects[SECRET]
+    assert await started(bench) == FORESEEN[1]
+    assert bench.api.objects[SECRET] == theirs
+
+
+async def test_the_secret_of_an_earlier_start_gives_way_and_is_neither_read_nor_patched(bench: Bench) -> None:
+    label = {"analysisfacility.io/session-uid": "of-an-earlier-session"}
+    await bench.api.put(SECRET, {"metadata": {"ownerReferences": [{"uid": "of-an-earlier-session"}], "labels": label}})
+    assert await started(bench) == PATH
+    assert bench.api.objects[SECRET]["data"]
+    assert [r.verb for r in bench.api.requests if "/secrets" in r.path] == ["POST", "DELETE", "POST"]
+
+
+async def test_a_secret_that_is_held_on_its_way_out_keeps_nobody_out(bench: Bench) -> None:
+    await bench.apply(PATH, suspend=True, notebook={"serverName": "z"})
+    bench.api.refuse["POST"] = [refusal(409, "AlreadyExists", "exists", name="alice-z-hub")] * 2
     assert await started(bench) == FORESEEN[1]
 
 

@@ -109,15 +109,27 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     if session.spec.suspend or observed.finished is not None or terms.outside:
         return [service, *_stopped(session, observed)]
     server = list(_running(session, profile, observed, terms.patch("user")))
-    # Whose StatefulSet has the name, theirs is the pod: a right to it is given with the server, and not before.
-    begun = any(item.ref == _stateful_set_ref(session) for item in server)
     return [
         render(__name__, "secret", name=name, data=secret.data(session, observed)),
         service,
-        *(access.of_user(session, name, names.notebook_pod(session)) if begun else ()),
+        *_rights(session, observed, server),
         *server,
         *_missing_pod(session, observed),
     ]
+
+
+def _rights(session: Session, observed: Observed, server: Sequence[Manifest | Keep]) -> Iterator[Manifest]:
+    """Yield the right to Secret and pod, for its user and for JupyterHub, which adopts the server by its token.
+
+    Whose StatefulSet has the name, theirs is the pod: so it is given with the server, and not before.
+    """
+    begun = next((item for item in server if item.ref == _stateful_set_ref(session)), None)
+    if begun is None:
+        return
+    live = begun.body if isinstance(begun, Manifest) else observed.get(begun.ref)
+    account = observed.hub.account if observed.hub else ""
+    hub = {"readers": [account], "secrets": secret.named_by_hub(session, live)} if account else {}
+    yield from access.of_user(session, names.notebook(session), names.notebook_pod(session), **hub)
 
 
 def deadline(session: Session, observed: Settled) -> datetime | None:

@@ -66,6 +66,14 @@ def from_hub(session: Session, observed: Observed) -> list[Body]:
     return [{"secretRef": {"name": names.notebook_hub_secret(session), "optional": True}}]
 
 
+def named_by_hub(session: Session, stateful_set: Body | None) -> list[str]:
+    """Return the name of JupyterHub's Secret, if a server was begun with it: it was the session's then."""
+    pod = (stateful_set or {}).get("spec", {}).get("template", {}).get("spec", {})
+    sources = [source for container in pod.get("containers", ()) for source in container.get("envFrom", ())]
+    name = names.notebook_hub_secret(session)
+    return [name] if any(source.get("secretRef", {}).get("name") == name for source in sources) else []
+
+
 def hub_env(session: Session, hub: HubView) -> dict[str, str]:
     """Return JUPYTERHUB_*, but for the token."""
     user, server, prefix = session.spec.user, names.hub_server(session), names.hub_path(session, hub.base_url)

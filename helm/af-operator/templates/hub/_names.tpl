@@ -3,6 +3,10 @@
 http://hub.{{ .Release.Namespace }}.svc:8081
 {{- end }}
 
+{{- define "af-operator.hubAccount" -}}
+system:serviceaccount:{{ .Release.Namespace }}:hub
+{{- end }}
+
 {{- define "af-operator.hubSecret" -}}
 {{ .Values.hub.existingSecret | default "hub" }}
 {{- end }}
