@@ -72,7 +72,7 @@ def test_what_the_operator_may_write_is_bounded(default: Objects) -> None:
     assert all(operations == {"CREATE", "UPDATE", "DELETE"} for operations in found.values())
 
 
-PODLESS = {"configmaps", "secrets", "services", "persistentvolumeclaims", "roles", "rolebindings"}
+PODLESS = {"configmaps", "secrets", "services", "persistentvolumeclaims", "roles", "rolebindings", "networkpolicies"}
 
 
 def test_each_kind_that_pods_are_made_of_is_judged_as_a_pod(default: Objects) -> None:

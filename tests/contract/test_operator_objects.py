@@ -231,6 +231,8 @@ ROWS = [
     ),
     Row("RoleBinding", "subjects/0", {**MALLORY, "kind": "Group", "name": "system:authenticated"}, MALLORY, BOUND),
     Row("DaskCluster", "spec/scheduler/service/selector", {"app": "x"}, {LABEL: UID}, SELECTED),
+    Row("NetworkPolicy", "spec/podSelector/matchLabels", {"app": "database"}, {LABEL: UID}, SELECTED),
+    Row("NetworkPolicy", "spec/podSelector", {}, {"matchLabels": {LABEL: UID}}, SELECTED),
     Row("Deployment", "spec/selector/matchLabels", {"app": "x"}, {LABEL: UID}, SELECTED),
     Row("StatefulSet", "spec/selector/matchLabels", {"app": "x"}, {LABEL: UID}, SELECTED),
     Row("DaskCluster", "spec/scheduler/service/type", "NodePort", "ClusterIP", SERVICES),
@@ -262,6 +264,7 @@ def simple(kind: str) -> Body:
         "ConfigMap": ("v1", {}),
         "Secret": ("v1", {"type": "Opaque"}),
         "Service": ("v1", {"spec": service}),
+        "NetworkPolicy": ("networking.k8s.io/v1", {"spec": {"podSelector": {"matchLabels": {LABEL: UID}}}}),
         "PersistentVolumeClaim": ("v1", {"spec": claim}),
         "Role": (rbac, {"rules": [NAMED]}),
         "RoleBinding": (
