@@ -32,6 +32,8 @@ class Dashboard:
         Of this machine, that is the dashboard's.
     token
         What it lets in.
+    host
+        Address of this machine at which that port is.
 
     Attributes
     ----------
@@ -39,8 +41,8 @@ class Dashboard:
         Without a slash at the end. Who has it may ask.
     """
 
-    def __init__(self, port: int, token: str) -> None:
-        self._there = f"http://{HOST}:{port}"
+    def __init__(self, port: int, token: str, host: str = HOST) -> None:
+        self._there = f"http://{host}:{port}"
         self._token = token
         self._path = f"/{secrets.token_hex(16)}"
         self._listening: Future[int] = Future()

@@ -47,16 +47,20 @@ class DaskProcesses:
         Where their files and logs lie.
     token, shown
         What their Secret says.
+    pages
+        Host and port of the scheduler's pages, where it matters: else a free one.
     """
 
     directory: Path
     token: str = "f" * 64
     shown: Certificates = field(default_factory=certificates_of)
+    pages: tuple[str, int] | None = None
     _started: list[psutil.Popen] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Write the files that pods mount."""
-        self.scheduler_port, self.dashboard_port, self.worker_http = _free_ports(3)
+        self.scheduler_port, free, self.worker_http = _free_ports(3)
+        self.pages_host, self.dashboard_port = self.pages or ("127.0.0.1", free)
         self.secret, self.agent = self.directory / "secret", self.directory / "agent"
         for path in (self.secret, self.agent):
             path.mkdir()
@@ -86,7 +90,7 @@ class DaskProcesses:
     @property
     def http(self) -> str:
         """Where its pages are."""
-        return f"http://127.0.0.1:{self.dashboard_port}"
+        return f"http://{self.pages_host}:{self.dashboard_port}"
 
     def start_scheduler(self) -> psutil.Popen:
         """Start what is in a scheduler's pod; return once it listens."""
@@ -146,7 +150,7 @@ class DaskProcesses:
             programs.AGENT: str(self.agent),
             "$(DASK_WORKER_NAME)": GROUP_WORKER,
             f":{programs.WORKER_DASHBOARD_PORT}": f":{self.worker_http}",
-            f":{names.DASK_DASHBOARD_PORT}": f":{self.dashboard_port}",
+            f":{names.DASK_DASHBOARD_PORT}": f"{self.pages_host if self.pages else ''}:{self.dashboard_port}",
             names.dask_scheduler_address(session()): f"tls://127.0.0.1:{self.scheduler_port}",
         }
         for there, here in places.items():

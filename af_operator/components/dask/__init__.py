@@ -9,20 +9,24 @@ Secret, and the ConfigMap of agent and guard.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from af_operator import names
 from af_operator.api.pools import Pool
-from af_operator.components._shared import choices, placement, pod_reasons, pod_spec
+from af_operator.components._shared import access, choices, placement, pod_reasons, pod_spec
 from af_operator.components._shared import pools as worker_pools
 from af_operator.components._shared.budget import Demand
 from af_operator.components._shared.defaults import finish, log_wanted, registration, report
 from af_operator.components.dask import dask_kubernetes, engine, groups, native, programs, secret
 from af_operator.components.dask.health import health
+from af_operator.components.dask.lost import is_scheduler
 from af_operator.model import (
     CONFIG_MAP,
     POD,
+    ROLE,
+    ROLE_BINDING,
     SECRET,
     SERVICE,
     Audience,
@@ -66,7 +70,7 @@ __all__ = [
 
 NAME = groups.NAME
 TITLE = "Dask"
-KINDS: tuple[Kind, ...] = tuple(sorted({CONFIG_MAP, SECRET, *native.KINDS, *dask_kubernetes.KINDS}))
+KINDS: tuple[Kind, ...] = tuple(sorted({CONFIG_MAP, SECRET, ROLE, ROLE_BINDING, *native.KINDS, *dask_kubernetes.KINDS}))
 # Beside our own those that dask-kubernetes makes: under that engine they say whether a scheduler was lost.
 WATCHED: tuple[Kind, ...] = (POD, SERVICE)
 SHARED: tuple[Kind, ...] = ()
@@ -117,7 +121,8 @@ def desired(session: Session, profile: Profile, observed: Settled, terms: Terms)
     session_engine = engine.of_session(observed, profile)
     resized = groups.resized(session, session_engine.groups(session, observed), observed, terms)
     patch = programs.worker_patch(session, observed) + terms.patch("worker")
-    return [*secret.planned(session, observed), *session_engine.desired(session, profile, observed, patch, resized)]
+    made = session_engine.desired(session, profile, observed, patch, resized)
+    return [*secret.planned(session, observed), *_access(session, observed), *made]
 
 
 def question(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Question | None:
@@ -141,3 +146,14 @@ def activity(session: Session, observed: Settled) -> datetime | None:
     answer = view.answer if view else None
     active = answer.active if isinstance(answer, groups.DaskAnswer) else None
     return datetime.fromtimestamp(active, UTC) if active is not None else None
+
+
+def _access(session: Session, observed: Observed) -> Iterator[Manifest | Keep]:
+    """Yield the user's right to certificates and scheduler: once its pod is there, for only then it has a name."""
+    name = names.dask_scheduler(session)
+    pods = [pod for pod in observed.pods(NAME) if is_scheduler(pod) and pod_reasons.runs(pod)]
+    if pods and secret.is_encrypted(observed):
+        newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+        yield from access.of_user(session, name, newest["metadata"]["name"])
+    elif secret.is_encrypted(observed):
+        yield from (Keep(kind.ref(name)) for kind in (ROLE, ROLE_BINDING) if observed.get(kind.ref(name)))

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from distributed import node
+from distributed.http import proxy
+from distributed.http.proxy import GlobalProxyHandler, check_worker_dashboard_exists
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+from tornado.web import HTTPError
 
 TOKEN = Path("/af/dask/token")
 OPEN = "/health"
@@ -45,6 +48,8 @@ class Guard(HTTPMessageDelegate):
         """Decide; what comes later of this request goes where this went."""
         if not may_ask(start_line, headers):
             self._delegate = Refusal(self._connection)
+        # Bokeh writes into its pages what a request was asked with: a browser would read the token there.
+        headers.pop("Authorization", None)
         return self._delegate.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -73,6 +78,21 @@ class Refusal(HTTPMessageDelegate):
         self._connection.finish()
 
 
+class WorkerPage(GlobalProxyHandler):
+    """Shows the pages of a worker, which asks for the token, too; at no other address does anybody hear of it."""
+
+    async def prepare(self) -> None:
+        """Refuse what is no worker's: Dask's own handler passes a WebSocket on to any host that is named."""
+        port, host, _ = self.path_args
+        if not check_worker_dashboard_exists(self.scheduler, f"{host}:{port}"):
+            raise HTTPError(404)
+        await super().prepare()
+
+    def get_request_headers_override(self) -> dict[str, str]:
+        """Return what is added to the request."""
+        return {"Authorization": f"Bearer {TOKEN.read_text().strip()}"}
+
+
 def may_ask(start_line: Any, headers: HTTPHeaders) -> bool:
     """Return whether a request shows the token, or asks for what is open."""
     if start_line.path == OPEN:
@@ -95,3 +115,5 @@ def dask_setup(server: Any) -> None:
 if getattr(node, "HTTPServer", None) is None:
     raise ImportError(UNKNOWN)
 node.HTTPServer = GuardedServer
+if hasattr(GlobalProxyHandler, "proxy"):  # else there is no jupyter-server-proxy, and it passes nothing on
+    proxy.routes = [(path, WorkerPage, options) for path, _, options in proxy.routes]

@@ -10,6 +10,8 @@ scheduler dies, there is nothing left to lose.
 ``POST /af/v1/scale`` is for whoever works in the session, ``{"pool": "gpu", "workers": 2}``: so many are wanted,
 whatever the tasks ask for, until ``{"pool": "gpu", "workers": null}``.
 
+``GET /af/v1/versions`` says which Dask and which Python this is.
+
 A pool is known by the name of its group of workers, which are called ``<group>-worker-<hex>``. `keep` is how many
 workers may stay; the others are chosen here (idle first, then fewest bytes), take no new tasks, finish what they run,
 and have their results copied away. In `retired` stands who has nothing left: their pods may be deleted. In `stuck`
@@ -24,6 +26,7 @@ import asyncio
 import json
 import logging
 import math
+import platform
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
@@ -34,6 +37,7 @@ from typing import Any
 import dask
 from dask.utils import parse_timedelta
 from distributed import Scheduler
+from distributed import __version__ as distributed_version
 from distributed.core import Status
 from distributed.http.utils import RequestHandler
 
@@ -385,6 +389,14 @@ class ScaleHandler(Handler):
         return {}
 
 
+class VersionsHandler(RequestHandler):
+    """``GET /af/v1/versions``: those of Dask and Python, for who computes from outside and must have the same."""
+
+    def get(self) -> None:
+        """Answer."""
+        self.write({"python": platform.python_version(), "dask": dask.__version__, "distributed": distributed_version})
+
+
 def _parse(pools: Mapping[str, Any]) -> Iterator[Pool]:
     for group, options in pools.items():
         yield Pool.parse(group, options)
@@ -394,5 +406,5 @@ def dask_setup(scheduler: Scheduler) -> None:
     """Add the routes; called by Dask when the scheduler has started."""
     options = {"agent": Agent(scheduler)}
     routes = [(r"/af/v1/pools", PoolsHandler, options), (r"/af/v1/scale", ScaleHandler, options)]
-    scheduler.http_application.add_handlers(".*$", routes)
+    scheduler.http_application.add_handlers(".*$", [*routes, (r"/af/v1/versions", VersionsHandler)])
     log.info("Pools are asked about at /af/v1/pools")
