@@ -134,10 +134,8 @@ class EmbeddedCluster:
     def _start_node(self, programs: dict[str, Path]) -> None:
         kubectl = self._kubectl(programs)
         kubelet = self._daemon("kubelet")
-        # Its rights first: it gives up where it may not read.
-        kubectl.apply((node.MANIFESTS / "kube-router.yaml").read_text())
-        with self.progress.step("controllers, scheduler, kubelet, proxy, enforcer of network policies"):
-            for name in components.NAMES[components.NAMES.index("kube-apiserver") + 1 :]:
+        with self.progress.step("controllers, scheduler, kubelet, proxy"):
+            for name in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"):
                 self._start(name, programs)
             kubectl.apply((node.MANIFESTS / "coredns.yaml").read_text())
             kubelet.wait("waiting for the node", lambda: node.ready(kubectl), 60)
@@ -146,6 +144,9 @@ class EmbeddedCluster:
             available = ("kube-system", "coredns")
             kubelet.wait("waiting for CoreDNS", lambda: node.deployment_available(kubectl, *available), 60)
         with self.progress.step("enforcement of network policies"):
+            # It gives up where it may not read, and where there is no node yet.
+            kubectl.apply((node.MANIFESTS / "kube-router.yaml").read_text())
+            self._start("kube-router", programs)
             enforces = partial(network.enforces, self.paths)
             self._daemon("kube-router").wait("waiting for its first rules", enforces, 60)
 
