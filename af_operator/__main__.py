@@ -19,6 +19,7 @@ from af_operator import handlers, serving, settings
 from af_operator.agents import AskedByHttp
 from af_operator.cluster import KubernetesCluster
 from af_operator.components import Components, shipped
+from af_operator.enforcement import Enforcement
 from af_operator.errors import Unavailable
 from af_operator.hub import Hub, JupyterHub, NoHub
 from af_operator.lease import Lease
@@ -82,6 +83,7 @@ class Operator:
         self._watches = Watches(api, self._world, config.watch_namespaces)
         self._lease = Lease(api, config)
         self._cluster = KubernetesCluster(api, self._world.kinds, self._lease.fence)
+        self._enforcement = Enforcement(api, config.namespace, self._look_at_profiles)
         self._transport = handlers.Transport(self._queue, self._world)
         self._tasks: list[asyncio.Task[None]] = []
         self._reachable = False
@@ -141,8 +143,17 @@ class Operator:
         sessions = Reconciler(self._components, self._world, ports, _now)
         sweep = Sweep(self._world, self._cluster, _now, timedelta(seconds=self._config.orphan_seconds))
         self._tasks.append(asyncio.create_task(sweep.run(), name="sweep"))
-        passes = EitherPass(sessions, ProfilePass(self._world, self._cluster, _now))
+        await (
+            self._enforcement.look()
+        )  # before the first passes: else each would tell of profiles that nothing is known
+        self._tasks.append(asyncio.create_task(self._enforcement.run(), name="enforcement"))
+        profiles = ProfilePass(self._world, self._cluster, lambda: self._enforcement.finding, _now)
+        passes = EitherPass(sessions, profiles)
         self._tasks += [asyncio.create_task(work(self._queue, passes, _now)) for _ in range(self._config.workers)]
+
+    def _look_at_profiles(self) -> None:
+        for name in self._world.profile_names():
+            self._queue.add(Key("", name))
 
     async def _hub(self) -> Hub:
         if not self._config.hub_api_url:

@@ -102,6 +102,7 @@ PROFILE = CustomKind(
         Column("GPUs", ".spec.limits.gpus", "integer"),
         # Not a path into the list: the server shows the first match only.
         Column("Free GPUs", ".status.gpus", wide=True),
+        Column("Network enforced", '.status.conditions[?(@.type=="NetworkEnforced")].status'),
         Column("Results", ".spec.results.url", wide=True),
         AGE,
     ),

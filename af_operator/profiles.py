@@ -1,17 +1,19 @@
-"""One pass over one profile: what is free in its node pools, and one write if that changed."""
+"""One pass over one profile: what is free in its pools, what the network is like, and one write if that changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
 
-from af_operator import capacity
+from af_operator import capacity, enforcement
 from af_operator.cluster import Cluster
+from af_operator.enforcement import Finding
 from af_operator.errors import Gone
-from af_operator.model import Key
+from af_operator.model import Body, Key
 from af_operator.world import World
 
 QUIET = timedelta(seconds=5)
@@ -29,13 +31,18 @@ class ProfilePass:
         Snapshots; never the API.
     cluster
         The port that writes.
+    network
+        Returns what was found out about the cluster's network; None: nothing could be read yet.
     clock
         The only clock.
     """
 
-    def __init__(self, world: World, cluster: Cluster, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, world: World, cluster: Cluster, network: Callable[[], Finding | None], clock: Callable[[], datetime]
+    ) -> None:
         self._world = world
         self._cluster = cluster
+        self._network = network
         self._clock = clock
         self._written_at: dict[str, datetime] = {}
 
@@ -56,8 +63,9 @@ class ProfilePass:
             self._written_at.pop(key.name, None)
             return None
         requests = filter(None, map(capacity.parse_pod, self._world.gpu_pods()))
-        desired = capacity.status(profile.spec, self._world.all_nodes(), requests)
-        if desired == body.get("status", {}):
+        told: Body = body.get("status", {})
+        desired = capacity.status(profile.spec, self._world.all_nodes(), requests) | self._conditions(told)
+        if desired == told:
             return None
         due = self._written_at.get(key.name, datetime.min.replace(tzinfo=self._clock().tzinfo)) + QUIET
         if self._clock() < due:
@@ -70,5 +78,10 @@ class ProfilePass:
         self._written_at[key.name] = self._clock()
         return None
 
+    def _conditions(self, told: Body) -> dict[str, Any]:
+        finding, before = self._network(), told.get("conditions", [])
+        conditions = before if finding is None else [enforcement.condition(finding, before, self._clock())]
+        return {"conditions": conditions} if conditions else {}
+
     async def tell_broken(self, key: Key, error: Exception) -> None:
-        """A profile has no conditions: the log and the metrics say it."""
+        """No condition of a profile is about its passes: the log and the metrics say it."""

@@ -25,6 +25,7 @@ BYTES = r"^[0-9]{1,15}(\.[0-9]{1,3})?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
 CPU = r"^[0-9]{1,6}(\.[0-9]{1,3})?m?$"
 
 BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+BY_TYPE: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 """A list whose items have unique names; server-side apply then merges it by name."""
 
 

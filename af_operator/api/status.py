@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from af_operator.api.common import BY_NAME, ApiModel
+from af_operator.api.common import BY_NAME, BY_TYPE, ApiModel
 
 Phase = Literal["Pending", "Starting", "Ready", "Running", "Suspended", "Succeeded", "Failed", "Refused"]
 
@@ -136,8 +136,21 @@ class PoolCapacity(ApiModel):
     )
 
 
+class ProfileCondition(ApiModel):
+    """One statement about the facility, in the form of metav1.Condition."""
+
+    type: str = Field(
+        max_length=63,
+        description="NetworkEnforced: the cluster's network enforces NetworkPolicies, sessions' among them.",
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
+    reason: str = Field(max_length=100, description="CamelCase constant for programs.")
+    message: str = Field(max_length=32_768, description="What is so, and what to do next.")
+    last_transition_time: datetime = Field(description="When status last changed.")
+
+
 class ProfileStatus(ApiModel):
-    """What is free right now. Written by the operator alone."""
+    """What is free right now, and what the facility is like. Written by the operator alone."""
 
     node_pools: list[PoolCapacity] = Field(
         default_factory=list,
@@ -147,6 +160,12 @@ class ProfileStatus(ApiModel):
     )
     gpus: str | None = Field(
         default=None, max_length=6400, description="The same in words, for people: gpu 1 of 2 free, big 0 of 8 free."
+    )
+    conditions: list[ProfileCondition] = Field(
+        default_factory=list,
+        max_length=8,
+        description="What is so of the facility; programs look here.",
+        json_schema_extra=BY_TYPE,
     )
 
 
@@ -158,7 +177,7 @@ class SessionStatus(ApiModel):
     conditions: list[Condition] = Field(
         max_length=32,
         description="What is so in detail; programs look here.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        json_schema_extra=BY_TYPE,
     )
     components: dict[str, ComponentStatus] | None = Field(
         default=None, max_length=16, description="Each component, by its name."

@@ -9,9 +9,8 @@ from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
 from .test_objects import named
 
 OF_THE_OPERATOR = {"af-operator-own-objects", "af-operator-own-pods", "af-operator-own-connections"}
-POLICIES = {
-    f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile", "children")
-} | OF_THE_OPERATOR
+BOUND = OF_THE_OPERATOR | {"af-operator-network-probe"}
+POLICIES = {f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile", "children")} | BOUND
 OF_THE_HUB = {"af-operator-hub-secrets", "af-operator-hub-connections"}
 
 pytestmark = pytest.mark.timeout(600)
@@ -117,4 +116,4 @@ def test_policies_can_be_left_out(render: Render) -> None:
     unguarded = render({**DEFAULT, "admissionPolicies": {"guardChildren": False}})
     assert policies(unguarded) == POLICIES - {"af-operator-session-children"}
     unbounded = render({**DEFAULT, "admissionPolicies": {"boundOperator": False}})
-    assert policies(unbounded) == POLICIES - OF_THE_OPERATOR
+    assert policies(unbounded) == POLICIES - BOUND

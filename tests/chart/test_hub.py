@@ -264,7 +264,10 @@ def test_policies_and_services_pick_the_pods(name: str, hub: Objects) -> None:
 
 
 def test_policies_can_be_left_out(render: Render) -> None:
-    assert "NetworkPolicy" not in {o["kind"] for o in render(with_hub(networkPolicies=False))}
+    left_out = render(with_hub(networkPolicies=False))
+    assert not {"hub", "proxy"} & {o["metadata"]["name"] for o in left_out if o["kind"] == "NetworkPolicy"}
+    none = render({**with_hub(), "network": {"policies": False}})
+    assert "NetworkPolicy" not in {o["kind"] for o in none}
 
 
 # --- configuration --------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ def named(objects: Objects, kind: str, name: str) -> dict[str, Any]:
     return found
 
 
-def pods(objects: Objects) -> list[dict[str, Any]]:
-    return [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"]
+def pods(objects: Objects, *kinds: str) -> list[dict[str, Any]]:
+    return [o["spec"]["template"]["spec"] for o in objects if o["kind"] in (kinds or ("Deployment",))]
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -76,8 +76,8 @@ def test_names_are_unique_and_placed(values: str, request: pytest.FixtureRequest
 
 @pytest.mark.parametrize("values", ["default", "everything"])
 def test_pods_pass_restricted_pod_security(values: str, request: pytest.FixtureRequest) -> None:
-    found = pods(request.getfixturevalue(values))
-    assert len(found) == {"default": 1, "everything": 4}[values]
+    found = pods(request.getfixturevalue(values), "Deployment", "Job")
+    assert len(found) == {"default": 3, "everything": 6}[values]
     for pod in found:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] != 0
@@ -99,11 +99,13 @@ def test_both_operators_run_from_the_one_image(with_dask: Objects) -> None:
 def test_each_account_is_there_and_used_once(default: Objects, with_dask: Objects) -> None:
     def accounts(objects: Objects) -> list[str]:
         found = [o["metadata"]["name"] for o in objects if o["kind"] == "ServiceAccount"]
-        assert sorted(found) == sorted(pod["serviceAccountName"] for pod in pods(objects))
+        # The Job before an uninstall has the operator's.
+        used = [pod["serviceAccountName"] for pod in pods(objects, "Deployment", "Job")]
+        assert sorted([*found, "af-operator"]) == sorted(used)
         return found
 
-    assert accounts(default) == ["af-operator"]
-    assert sorted(accounts(with_dask)) == ["af-operator", "dask-operator"]
+    assert sorted(accounts(default)) == ["af-operator", "af-operator-network"]
+    assert sorted(accounts(with_dask)) == ["af-operator", "af-operator-network", "dask-operator"]
 
 
 def test_settings_of_the_operator(default: Objects, everything: Objects) -> None:

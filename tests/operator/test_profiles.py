@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from af_operator.enforcement import Finding
 from af_operator.errors import Unavailable
 from af_operator.model import Key
 from af_operator.names import SESSION_UID
@@ -26,8 +27,9 @@ NODE = {
 class Bed(Bench):
     def __init__(self, profile: dict[str, Any] | None = None) -> None:
         super().__init__(profile=profile)
+        self.network: Finding | None = None
         self.world.nodes.put(NODE)
-        self.count = ProfilePass(self.world, self.cluster, lambda: self.now)
+        self.count = ProfilePass(self.world, self.cluster, lambda: self.network, lambda: self.now)
 
     def worker(self, name: str) -> None:
         spec = {"containers": [{"resources": {"limits": {GPU: "1"}}}], "nodeName": "n1"}
@@ -57,7 +59,7 @@ async def test_a_restarted_operator_writes_nothing() -> None:
     await bed.count(KEY)
     bed.deliver()
     bed.cluster.writes.clear()
-    await ProfilePass(bed.world, bed.cluster, lambda: bed.now)(KEY)
+    await ProfilePass(bed.world, bed.cluster, lambda: bed.network, lambda: bed.now)(KEY)
     assert bed.cluster.writes == []
 
 
@@ -74,6 +76,40 @@ async def test_many_changes_in_a_short_time_are_one_write() -> None:
     assert await bed.count(KEY) is None
     assert bed.free == [0]
     assert len(bed.cluster.writes) == 2
+
+
+def told(bed: Bed) -> list[dict[str, Any]]:
+    conditions: list[dict[str, Any]] = bed.cluster.objects["AnalysisProfile", "", "default"]["status"]["conditions"]
+    return conditions
+
+
+async def test_what_the_network_is_like_is_a_condition_and_written_when_it_turns() -> None:
+    bed = Bed({**PROFILE, "nodePools": [{"name": "cpu"}]})
+    bed.network = Finding("true", "refused")
+    for _ in range(3):
+        await bed.count(KEY)
+        bed.deliver()
+        bed.now += timedelta(minutes=1)
+    assert [(c["type"], c["status"], c["message"]) for c in told(bed)] == [("NetworkEnforced", "True", "refused")]
+    assert [verb for verb, _ in bed.cluster.writes] == ["status"]
+    since = told(bed)[0]["lastTransitionTime"]
+    bed.network = Finding("false", "let through")
+    await bed.count(KEY)
+    assert told(bed)[0]["status"] == "False"
+    assert told(bed)[0]["lastTransitionTime"] > since
+
+
+async def test_what_was_told_of_the_network_stays_while_nothing_can_be_read() -> None:
+    bed = Bed()
+    bed.network = Finding("true", "refused")
+    await bed.count(KEY)
+    bed.deliver()
+    bed.network = None
+    bed.worker("a")
+    bed.now += timedelta(minutes=1)
+    await bed.count(KEY)
+    assert bed.free == [1]
+    assert told(bed)[0]["status"] == "True"
 
 
 async def test_no_gpus_no_status() -> None:
