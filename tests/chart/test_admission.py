@@ -8,9 +8,10 @@ from af_operator.components import shipped
 from .conftest import DEFAULT, EVERYTHING, NAMESPACE, Objects, Render
 from .test_objects import named
 
-OF_THE_OPERATOR = {"af-operator-own-objects", "af-operator-own-pods", "af-operator-own-connections"}
+OF_THE_OPERATOR = {f"af-operator-own-{about}" for about in ("objects", "pods", "network", "connections")}
+GUARDS = {"af-operator-session-children", "af-operator-session-network"}
 BOUND = OF_THE_OPERATOR | {"af-operator-network-probe"}
-POLICIES = {f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile", "children")} | BOUND
+POLICIES = {f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile")} | GUARDS | BOUND
 OF_THE_HUB = {"af-operator-hub-secrets", "af-operator-hub-connections"}
 
 pytestmark = pytest.mark.timeout(600)
@@ -114,6 +115,6 @@ def test_policies_can_be_left_out(render: Render) -> None:
     for values in (DEFAULT, EVERYTHING):
         assert policies(render({**values, "admissionPolicies": {"enabled": False}})) == set()
     unguarded = render({**DEFAULT, "admissionPolicies": {"guardChildren": False}})
-    assert policies(unguarded) == POLICIES - {"af-operator-session-children"}
+    assert policies(unguarded) == POLICIES - GUARDS
     unbounded = render({**DEFAULT, "admissionPolicies": {"boundOperator": False}})
     assert policies(unbounded) == POLICIES - BOUND

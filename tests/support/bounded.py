@@ -181,8 +181,11 @@ def _await_force(found: Bounded) -> None:
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": TENANT}, "spec": pod}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": TENANT}}
     path = f"/api/v1/namespaces/{TENANT}/pods/x/portforward"
+    selector = {"podSelector": {"matchLabels": {LABEL: UID}}}  # of one direction alone, which is too little
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": selector}
     asked: dict[str, Callable[[], str]] = {
         "af-operator-own-pods": lambda: found.operator.create({**body, "metadata": owned(body)["metadata"]}),
+        "af-operator-own-network": lambda: found.operator.create(owned({**policy, "metadata": config["metadata"]})),
         "af-operator-own-objects": lambda: found.operator.create(config),
         "af-operator-own-connections": lambda: found.operator.get(path),
     }
