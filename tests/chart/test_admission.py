@@ -12,6 +12,7 @@ OF_THE_OPERATOR = {f"af-operator-own-{about}" for about in ("objects", "pods", "
 GUARDS = {"af-operator-session-children", "af-operator-session-network"}
 BOUND = OF_THE_OPERATOR | {"af-operator-network-probe"}
 POLICIES = {f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile")} | GUARDS | BOUND
+OF_DASK = {"af-operator-dask-objects", "af-operator-dask-pods"}
 OF_THE_HUB = {"af-operator-hub-secrets", "af-operator-hub-connections"}
 
 pytestmark = pytest.mark.timeout(600)
@@ -23,14 +24,18 @@ def policies(objects: Objects) -> set[str]:
 
 def test_policies_fail_closed_and_deny(default: Objects, everything: Objects) -> None:
     assert policies(default) == POLICIES
-    assert policies(everything) == POLICIES | OF_THE_HUB
+    assert policies(everything) == POLICIES | OF_THE_HUB | OF_DASK
     for name in policies(everything):
         assert named(everything, "ValidatingAdmissionPolicy", name)["spec"]["failurePolicy"] == "Fail"
         binding = named(everything, "ValidatingAdmissionPolicyBinding", name)["spec"]
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-ABOUT = [*((name, "hub") for name in sorted(OF_THE_HUB)), *((name, "af-operator") for name in sorted(OF_THE_OPERATOR))]
+ABOUT = [
+    *((name, "dask-operator") for name in sorted(OF_DASK)),
+    *((name, "hub") for name in sorted(OF_THE_HUB)),
+    *((name, "af-operator") for name in sorted(OF_THE_OPERATOR)),
+]
 
 
 @pytest.mark.parametrize(("policy", "deployment"), ABOUT)

@@ -64,4 +64,5 @@ def restricted_pod(image: str, command: list[str], env: dict[str, str] | None = 
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
-    return {"containers": [container], "securityContext": security, "terminationGracePeriodSeconds": 5}
+    pod = {"containers": [container], "securityContext": security, "terminationGracePeriodSeconds": 5}
+    return pod | {"automountServiceAccountToken": False}

@@ -203,7 +203,10 @@ def test_the_operators_mark_what_they_make(kubectl: Kubectl, namespace: str) -> 
     child = marked(configmap(namespace))
     child["metadata"]["ownerReferences"] = [OWNER]
     create(kubectl, operator, child)
-    create(kubectl, dask, marked_pods(marked(workload(namespace, "Deployment"))))
+    made = marked_pods(marked(workload(namespace, "Deployment")))
+    made["metadata"]["ownerReferences"] = [{**OWNER, "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster"}]
+    made["spec"]["selector"]["matchLabels"] = {LABEL: UID}
+    create(kubectl, dask, made)
 
 
 MAY = {(verb, "analysissessions") for verb in ("create", "get", "list", "watch", "patch", "delete")}

@@ -20,9 +20,11 @@ from local_cluster import facility
 from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
 from local_cluster.settings import KUBECONFIG, LOCAL
-from tests.contract.on_cluster import restricted_pod, until
+from tests.contract.on_cluster import LABEL, restricted_pod, until
 
 ROOT = Path(__file__).parents[2]
+SESSION = {LABEL: "11111111-2222-3333-4444-555555555555"}
+"""It makes nothing of what belongs to no session."""
 OPERATOR = f"system:serviceaccount:{facility.SYSTEM_NAMESPACE}:dask-operator"
 # Rights that no request shows. Finalizers: admission asks for them by itself. daskworkergroups delete: likewise,
 # when the operator makes a DaskCluster the owner of a group that is there.
@@ -75,13 +77,13 @@ def cluster(name: str, image: str, idle: int = 0) -> dict[str, Any]:
     }
     service = {
         "type": "ClusterIP",
-        "selector": {"dask.org/cluster-name": name, "dask.org/component": "scheduler"},
+        "selector": {"dask.org/cluster-name": name, "dask.org/component": "scheduler", **SESSION},
         "ports": [{"name": n, "port": p, "protocol": "TCP", "targetPort": n} for n, p in ports.items()],
     }
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": SESSION},
         "spec": {
             "idleTimeout": idle,
             "scheduler": {"spec": scheduler, "service": service},
@@ -99,7 +101,7 @@ def group(name: str, of: str, image: str, replicas: int) -> dict[str, Any]:
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskWorkerGroup",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": SESSION},
         "spec": {"cluster": of, "worker": {"replicas": replicas, "spec": worker(image)}},
     }
 

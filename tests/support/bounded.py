@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ OWNER: Body = {
     "controller": True,
     "blockOwnerDeletion": True,
 }
+ACCOUNTS = ("af-operator", "dask-operator")
 ADMISSION = "admissionregistration.k8s.io/v1"
 BIND = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 IN_FORCE_SECONDS = 60.0
@@ -94,10 +95,13 @@ class Bounded:
     ----------
     operator
         The operator's service account, which has all rights here: what it is refused, the policies refuse.
+    dask
+        The same of the Dask operator, where the values install it.
     """
 
     admin: Account
     operator: Account
+    dask: Account
 
 
 @contextmanager
@@ -109,9 +113,11 @@ def bounded(plane: ControlPlane, values: chart.Values, system: str = SYSTEM) -> 
     for body in _documents(values, system):
         said = admin.create(body, keep=True)
         assert not said or (body["kind"] == "Namespace" and "already exists" in said), said
-    operator_client = _client(plane, token(plane, system, "af-operator"))
-    with admin_client, operator_client:
-        found = Bounded(admin, Account(kinds, dynamic.DynamicClient(operator_client)))
+    clients = [_client(plane, token(plane, system, name)) for name in ACCOUNTS]
+    with ExitStack() as stack:
+        for each in (admin_client, *clients):
+            stack.enter_context(each)
+        found = Bounded(admin, *(Account(kinds, dynamic.DynamicClient(each)) for each in clients))
         _await_force(found)
         yield found
 
@@ -148,14 +154,15 @@ def tenant(plane: ControlPlane, admin: Account, name: str, rules: list[Body]) ->
 def _documents(values: chart.Values, system: str) -> Iterator[Body]:
     for namespace in (system, TENANT):
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    for name in ACCOUNTS:
+        yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": system}}
     for body in chart.rendered({"image": {"operator": chart.IMAGE}, "watchNamespaces": ["*"], **values}, system):
-        account = (body["kind"], body["metadata"]["name"]) == ("ServiceAccount", "af-operator")
-        if account or body["apiVersion"] == ADMISSION:
+        if body["apiVersion"] == ADMISSION:
             yield _of_release(body, system)
-    subject = {"kind": "ServiceAccount", "name": "af-operator", "namespace": system}
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": system} for name in ACCOUNTS]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": system}}
-    yield {**binding, "roleRef": role, "subjects": [subject]}
+    yield {**binding, "roleRef": role, "subjects": subjects}
 
 
 def _of_release(body: Body, system: str) -> Body:
