@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.extension.application import ExtensionApp
+from jupyter_server.utils import JupyterServerAuthWarning
 from jupyterhub._version import __version__ as hub_client_version
 from jupyterhub._version import _check_version
 from jupyterhub.httpclient import fetch
@@ -40,6 +42,8 @@ from af_names import NOTEBOOK_PORT
 
 def main() -> None:
     """Serve JupyterLab until told to end."""
+    # Of each such place in an extension it would warn, in a line of the log: they are refused, as `arguments` says.
+    warnings.filterwarnings("ignore", category=JupyterServerAuthWarning)
     runtime = Path(tempfile.mkdtemp(prefix="af-notebook-"))
     begin_home(os.environ)
     settings = lab_settings(runtime / "lab", os.environ)
@@ -121,6 +125,8 @@ def arguments(settings: Path, env: Mapping[str, str], given: Sequence[str] = ())
         "ServerApp.base_url": base_url(env),
         "ServerApp.root_dir": home,
         "ServerApp.allow_remote_access": True,
+        # What an extension has forgotten to protect, or a later one adds, is for who is logged in.
+        "ServerApp.allow_unauthenticated_access": False,
         "ServerApp.open_browser": False,
         "ServerApp.quit_button": False,
         "LabApp.app_settings_dir": settings,

@@ -53,7 +53,9 @@ def test_a_run_computes_on_what_the_dask_operator_makes(tenant: Tenant, engine: 
     assert "the sum is 42" in kept
     kinds = sorted(name.partition("/")[0] for name in created)
     engine_s = ["daskclusters"] + ["daskworkergroups"] * 2
-    assert kinds == ["configmaps"] * 3 + engine_s + ["jobs", "rolebindings", "roles"], "and no pod of ours"
+    # Who may read the log of the run, and who may reach the scheduler.
+    rights = ["rolebindings"] * 2 + ["roles"] * 2
+    assert kinds == ["configmaps"] * 3 + engine_s + ["jobs", "networkpolicies", *rights, "secrets"], "no pod of ours"
 
 
 def test_a_deleted_worker_is_made_anew(two_pools: Tenant) -> None:

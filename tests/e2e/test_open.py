@@ -53,9 +53,9 @@ def lab(shared_tenant: Tenant, alice: Person) -> str:
 
 
 @contextmanager
-def opened(person: Person, *args: str) -> Iterator[tuple[subprocess.Popen[str], Opened]]:
+def opened(person: Person, *args: str, command: str = "open") -> Iterator[tuple[subprocess.Popen[str], Opened]]:
     """Run `af open --output json` until the block ends; yields the process and what it says on stdout."""
-    argv = [sys.executable, "-m", "af_client", "open", *args, "--output", "json"]
+    argv = [sys.executable, "-m", "af_client", command, *args, "--output", "json"]
     process = subprocess.Popen(
         argv, env=person.environment, cwd=CHECKOUT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -87,9 +87,10 @@ def _nothing_was_created_twice(tenant: Tenant, audit: Audit) -> None:
         "services": 2,  # the scheduler's, and of the models
         "pods": 2,  # a worker, and a server of models
         "configmaps": 4,  # source, log, the code of the scheduler's agent, and what the models' server is told
-        "secrets": 1,  # its token,
-        "roles": 2,  # who may read that, and the log
-        "rolebindings": 2,
+        "secrets": 2,  # its token, and Dask's certificates
+        "roles": 3,  # who may read these, and the log
+        "rolebindings": 3,
+        "networkpolicies": 1,
         "jobs": 1,
     }
     assert [name.partition("/")[0] for name in pods] == ["pods"]

@@ -1,13 +1,16 @@
 """``af-notebook`` as a process: who gets in, without a Hub, while the Hub is away, and when it is there."""
 
 import asyncio
+import http.client
 import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from af_client.pod import notebook
@@ -17,6 +20,7 @@ from af_operator.views import HubView
 from tests.support.hubs import RealHub
 from tests.support.notebooks import Browser, NotebookServer, notebook_server
 from tests.support.objects import session
+from tests.support.tenant import poll
 
 SCHEDULER = "zmumu-scheduler.physics.svc"
 DASK = {"DASK_SCHEDULER_ADDRESS": f"tcp://{SCHEDULER}:8786"}
@@ -188,6 +192,51 @@ def test_nobody_gets_in_without(server: NotebookServer) -> None:
     page = Browser().get(f"{server.url}/lab")
     assert "jupyter-config-data" not in page.body
     assert Browser().get(f"{server.url}/api/contents").status == 403
+
+
+OPEN = {
+    # The kubelet asks it, and learns Jupyter's version.
+    "/api": 200,
+    # Files of the programs, the same in every session, which a page to log in with needs.
+    "/static/favicons/favicon.ico": 200,
+    "/lab/extensions/dask-labextension/package.json": 200,
+}
+CLOSED = (
+    *("/api/status", "/api/contents", "/api/sessions", "/api/kernelspecs", "/api/terminals", "/api/me", "/metrics"),
+    *("/lab", "/lab/api/settings", "/lab/api/workspaces", "/lab/api/licenses", "/files/x", "/view/x", "/lsp/status"),
+    *("/dask/clusters", "/server-proxy/servers-info", "/proxy/8080/", "/proxy/localhost:8080/", "/nbconvert/html/x"),
+    # Of these Jupyter and an extension asked nobody who they are; there is a file of the user's behind the first.
+    *("/custom/custom.css", "/server-proxy/icon/x", "/api/of-another-extension"),
+)
+
+
+def test_what_a_stranger_may_see(server: NotebookServer) -> None:
+    assert {path: answer(server, path) for path in OPEN} == OPEN
+    # The login, or where there is a Hub the way to it.
+    assert [path for path in CLOSED if answer(server, path) not in (302, 403)] == []
+
+
+def answer(server: NotebookServer, path: str) -> int:
+    """Return the code of the first answer: no redirection is followed."""
+    host, _, below = server.url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host, timeout=20)
+    with closing(connection):
+        connection.request("GET", f"/{below}{path}")
+        return connection.getresponse().status
+
+
+def test_nothing_of_a_server_listens_but_its_own_port(server: NotebookServer) -> None:
+    """Kernels have ports of their own, at which they run what is signed with a key: on this machine alone."""
+    assert Browser().get(f"{server.url}/api/kernels", server.token, b"{}").status == 201
+    process, own = psutil.Process(server.process.pid), int(server.url.split(":")[2].split("/")[0])
+
+    def ports() -> set[tuple[str, int]]:
+        family = [process, *process.children(recursive=True)]
+        found = (c for each in family for c in each.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN)
+        return {c.laddr for c in found if c.laddr.port != own}
+
+    poll(ports, "the kernel listens", 30)
+    assert {address for address, _ in ports()} == {"127.0.0.1"}
 
 
 def test_the_url_logs_a_browser_in(server: NotebookServer) -> None:
