@@ -64,14 +64,14 @@ class Releases:
         [container] = pod["containers"]
         command = [sys.executable, *container["command"][1:], *container["args"]]
         told = {each["name"]: each.get("value", "") for each in container["env"]}
-        environment = os.environ | told | {"KUBECONFIG": str(self._account(namespace, pod["serviceAccountName"]))}
+        environment = os.environ | told | {"KUBECONFIG": str(self.account(namespace, pod["serviceAccountName"]))}
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=environment, timeout=HELM_SECONDS
         )
         self.plane.request("PATCH", f"{path}/status", {"status": _ended(done.returncode == 0)})
         return done
 
-    def _account(self, namespace: str, name: str) -> Path:
+    def account(self, namespace: str, name: str) -> Path:
         """Return a kubeconfig of a service account."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
