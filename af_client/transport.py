@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +19,10 @@ from af_client.errors import Unreachable, from_kube, from_response
 from af_kube import kubeconfig
 from af_kube.errors import NoCredentials
 from af_kube.request import Request
+from af_names import plain
 
+LOG = logging.getLogger(__name__)
+_WARNING = re.compile(r'299 \S+ "(.*)"')
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS = 10.0
 TOKEN_SECONDS = 60.0
@@ -75,6 +80,7 @@ class Cluster:
         """Return the answer."""
         with self._open(request) as response:
             content = response.read()
+            _warn(response.headers.getlist("Warning"))
         found = json.loads(content or b"{}")
         return found if isinstance(found, dict) else {}
 
@@ -131,6 +137,13 @@ class Cluster:
         finally:
             if response is not None:
                 response.close()
+
+
+def _warn(headers: Sequence[str]) -> None:
+    """Pass on what the API server warns of: to stderr, unless the program that this is part of logs elsewhere."""
+    for header in headers:
+        if found := _WARNING.fullmatch(header):
+            LOG.warning("the API server warns: %s", plain.line(found[1].replace('\\"', '"')))
 
 
 def _pool(context: kubeconfig.Context, tls: ssl.SSLContext | None) -> Any:

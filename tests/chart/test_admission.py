@@ -11,7 +11,10 @@ from .test_objects import named
 OF_THE_OPERATOR = {f"af-operator-own-{about}" for about in ("objects", "pods", "network", "connections")}
 GUARDS = {"af-operator-session-children", "af-operator-session-network"}
 BOUND = OF_THE_OPERATOR | {"af-operator-network-probe"}
-POLICIES = {f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile")} | GUARDS | BOUND
+POLICIES = (
+    {f"af-operator-session-{about}" for about in ("user", "source", "changes", "profile", "namespace")} | GUARDS | BOUND
+)
+WARNING = "af-operator-session-namespace"
 OF_DASK = {"af-operator-dask-objects", "af-operator-dask-pods"}
 OF_THE_HUB = {"af-operator-hub-secrets", "af-operator-hub-connections"}
 
@@ -28,7 +31,8 @@ def test_policies_fail_closed_and_deny(default: Objects, everything: Objects) ->
     for name in policies(everything):
         assert named(everything, "ValidatingAdmissionPolicy", name)["spec"]["failurePolicy"] == "Fail"
         binding = named(everything, "ValidatingAdmissionPolicyBinding", name)["spec"]
-        assert binding == {"policyName": name, "validationActions": ["Deny"]}
+        actions = ["Warn", "Audit"] if name == WARNING else ["Deny"]
+        assert binding == {"policyName": name, "validationActions": actions}
 
 
 ABOUT = [
@@ -121,5 +125,7 @@ def test_policies_can_be_left_out(render: Render) -> None:
         assert policies(render({**values, "admissionPolicies": {"enabled": False}})) == set()
     unguarded = render({**DEFAULT, "admissionPolicies": {"guardChildren": False}})
     assert policies(unguarded) == POLICIES - GUARDS
+    unwarned = render({**DEFAULT, "admissionPolicies": {"warnUnrestricted": False}})
+    assert policies(unwarned) == POLICIES - {WARNING}
     unbounded = render({**DEFAULT, "admissionPolicies": {"boundOperator": False}})
     assert policies(unbounded) == POLICIES - BOUND

@@ -63,6 +63,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"admissionPolicies": {"enable": True}}, "enable"),
     ({"admissionPolicies": {"trustedUsers": [""]}}, "trustedUsers"),
     ({"admissionPolicies": {"boundOperator": "yes"}}, "boundOperator"),
+    ({"admissionPolicies": {"warnUnrestricted": "restricted"}}, "warnUnrestricted"),
 ]
 
 pytestmark = pytest.mark.timeout(600)

@@ -131,6 +131,15 @@ def test_the_namespaces_are_said_and_all_of_them_with_a_warning(installed: Relea
     assert [warning in done.stdout for done in (everywhere, named)] == [True, False], named.stderr
 
 
+def test_a_namespace_without_pod_security_is_named(installed: Releases, plane: ControlPlane) -> None:
+    path, label = f"/api/v1/namespaces/{TENANT}", "pod-security.kubernetes.io/enforce"
+    for level, told in (("baseline", True), ("restricted", False), (None, True)):
+        plane.request("PATCH", path, {"metadata": {"labels": {label: level}}})
+        done = installed.install(NAME, SYSTEM, {**VALUES, "watchNamespaces": [TENANT]}, "--dry-run=server")
+        warning = f"WARNING: namespace {TENANT} does not enforce Pod Security `restricted`"
+        assert (warning in done.stdout) is told, done.stderr
+
+
 def test_an_uninstall_stops_while_a_session_runs(installed: Releases, plane: ControlPlane, session: str) -> None:
     done, hook = installed.uninstall(NAME, SYSTEM)
     assert done.returncode != 0

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from af_client.hub.sessions import HubSessions
@@ -266,3 +272,32 @@ async def test_the_hub_asks_as_the_policy_does(
 
 def test_who_creates_a_session_for_another_needs_the_profile_too(people: dict[str, Account]) -> None:
     assert people["group-lead"].create(session("s", "student", profile="large")) == ""
+
+
+def test_a_namespace_without_pod_security_is_told_and_counted(control: ControlPlane, tmp_path: Path) -> None:
+    """To who creates a session there, by a warning; to who watches the API server, by its metric."""
+    label, warning = "pod-security.kubernetes.io/enforce", "does not enforce Pod Security 'restricted'"
+    for level, told in ((None, True), ("restricted", False), ("baseline", True)):
+        control.request("PATCH", f"/api/v1/namespaces/{TENANT}", {"metadata": {"labels": {label: level}}})
+        assert poll(lambda told=told: (warning in warned(control, tmp_path)) is told, 30)  # type: ignore[misc]
+    counted = [line for line in metrics(control) if 'policy="af-operator-session-namespace-af-system"' in line]
+    assert any('enforcement_action="warn"' in line and not line.endswith(" 0") for line in counted), counted
+
+
+def warned(control: ControlPlane, folder: Path) -> str:
+    """Return what `af` says on stderr when it creates a session."""
+    file = folder / "session.yaml"
+    body = session("warned", "nobody")
+    file.write_text(yaml.safe_dump({**body, "spec": {**body["spec"], "user": "admin"}}))
+    environment = os.environ | {"KUBECONFIG": str(control.kubeconfig(ADMIN))}
+    argv = [sys.executable, "-m", "af_client", "run", str(file), "--no-wait", "--name", f"warned-{time.time_ns()}"]
+    done = subprocess.run([*argv, "-n", TENANT], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def metrics(control: ControlPlane) -> list[str]:
+    """Return what the API server says of policies to Prometheus."""
+    argv = [control.programs["kubectl"], f"--kubeconfig={control.kubeconfig(ADMIN)}", "get", "--raw", "/metrics"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return [line for line in said.splitlines() if line.startswith("apiserver_validating_admission_policy_check_total")]
