@@ -30,12 +30,15 @@ class Node:
         Allocatable extended resources, such as ``nvidia.com/gpu``.
     usable
         It is ready and takes new pods.
+    addresses
+        Its own, by which its kubelet is reached.
     """
 
     name: str
     labels: Mapping[str, str]
     extended: Mapping[str, int]
     usable: bool
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def parse_node(body: Body) -> Node:
         labels=dict(body["metadata"].get("labels", {})),
         extended=extended(status.get("allocatable", {})),
         usable=ready and not spec.get("unschedulable", False),
+        addresses=tuple(a["address"] for a in status.get("addresses", ()) if a["type"] in ("InternalIP", "ExternalIP")),
     )
 
 

@@ -20,7 +20,7 @@ from af_kube.errors import HttpError, KubeError
 from af_kube.request import Request
 from af_names import plain
 from af_operator.model import Body
-from af_operator.status import stamp
+from af_operator.status import since
 
 CONFIG_MAP = "af-operator-network"
 CONDITION = "NetworkEnforced"
@@ -66,10 +66,8 @@ def read(config_map: Mapping[str, Any]) -> Finding:
 def condition(finding: Finding, before: Iterable[Body], now: datetime) -> dict[str, Any]:
     """Return the finding as a condition; `before` are those that the object has."""
     status, reason = SAID[finding.enforced]
-    previous = next((c for c in before if c["type"] == CONDITION), {})
-    since = previous["lastTransitionTime"] if previous.get("status") == status else stamp(now)
-    told = {"status": status, "reason": reason, "message": finding.message, "lastTransitionTime": since}
-    return {"type": CONDITION, **told}
+    told = {"status": status, "reason": reason, "message": finding.message}
+    return {"type": CONDITION, **told, "lastTransitionTime": since(CONDITION, status, before, now)}
 
 
 class Enforcement:

@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from af_operator import capacity, enforcement
+from af_operator import capacity, enforcement, reach
 from af_operator.cluster import Cluster
 from af_operator.enforcement import Finding
 from af_operator.errors import Gone
-from af_operator.model import Body, Key
+from af_operator.model import Body, Key, Profile
 from af_operator.world import World
 
 QUIET = timedelta(seconds=5)
@@ -64,7 +64,7 @@ class ProfilePass:
             return None
         requests = filter(None, map(capacity.parse_pod, self._world.gpu_pods()))
         told: Body = body.get("status", {})
-        desired = capacity.status(profile.spec, self._world.all_nodes(), requests) | self._conditions(told)
+        desired = capacity.status(profile.spec, self._world.all_nodes(), requests) | self._conditions(profile, told)
         if desired == told:
             return None
         due = self._written_at.get(key.name, datetime.min.replace(tzinfo=self._clock().tzinfo)) + QUIET
@@ -78,9 +78,13 @@ class ProfilePass:
         self._written_at[key.name] = self._clock()
         return None
 
-    def _conditions(self, told: Body) -> dict[str, Any]:
-        finding, before = self._network(), told.get("conditions", [])
-        conditions = before if finding is None else [enforcement.condition(finding, before, self._clock())]
+    def _conditions(self, profile: Profile, told: Body) -> dict[str, Any]:
+        finding, before, now = self._network(), told.get("conditions", []), self._clock()
+        kept = [each for each in before if each["type"] == enforcement.CONDITION]
+        conditions = kept if finding is None else [enforcement.condition(finding, before, now)]
+        if network := self._world.network:
+            found = reach.findings(profile.spec, network, self._world.all_nodes())
+            conditions.append(reach.condition(found, before, now))
         return {"conditions": conditions} if conditions else {}
 
     async def tell_broken(self, key: Key, error: Exception) -> None:

@@ -163,6 +163,12 @@ def stamp(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def since(kind: str, state: str, before: Iterable[Body], now: datetime) -> str:
+    """Return since when a condition has its status, from those that there were before."""
+    previous: Body = next((c for c in before if c["type"] == kind), {})
+    return str(previous["lastTransitionTime"]) if previous.get("status") == state else stamp(now)
+
+
 def _conditions(session: Session, plan: Plan, refusals: Sequence[Refusal]) -> Iterator[tuple[str, bool, str, str]]:
     if plan.rejected:
         yield "Accepted", False, *plan.rejected

@@ -141,7 +141,8 @@ class ProfileCondition(ApiModel):
 
     type: str = Field(
         max_length=63,
-        description="NetworkEnforced: the cluster's network enforces NetworkPolicies, sessions' among them.",
+        description="NetworkEnforced: the cluster's network enforces NetworkPolicies, sessions' among them. "
+        "NetworkComplete: what the profile names can be said in one, and nothing that must be closed is open.",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     reason: str = Field(max_length=100, description="CamelCase constant for programs.")
