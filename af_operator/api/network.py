@@ -27,9 +27,16 @@ class Destination(ApiModel):
         )
     )
     # A format and not the CEL function isCIDR, which Kubernetes has since 1.31 only.
-    cidr: str | None = Field(
+    cidr: (
+        Annotated[
+            str,
+            Field(max_length=43),
+            # The format takes these for decimal numbers, and others for octal ones.
+            Rule("!self.matches(r'(^|[.:])0[0-9]+[./]')", "write the numbers of an address without leading zeros"),
+        ]
+        | None
+    ) = Field(
         default=None,
-        max_length=43,
         description="Addresses outside the cluster, such as 192.0.2.10/32 or 2001:db8::/64. Those of the cluster "
         "(the chart's network.clusterCidrs) and of metadata services are left out of it.",
         json_schema_extra={"format": "cidr"},
