@@ -10,12 +10,14 @@ import pytest
 
 from local_cluster import facility as demo
 from tests.support import catalogue, spark
+from tests.support.friends import befriend
 from tests.support.tenant import HEADLESS, Body, Tenant, kubectl, poll
 
 pytestmark = pytest.mark.timeout(600)
 
 DOMAIN = "facility.test"
 LAB = "lab"
+ELSEWHERE = {"app": "elsewhere"}
 COREFILE = f""".:1053 {{
     kubernetes {DOMAIN}
     template ANY ANY {{
@@ -186,5 +188,7 @@ def create_in(tenant: Tenant, component: str, resolver: str) -> None:
     config = {"nameservers": [resolver], "searches": domains, "options": [{"name": "ndots", "value": "5"}]}
     _with_dask(spec, tenant)
     spec |= {"dnsPolicy": "None", "dnsConfig": config}
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{component}-elsewhere"}, "spec": spec}
+    metadata = {"name": f"{component}-elsewhere", "labels": ELSEWHERE}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    befriend(tenant, ELSEWHERE)
     tenant.kubectl("create", "--filename=-", stdin=json.dumps(body))
