@@ -165,6 +165,15 @@ def test_programs_of_users_need_to_say_nothing(dask: DaskProcesses) -> None:
     assert "tls 25" in said
 
 
+def test_a_configuration_in_home_does_not_turn_it_off(dask: DaskProcesses) -> None:
+    own = dask.directory / ".config" / "dask" / "own.yaml"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text("distributed: {comm: {require-encryption: false, default-scheme: tcp, tls: {ca-file: null}}}")
+    connects = "import dask; from distributed import Client; print(Client().submit(pow, 2, 3).result())"
+    asks = "print(dask.config.get('distributed.comm.require-encryption'))"
+    assert dask.run(f"{connects}; {asks}").split() == ["8", "True"]
+
+
 def heard(port: int, tls: ssl.SSLContext | None) -> bool:
     """Return whether somebody who connects is told anything of Dask."""
     try:
