@@ -20,7 +20,7 @@ define CLUSTER_TESTS
 	case $$shared$$alone in 00|05|50) ;; *) exit 1 ;; esac
 endef
 
-.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-dimuon bench-popularity bench-smart-cache bench-scale bench-inference clean
+.PHONY: help venv lock cluster cluster-down images demo check lint generate test e2e proof bench bench-dimuon bench-popularity bench-smart-cache bench-scale bench-tls bench-inference clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ bench-smart-cache: venv ## A year of opens through caches that ask a model, keep
 
 bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (17 minutes; no cluster); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-tls: venv ## Dask with and without TLS in turns (5 minutes; no cluster); numbers into benchmarks/
+	@$(BIN)/python -m benchmarks.tls $(ARGS)
 
 bench-inference: venv ## The inference server beside others and TensorFlow by itself (10 minutes; no cluster); numbers into benchmarks/
 	@command -v h2load >/dev/null || { echo "installing nghttp2-client"; apt-get update -qq && apt-get install -qq -y nghttp2-client >/dev/null; }
