@@ -1,4 +1,4 @@
-"""Pods of a test's own that sessions of its namespace talk with: none of theirs, so their NetworkPolicies keep them out."""
+"""Pods of a test's own that talk with sessions: none of theirs, so the sessions' NetworkPolicies keep them out."""
 
 from __future__ import annotations
 
