@@ -14,7 +14,7 @@ from local_cluster import facility as demo
 from tests.support import chart
 from tests.support.tenant import Tenant, kubectl, poll
 
-ROOM_SECONDS = 90.0
+ROOM_SECONDS = 150.0
 """For three small pods to start, on a busy machine."""
 OPEN_TO_ALL = {
     "apiVersion": "networking.k8s.io/v1",

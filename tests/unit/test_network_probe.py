@@ -183,6 +183,18 @@ async def test_the_pods_have_no_right_no_volume_and_what_fits_the_namespace() ->
     assert {body["metadata"]["ownerReferences"][0]["uid"] for body in api.made} == {"uid-of-the-job"}
 
 
+async def test_a_connection_that_fails_now_and_then_is_not_refused() -> None:
+    api, tries = Api(), 0
+
+    async def reach(address: str) -> bool:
+        nonlocal tries
+        await asyncio.sleep(0)
+        tries += 1
+        return address != f"address of {CLOSED}" or tries < 10 or tries % 10 == 0
+
+    assert (await Probe(api, PLACE, reach).find()).enforced == "false"
+
+
 @pytest.mark.parametrize(
     ("network", "words"), [({"down": True}, "without any policy of its own"), ({"broken": True}, "in a steady way")]
 )
