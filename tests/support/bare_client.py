@@ -82,8 +82,8 @@ class BareClient:
 
 def collection(body: Body) -> str:
     """Return the path under which an object is created."""
-    plural, where = body["kind"].lower() + "s", body["metadata"].get("namespace")
-    return kind_path(body["apiVersion"], plural, where)
+    plural = f"{body['kind'].lower()}s".replace("policys", "policies")
+    return kind_path(body["apiVersion"], plural, body["metadata"].get("namespace"))
 
 
 def kind_path(api_version: str, plural: str, namespace: str | None = None) -> str:
