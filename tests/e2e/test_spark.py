@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from af_operator import names
 from af_operator.components._shared.pools import CALM
 from local_cluster import facility as demo
 from tests.support import catalogue, spark
@@ -68,6 +70,13 @@ def lake(facility: demo.Facility, shared_tenant: Tenant) -> Iterator[Tenant]:
 
 
 @pytest.fixture(scope="module")
+def driver(lake: Tenant) -> Body:
+    """What a classic driver of the notebook's answers to somebody without the session's secrets."""
+    said: Body = json.loads(spark.run(lake, NOTEBOOK, "python", "-", stdin=spark.STRANGER).splitlines()[-1])
+    return said
+
+
+@pytest.fixture(scope="module")
 def client(lake: Tenant) -> Iterator[spark.Client]:
     """A kernel of the notebook's."""
     with spark.Client(lake, *NOTEBOOK) as found:
@@ -93,6 +102,19 @@ def test_the_master_takes_who_has_the_secret(lake: Tenant) -> None:
     assert NAME in apps, "those that it took are there"
 
 
+def test_a_classic_driver_does_nothing_for_a_stranger(driver: Body) -> None:
+    assert set(driver["http"].values()) == {403}
+    assert "answer" not in (driver["spark"]["blocks"], driver["spark"]["one way"])
+
+
+@pytest.mark.xfail(
+    reason="Spark 4.3.0 asks for no secret before it gives away a file that a driver shares", strict=True
+)
+def test_nor_gives_a_driver_its_files_away(driver: Body) -> None:
+    """Whoever reaches a driver and knows what such a file is called: the session's network is closed to them."""
+    assert driver["spark"]["file"] != "answer"
+
+
 def test_a_notebook_connects_without_arguments(client: spark.Client) -> None:
     assert client.ask("connect") == "pyspark.sql.connect.session"
 
@@ -115,6 +137,42 @@ def test_workers_read_through_the_sessions_cache(client: spark.Client) -> None:
 @pytest.mark.parametrize("end", ["", "/;authorization=Bearer%20guessed"], ids=["no token", "a wrong token"])
 def test_the_connect_server_lets_in_who_has_the_token(lake: Tenant, end: str) -> None:
     assert "UNAUTHENTICATED" in spark.run(lake, NOTEBOOK, "python", "-", end, stdin=REFUSED)
+
+
+def test_no_port_does_anything_for_a_stranger(lake: Tenant, client: spark.Client) -> None:
+    """The ports are those that are there, with executors running; a kernel of the notebook's is in their network."""
+    assert client.ask("connect"), "there are executors"
+    targets, pods = [], spark.workers(lake, NAME)
+    for pod, container in ((f"deployment/{NAME}-spark", "master"), *((name, "worker") for name in pods)):
+        address = pods.get(pod) or spark.master_address(lake, NAME)
+        targets += [f"{address}:{port}" for port in spark.seen(lake, pod, container)["ports"]]
+    asked = [target for target in targets if not target.endswith(f":{names.SPARK_CONNECT_PORT}")]
+    assert len(asked) == len(targets) - 1, "it speaks gRPC, and has its own tests"
+    said = json.loads(spark.run(lake, NOTEBOOK, "python", "-", *asked, stdin=spark.STRANGER))
+    words = [found["spark"] for found in said.values() if "spark" in found]
+    over_http = [(target, status) for target, found in said.items() for status in found.get("http", {}).values()]
+    answered = {(int(target.rpartition(":")[2]), status) for target, status in over_http}
+    assert answered == {(4040, 403), (8080, 403), (8081, 403), (8790, 401)}
+    assert len(words) >= 5, "master, driver and its blocks, and each worker"
+    assert not [each for each in words if "answer" in each.values()]
+
+
+def secrets(tenant: Tenant) -> list[str]:
+    """Return what lets somebody in: at the Connect server and the pages, among Spark's processes, and as a signer."""
+    data = json.loads(tenant.kubectl("get", "secret", f"{NAME}-spark", "-o", "json"))["data"]
+    return [base64.b64decode(data[key]).decode() for key in ("token", "rpc-secret", "page-key")]
+
+
+def test_no_secret_is_in_a_command_line_a_page_or_a_log(lake: Tenant, client: spark.Client) -> None:
+    assert client.ask("connect"), "there are executors"
+    master = [(f"deployment/{NAME}-spark", name) for name in ("connect", "master", "agent")]
+    containers = [*master, *((name, "worker") for name in spark.workers(lake, NAME))]
+    written = [json.dumps(spark.seen(lake, *each)["commands"]) for each in containers]
+    written += [lake.kubectl("logs", pod, f"--container={container}") for pod, container in containers]
+    environment = json.dumps(spark.driver(lake, NAME, "environment"))
+    assert "JWSFilter.param.secretKey" in environment, "the page tells of it"
+    known = secrets(lake)
+    assert not [text for text in (*written, environment) if any(secret in text for secret in known)]
 
 
 def test_no_pod_has_a_token_of_the_api(lake: Tenant) -> None:
@@ -142,13 +200,14 @@ def test_idle_spark_costs_the_operator_no_request(lake: Tenant) -> None:
 
 
 def test_suspended_spark_comes_back(lake: Tenant) -> None:
-    before = spark.workers(lake, NAME)
+    before, known = spark.workers(lake, NAME), secrets(lake)
     lake.patch(NAME, suspend=True)
     lake.wait_condition(NAME, "Suspended", seconds=90)
     poll(lambda: not spark.workers(lake, NAME), "no worker is left", 90)
     lake.patch(NAME, suspend=False)
     lake.wait_condition(NAME, "Ready", seconds=spark.PATIENCE)
     assert not set(before) & set(spark.workers(lake, NAME))
+    assert not set(known) & set(secrets(lake)), "who had one of them has nothing now"
     with spark.Client(lake, *NOTEBOOK) as client:
         assert client.ask("connect")
     lost = [each for each in lake.session(NAME)["status"]["conditions"] if each["type"].endswith("Lost")]

@@ -28,6 +28,18 @@ shown = {"Authorization": "Bearer " + os.environ["AF_SPARK_TOKEN"]}
 print(urllib.request.urlopen(urllib.request.Request(sys.argv[1], headers=shown), timeout=20).read().decode())
 """
 """Asks a page as the agent does, in its place: to all others Spark's pages are closed."""
+SEEN = """
+import json, pathlib
+sockets = [pathlib.Path("/proc/net", kind).read_text().splitlines()[1:] for kind in ("tcp", "tcp6")]
+lines = [line.split() for each in sockets for line in each]
+bound = [fields[1].partition(":") for fields in lines if fields[3] == "0A"]
+loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+ports = sorted({int(port, 16) for address, _, port in bound if address not in loopback})
+commands = [path.read_text().replace("\\0", " ") for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
+print(json.dumps({"ports": ports, "commands": commands}))
+"""
+"""Says which ports of its pod others reach, and the command lines of its container."""
+STRANGER = (PROGRAMS / "spark_stranger.py").read_text()  # sent into a pod
 MASTER, CONNECT, WORKER = "deploy.master.Master", "SparkConnectServer", "deploy.worker.Worker"
 """How the command lines of Spark's programs are known, each in a container of its own."""
 CONTAINERS = {MASTER: "master", CONNECT: "connect", WORKER: "worker"}
@@ -74,6 +86,19 @@ def workers(tenant: Tenant, name: str) -> dict[str, str]:
     found = json.loads(tenant.kubectl("get", "pods", "-l", labels, "-o", "json"))["items"]
     there = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
     return {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in there}
+
+
+def master_address(tenant: Tenant, name: str) -> str:
+    """Return the address of the pod of master and Connect server."""
+    labels = f"analysisfacility.io/session={name},analysisfacility.io/component=spark,analysisfacility.io/role=master"
+    [pod] = json.loads(tenant.kubectl("get", "pods", "-l", labels, "-o", "json"))["items"]
+    return str(pod["status"]["podIP"])
+
+
+def seen(tenant: Tenant, pod: str, container: str) -> Body:
+    """Return which ports of a pod others reach, and the command lines of a container."""
+    found: Body = json.loads(tenant.kubectl("exec", pod, f"--container={container}", "--", "python", "-c", SEEN))
+    return found
 
 
 def kill(tenant: Tenant, pod: str, program: str) -> None:

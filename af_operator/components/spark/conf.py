@@ -48,7 +48,8 @@ PAGES = "org.apache.spark.ui.JWSFilter"
 GUARDED = {
     # The pages of master, workers and drivers are for who has a token.
     "spark.ui.filters": PAGES,
-    # What goes over the wire cannot be changed on its way, by default it can; and nobody can ask for less.
+    # What goes over the wire cannot be changed on its way, by default it can (CVE-2025-55039); and nobody can ask for
+    # less. With GCM a Spark before 4.3 loses messages (SPARK-56227).
     "spark.network.crypto.authEngineVersion": "2",
     "spark.network.crypto.cipher": "AES/GCM/NoPadding",
     "spark.network.crypto.saslFallback": "false",
