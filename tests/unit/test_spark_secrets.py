@@ -8,7 +8,7 @@ import json
 import jwt
 
 from af_operator.components import spark
-from af_operator.model import Body, Manifest, Session
+from af_operator.model import DEPLOYMENT, Body, Keep, Manifest, Session
 from af_operator.observed import Settled
 from tests.support.objects import ours
 from tests.support.spark_objects import container, decoded, facility, named, objects, terms, with_spark, worker_pod
@@ -49,14 +49,23 @@ def begun_before(asked: Session) -> Body:
 def test_a_spark_that_was_begun_without_tokens_ends_so() -> None:
     """What runs would not understand workers and drivers that start with another configuration, nor could ask them."""
     asked = with_spark()
-    before = begun_before(asked)
-    values = decoded(named(objects(asked, before), "Secret", "zmumu-spark"))
+    before, there = begun_before(asked), ours(named(objects(asked), "Deployment", "zmumu-spark"))
+    container(there, "agent")["env"].clear()
+    items = objects(asked, before, there)
+    assert Keep(DEPLOYMENT.ref("zmumu-spark")) in items
+    made = named(items, "Secret", "zmumu-spark")
+    values = decoded(made)
     assert "page-key" not in values
     assert not [line for line in values["spark-defaults.conf"].splitlines() if "JWSFilter" in line or "cipher" in line]
     assert (values["token"], values["rpc-secret"]) == tuple(decoded(before)[key] for key in ("token", "rpc-secret"))
-    agent = container(named(objects(asked, before), "Deployment", "zmumu-spark"), "agent")
-    [key] = [e for e in agent["env"] if e["name"] == "AF_SPARK_PAGE_KEY"]
-    assert key["valueFrom"]["secretKeyRef"]["optional"], "one that is made anew starts, too"
+    assert named(objects(asked, ours(made), there), "Secret", "zmumu-spark")["data"] == made["data"], "and so it stays"
+
+
+def test_one_of_these_whose_server_is_made_anew_starts_without_a_key() -> None:
+    asked = with_spark()
+    agent = container(named(objects(asked, begun_before(asked)), "Deployment", "zmumu-spark"), "agent")
+    [key] = [e["valueFrom"]["secretKeyRef"] for e in agent["env"] if e["name"] == "AF_SPARK_PAGE_KEY"]
+    assert key == {"name": "zmumu-spark", "key": "page-key", "optional": True}
 
 
 def test_the_agent_is_asked_with_the_token_that_it_was_given() -> None:
