@@ -109,9 +109,20 @@ def cluster(way: str) -> Iterator[Client]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         configuration = tls(folder) if way == TLS else {}
         address = f"{'tls' if way == TLS else 'tcp'}://127.0.0.1:{free_port()}"
-        run(stack, folder, configuration, "scheduler", "--host", address, "--no-dashboard")
+        run(stack, folder, configuration, "scheduler", "--host", address, "--no-dashboard", "--dashboard-address", ":0")
         for number in range(2):
-            limits = ("--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--no-nanny", "--name", str(number))
+            limits = (
+                "--nthreads",
+                "1",
+                "--memory-limit",
+                "0",
+                "--no-dashboard",
+                "--dashboard-address",
+                ":0",
+                "--no-nanny",
+                "--name",
+                str(number),
+            )
             run(stack, folder, configuration, "worker", address, *limits)
         security = own_security(folder) if way == TLS else None
         client = stack.enter_context(Client(address, security=security, timeout=START_SECONDS))

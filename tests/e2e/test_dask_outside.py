@@ -49,7 +49,7 @@ def lab(request: pytest.FixtureRequest, shared_tenant: Tenant, alice: Person) ->
 
 def get(url: str, **headers: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:  # noqa: S310
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -101,7 +101,7 @@ SECRETS = {"notebook": "JUPYTER_TOKEN", "scheduler": "token", "inference": "toke
 
 
 def test_tokens_end_with_a_suspension(alice: Person, shared_tenant: Tenant) -> None:
-    pools = {"pools": [{"name": "spark", "nodePool": "cpu", "workers": {"min": 0, "max": 1}}]}
+    pools = {"pools": [{"name": "spark", "nodePool": "cpu", "size": "medium", "workers": {"min": 0, "max": 1}}]}
     models = {"models": [{"name": "dimuon"}]}
     spec = {"user": alice.user, "mode": "Interactive", "notebook": {}, "inference": models, "spark": pools}
     shared_tenant.apply("all", {**spec, "dask": {"pools": [{**DASK["pools"][0], "workers": {"min": 0, "max": 1}}]}})
@@ -136,7 +136,7 @@ def tokens(tenant: Tenant) -> dict[str, str]:
 def cookie_of(person: Person) -> str:
     """Return the cookie of a browser that was logged in, PORT where the port is part of its name."""
     with af_opened(person, "all") as (_, at):
-        with urllib.request.urlopen(at["lab"], timeout=20) as answer:  # noqa: S310 - ours, on loopback
+        with urllib.request.urlopen(at["lab"], timeout=60) as answer:  # noqa: S310 - ours, on loopback
             given = answer.headers.get_all("Set-Cookie") or ()
         login = next(each.partition(";")[0] for each in given if each.startswith("username"))
         assert get(f"{at['url']}api/contents", Cookie=login)[0] == 200, "it lets in"
