@@ -12,6 +12,7 @@ from local_cluster import facility as demo
 from tests.support import catalogue
 from tests.support.tenant import DASK, HEADLESS, Body, Tenant, kubectl, poll
 
+UP_SECONDS = 240
 PORT = 8787
 SERVES = ["python", "-m", "http.server", str(PORT)]
 CONNECTS = """
@@ -70,9 +71,9 @@ def island(shared_tenant: Tenant) -> Iterator[Island]:
         shared_tenant.apply("closed", {"profile": closed, "user": "admin", "mode": "Interactive", "dask": DASK})
         shared_tenant.apply("open", {**HEADLESS, "run": {"command": SERVES}})
         shared_tenant.kubectl("create", "--filename=-", stdin=json.dumps(stranger()))
-        shared_tenant.wait_condition("closed", "Ready")
-        shared_tenant.wait_condition("open", "RunReady", reason="Running")
-        shared_tenant.kubectl("wait", "pod/stranger", "--for=condition=Ready", "--timeout=120s")
+        shared_tenant.wait_condition("closed", "Ready", seconds=UP_SECONDS)
+        shared_tenant.wait_condition("open", "RunReady", reason="Running", seconds=UP_SECONDS)
+        shared_tenant.kubectl("wait", "pod/stranger", "--for=condition=Ready", "--timeout=100s")
         yield found(shared_tenant, closed)
         shared_tenant.kubectl("delete", "afs", "closed", "open", "--wait=false")
 

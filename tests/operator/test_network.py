@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
 
@@ -11,7 +12,7 @@ from af_operator import plan
 from af_operator.errors import Refused
 from af_operator.model import Key
 from af_operator.views import ClusterNetwork
-from tests.support.bench import PROFILE, Bench
+from tests.support.bench import PROFILE, SPEC, Bench
 from tests.support.networks import NETWORK
 
 POLICY = ("NetworkPolicy", "zmumu")
@@ -45,16 +46,22 @@ class Closed(Bench):
 
 
 async def test_it_is_there_before_all_that_runs_pods() -> None:
-    bench = Closed()
+    """Its create takes its time; what else is made meanwhile runs nothing."""
+    bench = Closed(spec=SPEC | {"dask": None, "xcache": None, "run": {"command": ["true"]}})
+    create, order = bench.cluster.create, list[str]()
+
+    async def slow(body: Body) -> Body:
+        order.append(f"{body['kind']} begins")
+        await asyncio.sleep(0.02 if body["kind"] == "NetworkPolicy" else 0)
+        made = await create(body)
+        order.append(f"{body['kind']} is there")
+        return made
+
+    bench.cluster.create = slow  # type: ignore[method-assign]
     await bench.settle()
-    made = [(verb, what) for verb, what in bench.written() if verb == "create"]
-    kinds = [next(kind for kind, name in bench.made if f"{kind}" in what) for _, what in made]
-    policy = kinds.index("NetworkPolicy")
-    assert {"Job", "Pod", "Deployment"} & set(kinds)
-    assert all(kinds.index(kind) > policy for kind in ("Job", "Pod", "Deployment") if kind in kinds)
-    assert bench.policy["spec"]["podSelector"] == {
-        "matchLabels": {"analysisfacility.io/session-uid": bench.session["metadata"]["uid"]}
-    }
+    assert order == ["NetworkPolicy begins", "NetworkPolicy is there", "Job begins", "Job is there"]
+    uid = bench.session["metadata"]["uid"]
+    assert bench.policy["spec"]["podSelector"] == {"matchLabels": {"analysisfacility.io/session-uid": uid}}
 
 
 async def test_while_it_is_refused_nothing_runs_and_the_status_says_so() -> None:
