@@ -1,6 +1,6 @@
 {{/* Rules of egress that every pod of the release needs: names, and the API server, whose address a chart does not know. */}}
 {{- define "af-operator.egressToNames" -}}
-{{- $dns := .Values.network.dns -}}
+{{- $dns := include "af-operator.dns" . | fromYaml -}}
 - ports:
   {{- range $dns.ports }}
   - {port: {{ . }}, protocol: UDP}
