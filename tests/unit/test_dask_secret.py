@@ -7,6 +7,7 @@ import copy
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "run": {"run": {"command": ["python", "-V"]}, "dask": DASK},
     "notebook": {"notebook": {}, "dask": DASK},
 }
+AGENT_BEFORE = Path(__file__).parents[1] / "e2e" / "upgrade" / "agent.txt"
 TCP, TLS = (f"{scheme}://{NAME}.physics.svc:8786" for scheme in ("tcp", "tls"))
 
 
@@ -54,8 +56,7 @@ def of_the_version_before(monkeypatch: pytest.MonkeyPatch, **asked: Any) -> dict
     with monkeypatch.context() as patch:
         patch.setattr("af_operator.components.dask.secret.is_encrypted", lambda observed: False)
         found = live(planned(**asked))
-    agent = found["ConfigMap zmumu-dask-agent"]
-    agent["data"] = {"scheduler_agent.py": agent["data"]["scheduler_agent.py"]}
+    found["ConfigMap zmumu-dask-agent"]["data"] = {"scheduler_agent.py": AGENT_BEFORE.read_text()}
     return found
 
 

@@ -32,7 +32,7 @@ ROUTES = (
     "distributed.http.health",
     "distributed.http.proxy",
     "distributed.http.statics",
-    # Not among Dask's defaults, and the Dask operator retires workers through it.
+    # Not among Dask's defaults. The Dask operator would retire workers by it, where nobody asks for a token.
     "distributed.http.scheduler.api",
 )
 EARLIER_AGENTS = frozenset(
@@ -41,7 +41,7 @@ EARLIER_AGENTS = frozenset(
         "26d5699cc57076dd62e73a3ba7335f04419bf6f0526c6fb68616d9787ad1829f",
     }
 )
-"""SHA-256 of the agents that versions without a guard put into schedulers: not to be taken for somebody's edit."""
+"""SHA-256 of what earlier versions put into schedulers, all files by their names: not to be taken for an edit."""
 WORKER_DASHBOARD_PORT = 8788
 # The rest is for the nanny, and for memory that Python has given back and the kernel still counts.
 MEMORY_PERCENT = 90
@@ -145,12 +145,8 @@ def worker(
 
 
 def _is_earlier(data: Mapping[str, str]) -> bool:
-    text = data.get(AGENT_FILE)
-    return set(data) == {AGENT_FILE} and _digest(text) in EARLIER_AGENTS
-
-
-def _digest(text: object) -> str:
-    return hashlib.sha256(str(text).encode()).hexdigest()
+    text = "".join(str(data[name]) for name in sorted(data))
+    return data.keys() <= _preloads().keys() and hashlib.sha256(text.encode()).hexdigest() in EARLIER_AGENTS
 
 
 def _run_by_entrypoint(name: str, image: str, args: Iterable[str], **more: Any) -> Body:
