@@ -1,5 +1,6 @@
 """What the Hub of the chart may do on a real API server: sessions, and plain Secrets that belong to them."""
 
+import base64
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -100,27 +101,42 @@ def test_it_writes_no_secret_of_another(kubectl: Kubectl, namespace: str) -> Non
     assert REFUSAL in refused(lambda: create(kubectl, HUB, secret(namespace, owned=False)))
     here = f"--namespace={namespace}"
     assert REFUSAL in refused(lambda: kubectl("delete", "secret", "of-another", here, *HUB))
-    # A patch that copies its text to where that is refused would be answered with the text.
+    # Nor is it patched: a patch that copies its text to where that is refused would be answered with the text.
     copied = json.dumps([{"op": "copy", "from": "/data/password", "path": "/type"}])
     words = refused(lambda: kubectl("patch", "secret", "of-another", here, "--type=json", f"--patch={copied}", *HUB))
-    assert 'cannot patch resource "secrets"' in words
+    assert 'resource "secrets" in API group "" in the namespace' in words
+    assert base64.b64encode(b"hunter2").decode() not in words
 
 
-@pytest.mark.parametrize("mark", [{}, {LABEL: "1-2-4"}], ids=["none", "of another session"])
-def test_what_only_names_a_session_as_its_owner_is_not_its_to_delete(
-    kubectl: Kubectl, namespace: str, mark: dict[str, str]
+@pytest.fixture(scope="module")
+def session_uid(kubectl: Kubectl, namespace: str) -> str:
+    """Of a session that is there: what has an owner that is not, is collected."""
+    spec = {"user": "admin", "mode": "Interactive", "suspend": True}
+    kind = {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "AnalysisSession", "metadata": {"name": "s1"}}
+    kubectl("create", "--filename=-", f"--namespace={namespace}", stdin=json.dumps({**kind, "spec": spec}))
+    return str(kubectl.get("analysissession", "s1", f"--namespace={namespace}")["metadata"]["uid"])
+
+
+def of_session(namespace: str, name: str, uid: str, label: str | None) -> dict[str, Any]:
+    """Return a Secret that names the session as its owner, with some label of one."""
+    found = called(secret(namespace), name)
+    found["metadata"]["ownerReferences"][0]["uid"] = uid
+    found["metadata"]["labels"] = {LABEL: label} if label else {}
+    return found
+
+
+@pytest.mark.parametrize("label", [None, "1-2-4"], ids=["none", "of another session"])
+def test_what_only_names_a_session_as_its_owner_is_not_its_to_write_or_delete(
+    kubectl: Kubectl, namespace: str, session_uid: str, label: str | None
 ) -> None:
-    theirs = secret(namespace) | {"stringData": {"a": "b"}}
-    theirs["metadata"] |= {"labels": mark, "name": f"said-{len(mark)}-hub"}
+    theirs = of_session(namespace, f"said-{label or 'nothing'}-hub", session_uid, label)
+    assert REFUSAL in refused(partial(create, kubectl, HUB, theirs))
     kubectl("create", "--filename=-", stdin=json.dumps(theirs))
     assert REFUSAL in refused(lambda: kubectl("delete", "secret", theirs["metadata"]["name"], "-n", namespace, *HUB))
-    assert REFUSAL in refused(
-        partial(create, kubectl, HUB, theirs | {"metadata": theirs["metadata"] | {"name": "n-hub"}})
-    )
 
 
-def test_it_deletes_what_it_has_written(kubectl: Kubectl, namespace: str) -> None:
-    mine = called(secret(namespace), "mine-hub")
+def test_it_deletes_what_it_has_written(kubectl: Kubectl, namespace: str, session_uid: str) -> None:
+    mine = of_session(namespace, "mine-hub", session_uid, session_uid)
     for _ in range(2):
         kubectl("create", "--filename=-", *HUB, stdin=json.dumps(mine))
         kubectl("delete", "secret", "mine-hub", f"--namespace={namespace}", *HUB)
