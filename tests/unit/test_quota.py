@@ -146,3 +146,13 @@ def test_every_component_of_a_session_is_counted_and_nothing_of_it_is_made_that_
     assert {m.ref.kind for m in found.apply} <= {"Job", "ConfigMap"}
     [job] = [m.body for m in found.apply if m.ref.kind == "Job"]
     assert job["spec"]["suspend"] is True
+
+
+def test_a_session_waits_for_a_quota_of_policies() -> None:
+    """Without its policy nothing of it runs: it is counted with all else that it needs."""
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "x"}, "spec": {}}
+    counted = "count/networkpolicies.networking.k8s.io"
+    need = quota.need([(policy, False)], [], {})
+    assert need.missing[counted] == 1
+    full = {**hard(), "status": {"hard": {counted: "3"}, "used": {counted: "3"}}}
+    assert counted in (quota.exceeded([full], need.missing, {}) or "")
