@@ -100,12 +100,13 @@ SECRETS = {"notebook": "JUPYTER_TOKEN", "scheduler": "token", "inference": "toke
 """What of a session asks who is there: its Secret, and the key of the token in it."""
 
 
+@pytest.mark.timeout(600)
 def test_tokens_end_with_a_suspension(alice: Person, shared_tenant: Tenant) -> None:
     pools = {"pools": [{"name": "spark", "nodePool": "cpu", "size": "medium", "workers": {"min": 0, "max": 1}}]}
     models = {"models": [{"name": "dimuon"}]}
     spec = {"user": alice.user, "mode": "Interactive", "notebook": {}, "inference": models, "spark": pools}
     shared_tenant.apply("all", {**spec, "dask": {"pools": [{**DASK["pools"][0], "workers": {"min": 0, "max": 1}}]}})
-    shared_tenant.wait_condition("all", "Ready", seconds=240)
+    shared_tenant.wait_condition("all", "NotebookReady", seconds=240)
     before = tokens(shared_tenant)
     assert set(before) == set(SECRETS)
     cookie = cookie_of(alice)
@@ -114,6 +115,7 @@ def test_tokens_end_with_a_suspension(alice: Person, shared_tenant: Tenant) -> N
     assert tokens(shared_tenant) == {}
     shared_tenant.kubectl("wait", "--for=delete", "pod/all-notebook-0", "--timeout=90s")
     alice.af("resume", "all")
+    shared_tenant.wait_condition("all", "NotebookReady", seconds=240)
     with af_opened(alice, "all") as (_, at):
         contents = f"{at['url']}api/contents"
         assert get(contents, Authorization=f"token {at['token']}")[0] == 200
@@ -122,7 +124,6 @@ def test_tokens_end_with_a_suspension(alice: Person, shared_tenant: Tenant) -> N
             {"Cookie": cookie.replace("PORT", str(at["port"]))},
         ):
             assert get(contents, **was)[0] == 403, was
-    shared_tenant.wait_condition("all", "Ready", seconds=240)
     after = tokens(shared_tenant)
     assert {name for name in SECRETS if after[name] != before[name]} == set(SECRETS)
 
