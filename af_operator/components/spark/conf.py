@@ -26,6 +26,9 @@ FIXED = {
     "spark.network.crypto.enabled": "true",
     # By default the master takes programs to run from everybody, over HTTP.
     "spark.master.rest.enabled": "false",
+    # An event that takes long, as on a busy node, is logged with all its properties, and the secrets are among them:
+    # whoever may use sessions in the namespace reads logs.
+    "spark.scheduler.listenerbus.logSlowEvent": "false",
     # Executors come when there are tasks, and go again: so that several drivers share the workers. What they have
     # shuffled does not keep them: they give it to others when they go.
     "spark.dynamicAllocation.enabled": "true",
