@@ -187,6 +187,8 @@ def spark_url(session: Session, scheme: str, port: int) -> str:
 # XCache.
 XCACHE_PORT = 1096
 XCACHE_METRICS_PORT = 8791
+XCACHE_DIRECTORY = "/af/xcache"
+"""Where a session's cache, and all that read through it, have its Secret as files."""
 
 
 def xcache_config(session: Session) -> str:

@@ -135,7 +135,8 @@ def read(tenant: Tenant, session: str, opens: Sequence[str], replay: Replay) -> 
 def counters(tenant: Tenant) -> dict[str, int]:
     """Return how many opens went which way, and why, as the cache's metrics say."""
     url = f"http://{SMART}-xcache.{tenant.namespace}.svc:8791/metrics"
-    code = f"import urllib.request; print(urllib.request.urlopen({url!r}, timeout=5).read().decode())"
+    shown = "{'Authorization': 'Bearer ' + open('/af/xcache/token').read()}"
+    code = f"from urllib.request import *; print(urlopen(Request({url!r}, headers={shown}), timeout=5).read().decode())"
     text = tenant.kubectl("exec", worker(tenant, SMART), "--", "python", "-c", code)
     print(text)
     lines = re.findall(r'^xcache_opens_total\{way="(\w+)",reason="(\w+)"\} (\d+)$', text, re.MULTILINE)

@@ -24,7 +24,7 @@ CONFIGURATION = {("Secret", "Service")}
 """A classic driver finds Spark's master by a file."""
 NATIVE = {(kind, on) for kind in ("Deployment", "Pod") for on in ("ConfigMap", "Secret")}
 NATIVE |= {("Pod", "Service"), ("Job", "Service"), ("Job", "Secret")}
-CACHE = {("Deployment", "ConfigMap"), ("Job", "Service")}
+CACHE = {("Deployment", "ConfigMap"), ("Deployment", "Secret"), ("Job", "Service"), ("Job", "Secret")}
 REPLICAS = {("Pod", "ConfigMap"), ("Pod", "Secret")}
 CONFIGURED = {("StatefulSet", "ConfigMap"), ("DaskWorkerGroup", "ConfigMap")}
 EXPECTED: dict[str, set[Pair]] = {
@@ -54,11 +54,11 @@ EXPECTED: dict[str, set[Pair]] = {
     | REPLICAS
     | CONFIGURATION
     | {("Deployment", "Secret"), ("Deployment", "Service"), ("Job", "Secret")},
-    "placed-notebook": NOTEBOOK | DASK | {("Deployment", "ConfigMap"), ("DaskWorkerGroup", "Service")},
+    "placed-notebook": NOTEBOOK
+    | DASK
+    | {("Deployment", "ConfigMap"), ("Deployment", "Secret"), ("DaskWorkerGroup", "Service")},
     "session-cache": CACHE,
-    "session-cache-decision": REPLICAS
-    | CACHE
-    | {("Deployment", "Secret"), ("Deployment", "Service"), ("Job", "Secret")},
+    "session-cache-decision": REPLICAS | CACHE | {("Deployment", "Service")},
     "spark": NATIVE
     | CACHE
     | CONFIGURATION

@@ -354,17 +354,60 @@ async def test_the_plugin_is_answered_with_one_byte(tmp_path: Path) -> None:
     assert outcomes(found) == {"past_model": 3, "cache_model": 1, "cache_on_disk": 1}
 
 
+async def got(page: asyncio.Server, path: str, header: str = "") -> tuple[str, str]:
+    """Return head and body of the answer to a request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", page.sockets[0].getsockname()[1])
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode("latin-1"))
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).decode().partition("\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head, body
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Authorization: Bearer \r\n",
+        f"Authorization: Bearer {'0' * 64}\r\n",
+        f"Authorization: {TOKEN}\r\n",
+        f"Authorization: Bearer {TOKEN[:-1]}\r\n",
+        "Authorization: Bearer \xff\r\n",
+        f"Authorization Bearer {TOKEN}\r\n",
+        "".join(f"X-{n}: x\r\n" for n in range(200)),
+    ],
+)
+@pytest.mark.parametrize("path", ["/metrics", "/", "/health/../metrics", "//health", "/health?x"])
+async def test_who_does_not_show_the_token_sees_no_counters(header: str, path: str) -> None:
+    async with await server.publish(idle(), 0, TOKEN, "127.0.0.1") as page:
+        head, body = await got(page, path, header)
+    assert head.startswith("HTTP/1.1 401 Unauthorized\r\n")
+    assert "xcache_" not in body
+
+
+async def test_whether_it_lives_is_told_to_the_kubelet_which_has_no_token() -> None:
+    async with await server.publish(idle(), 0, TOKEN, "127.0.0.1") as page:
+        head, body = await got(page, "/health")
+    assert (head.splitlines()[0], body) == ("HTTP/1.1 200 OK", "ok\n")
+
+
+async def test_without_a_token_of_its_own_it_answers_nobody() -> None:
+    async with await server.publish(idle(), 0, "", "127.0.0.1") as page:
+        head, _ = await got(page, "/metrics", "Authorization: Bearer \r\n")
+    assert head.startswith("HTTP/1.1 401 ")
+
+
+def idle() -> Policy:
+    """Return a policy that was asked nothing yet."""
+    return Policy(lambda rows: [0.0] * len(rows), 0.5, Clock())
+
+
 async def test_counters_as_prometheus_reads_them() -> None:
     found = Policy(lambda rows: [0.0] * len(rows), 0.5, Clock())
     await found.keep("/a/1")
     found.hit("/a/2")
-    async with await server.publish(found, 0, "127.0.0.1") as page:
-        port = page.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        head, _, body = (await asyncio.wait_for(reader.read(), 10)).decode().partition("\r\n\r\n")
-        writer.close()
-        await writer.wait_closed()
+    async with await server.publish(found, 0, TOKEN, "127.0.0.1") as page:
+        head, body = await got(page, "/metrics", f"Authorization: Bearer {TOKEN}\r\n")
     assert head.startswith("HTTP/1.1 200 OK\r\n")
     assert body == metrics.text(found)
     assert 'xcache_opens_total{way="past",reason="model"} 1' in body

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import re
 from typing import Any
 
 import pytest
 
 from af_operator.components import xcache
+from af_operator.components._shared import pod_spec
+from af_operator.components._shared.pod_spec import Place
 from af_operator.components.xcache import config
 from af_operator.errors import InvalidSession
-from af_operator.model import Keep, Manifest
+from af_operator.model import Keep, Manifest, Session
 from af_operator.observed import Terms
-from tests.support.objects import container, live, of_component, pod, profile, session, world
+from tests.support.objects import container, live, of_component, ours, pod, profile, session, world
 
 SIDECAR = {"placement": "Sidecar", "size": "10Gi"}
 SESSION = {"placement": "Session", "size": "10Gi"}
+
+
+def made(asked: Session, *children: Any, nonce: str = "1" * 64) -> dict[str, Any]:
+    """Return what is made for a session, by kind: one of each."""
+    found = xcache.desired(asked, profile(), world(*children, nonce=nonce), Terms())
+    return {item.ref.kind: item.body for item in found if isinstance(item, Manifest)}
 
 
 @pytest.mark.parametrize(
@@ -74,9 +84,7 @@ def test_sidecar_is_all_patch() -> None:
     assert {"name": "XROOT_PROXY", "value": "root://localhost:1096//"} in patch.env
     [sidecar] = patch.sidecars
     assert {m["name"] for m in sidecar["volumeMounts"]} == {v["name"] for v in patch.volumes}
-    assert [m.ref.kind for m in xcache.desired(s, profile(), world(), Terms()) if isinstance(m, Manifest)] == [
-        "ConfigMap"
-    ]
+    assert made(s).keys() == {"Secret", "ConfigMap"}
 
 
 def test_session_cache_is_an_address_in_the_patch() -> None:
@@ -84,9 +92,8 @@ def test_session_cache_is_an_address_in_the_patch() -> None:
     patch = xcache.pod_patch(s, profile(), world(), "user")
     address = "root://zmumu-xcache.physics.svc:1096//"
     assert {"name": "XROOT_PROXY", "value": address} in patch.env
-    assert (patch.sidecars, patch.volumes) == ((), ())
-    made = xcache.desired(s, profile(), world(), Terms())
-    assert [m.ref.kind for m in made if isinstance(m, Manifest)] == ["ConfigMap", "Deployment", "Service"]
+    assert (patch.sidecars, [volume["name"] for volume in patch.volumes]) == ((), ["xcache-key"])
+    assert made(s).keys() == {"Secret", "ConfigMap", "Deployment", "Service"}
 
 
 @pytest.mark.parametrize(
@@ -115,9 +122,12 @@ def test_the_cache_itself_does_not_read_through_the_cache() -> None:
 def test_another_origin_is_another_pod() -> None:
     def config_hash(origin: str) -> str:
         changed = profile(xcache={"image": "x", "origin": origin})
-        found = xcache.desired(session(xcache=SESSION), changed, world(), Terms())[1]
-        assert isinstance(found, Manifest)
-        return str(found.body["spec"]["template"]["metadata"]["annotations"])
+        [found] = [
+            item.body
+            for item in xcache.desired(session(xcache=SESSION), changed, world(), Terms())
+            if isinstance(item, Manifest) and item.ref.kind == "Deployment"
+        ]
+        return str(found["spec"]["template"]["metadata"]["annotations"])
 
     assert config_hash("a:1094") == config_hash("a:1094") != config_hash("b:1094")
 
@@ -134,15 +144,13 @@ def test_the_cache_asks_a_model_only_where_the_session_says_so() -> None:
 
 
 def test_the_program_beside_the_cache_asks_the_sessions_own_service_with_its_token() -> None:
-    _, deployment, service = xcache.desired(session(xcache=DECISION), profile(), world(), Terms())
-    assert isinstance(deployment, Manifest)
-    assert isinstance(service, Manifest)
-    cache, program = deployment.body["spec"]["template"]["spec"]["containers"]
+    found = made(session(xcache=DECISION))
+    pod_of_cache, service = found["Deployment"]["spec"]["template"]["spec"], found["Service"]["spec"]
+    cache, program = pod_of_cache["containers"]
     env = {each["name"]: each.get("value", each.get("valueFrom")) for each in program["env"]}
     assert env["AF_INFERENCE_URL"] == "http://zmumu-inference.physics.svc:8000"
     # The cache outlives a suspension, the Secret does not: without it the pod must start all the same.
-    volumes = deployment.body["spec"]["template"]["spec"]["volumes"]
-    [token] = [each["secret"] for each in volumes if "secret" in each]
+    [token] = [each["secret"] for each in pod_of_cache["volumes"] if each["name"] == "inference-token"]
     assert token == {"secretName": "zmumu-inference", "optional": True}
     assert env["AF_INFERENCE_TOKEN_FILE"] == "/etc/inference-token/token"
     assert (env["AF_DECISION_MODEL"], env["AF_DECISION_THRESHOLD"]) == ("popularity", "0.3")
@@ -152,40 +160,93 @@ def test_the_program_beside_the_cache_asks_the_sessions_own_service_with_its_tok
     mounted = {each["name"]: {mount["mountPath"] for mount in each["volumeMounts"]} for each in (cache, program)}
     assert [name for name, paths in mounted.items() if "/etc/inference-token" in paths] == ["decision"]
     # While the program starts again the pod is not ready: nobody is to lose the cache for that.
-    assert service.body["spec"]["publishNotReadyAddresses"] is True
-    assert {port["name"]: port["port"] for port in service.body["spec"]["ports"]} == {"xrootd": 1096, "metrics": 8791}
+    assert service["publishNotReadyAddresses"] is True
+    assert {port["name"]: port["port"] for port in service["ports"]} == {"xrootd": 1096, "metrics": 8791}
 
 
 def test_a_cache_that_asks_nobody_is_as_it_was() -> None:
-    _, deployment, service = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())
-    assert isinstance(deployment, Manifest)
-    assert isinstance(service, Manifest)
-    assert [each["name"] for each in deployment.body["spec"]["template"]["spec"]["containers"]] == ["xcache"]
-    assert service.body["spec"].keys() == {"type", "selector", "ports"}
+    found = made(session(xcache=SESSION))
+    assert [each["name"] for each in found["Deployment"]["spec"]["template"]["spec"]["containers"]] == ["xcache"]
+    assert found["Service"]["spec"].keys() == {"type", "selector", "ports"}
 
 
-def test_a_cache_of_an_earlier_version_stays_as_it_was_begun_for_its_image_may_lack_the_plugin() -> None:
-    s = session(xcache=SESSION)
-    configuration, deployment, service = xcache.desired(s, profile(), world(), Terms())
-    assert isinstance(configuration, Manifest)
-    assert isinstance(deployment, Manifest)
-    now = [live_from(configuration), live_from(deployment)]
-    then = copy.deepcopy(now)
-    then[0]["data"]["xcache.cfg"] = now[0]["data"]["xcache.cfg"].replace("libXrdAfCache", "")
-    kept = xcache.desired(s, profile(), world(*then), Terms())
-    assert kept == [Keep(configuration.ref), Keep(deployment.ref), service]
-    assert not any(isinstance(item, Keep) for item in xcache.desired(s, profile(), world(*now), Terms()))
+def test_a_cache_asks_everybody_for_the_sessions_key_and_its_page_for_the_sessions_token() -> None:
+    found = made(session(xcache=DECISION))
+    [protocol] = [line for line in lines("10Gi") if line.startswith("sec.protocol ")]
+    assert "sec.protbind * only sss" in lines("10Gi")
+    pod_of_cache = found["Deployment"]["spec"]["template"]["spec"]
+    cache, program = pod_of_cache["containers"]
+    variables = {each["name"]: each["value"] for each in cache["env"] + program["env"]}
+    assert f" -s {variables['XrdSecSSSKT']} " in protocol
+    for path in (variables["XrdSecSSSKT"], variables["AF_DECISION_TOKEN_FILE"]):
+        directory, _, key = path.rpartition("/")
+        assert key in found["Secret"]["data"]
+        for each in (cache, program):
+            [mount] = [m for m in each["volumeMounts"] if m["mountPath"] == directory]
+            [volume] = [v for v in pod_of_cache["volumes"] if v["name"] == mount["name"]]
+            assert volume["secret"]["secretName"] == found["Secret"]["metadata"]["name"] == "zmumu-xcache"
+    health = {each["livenessProbe"].get("httpGet", {}).get("path") for each in (cache, program)}
+    assert health == {None, "/health"}, "a kubelet has no token; in the cache's container xrdfs has the key"
 
 
-def live_from(manifest: Manifest) -> dict[str, Any]:
-    return copy.deepcopy({**manifest.body})
+@pytest.mark.parametrize("asked", [SESSION, SIDECAR])
+@pytest.mark.parametrize("audience", ["user", "worker"])
+def test_whoever_reads_has_the_key_as_a_file_that_nobody_else_in_its_pod_may_read(asked: Any, audience: Any) -> None:
+    patch = xcache.pod_patch(session(xcache=asked), profile(), world(), audience)
+    [volume] = [each for each in patch.volumes if "secret" in each]
+    assert volume["secret"] == {"secretName": "zmumu-xcache", "defaultMode": 0o440}
+    [variable] = [each["value"] for each in patch.env if each["name"] == "XrdSecSSSKT"]
+    # XRootD takes a key that a group may read only from a file of such a name.
+    assert variable == f"{patch.mounts[0]['mountPath']}/keytab.grp"
+    assert pod_spec.pod([], patch.volumes, Place())["securityContext"]["fsGroup"] == 1000
+    assert "fsGroup" not in pod_spec.pod([], [{"name": "x", "secret": {"secretName": "x"}}], Place())["securityContext"]
+
+
+def test_the_key_is_made_once_and_is_another_for_each_session() -> None:
+    first = made(session(xcache=SESSION))["Secret"]
+    data = {name: base64.b64decode(value).decode() for name, value in first["data"].items()}
+    [key] = re.findall(r"^0 u:\S+ g:\S+ n:\S+ N:1 c:1 e:0 f:0 k:([0-9a-f]{64})\n$", data["keytab.grp"])
+    assert len({key, data["token"]}) == 2
+    again = made(session(xcache=SESSION), ours(owned(first)), nonce="2" * 64)["Secret"]
+    assert again["data"] == first["data"]
+    other = made(session(xcache=SESSION), nonce="2" * 64)["Secret"]
+    assert set(other["data"].values()).isdisjoint(first["data"].values())
+
+
+def test_a_key_that_somebody_else_has_laid_there_is_not_taken() -> None:
+    first = made(session(xcache=SESSION))["Secret"]
+    found = made(session(xcache=SESSION), owned(first), nonce="2" * 64)["Secret"]
+    assert set(found["data"].values()).isdisjoint(first["data"].values())
+
+
+@pytest.mark.parametrize("asked", [SESSION, SIDECAR])
+def test_a_cache_that_an_earlier_version_has_begun_stays_open_for_its_readers_have_no_key(asked: Any) -> None:
+    found = made(session(xcache=asked))
+    then = copy.deepcopy(found["ConfigMap"])
+    then["data"]["xcache.cfg"] = then["data"]["xcache.cfg"].replace("sec.protbind * only sss\n", "")
+    begun = [then, *([found["Deployment"]] if "Deployment" in found else [])]
+    kept = xcache.desired(session(xcache=asked), profile(), world(*begun), Terms())
+    assert [item.ref.kind for item in kept if isinstance(item, Keep)] == [body["kind"] for body in begun]
+    assert {item.ref.kind for item in kept if isinstance(item, Manifest)} <= {"Service"}
+    patch = xcache.pod_patch(session(xcache=asked), profile(), world(*begun), "worker")
+    assert not [each for each in patch.env if each["name"] == "XrdSecSSSKT"]
+    assert not [each for each in patch.volumes if "secret" in each]
+    assert not [mount for each in patch.sidecars for mount in each["volumeMounts"] if mount["name"] == "xcache-key"]
+    now = xcache.desired(session(xcache=asked), profile(), world(*found.values()), Terms())
+    assert not any(isinstance(item, Keep) for item in now)
+
+
+def owned(body: Any) -> dict[str, Any]:
+    """Return a manifest as the API server has it, of an owner that is not said."""
+    return live(body["apiVersion"], body["kind"], body["metadata"]["name"], of_component("xcache")) | {
+        "data": body["data"]
+    }
 
 
 def test_a_cache_is_asked_as_clients_ask_and_only_that_of_the_session_is_taken_off_its_address() -> None:
-    _, deployment, _ = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())
-    assert isinstance(deployment, Manifest)
+    deployment = made(session(xcache=SESSION))["Deployment"]
     [sidecar] = xcache.pod_patch(session(xcache=SIDECAR), profile(), world(), "worker").sidecars
-    [own] = deployment.body["spec"]["template"]["spec"]["containers"]
+    [own] = deployment["spec"]["template"]["spec"]["containers"]
     probe = own["readinessProbe"]["exec"]["command"]
     assert probe[:2] == ["xrdfs", "localhost:1096"]
     assert own["livenessProbe"]["exec"]["command"] == sidecar["livenessProbe"]["exec"]["command"] == probe
@@ -203,9 +264,8 @@ def test_readers_wait_for_a_cache_that_is_started_again_and_not_much_longer() ->
     patch = xcache.pod_patch(session(xcache=SESSION), profile(), world(), "user")
     env = {each["name"]: each["value"] for each in patch.env}
     patience = int(env["XRD_CONNECTIONWINDOW"]) * int(env["XRD_CONNECTIONRETRY"])
-    _, deployment, _ = xcache.desired(session(xcache=SESSION), profile(), world(), Terms())
-    assert isinstance(deployment, Manifest)
-    probe = deployment.body["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]
+    deployment = made(session(xcache=SESSION))["Deployment"]
+    probe = deployment["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]
     hung = probe["periodSeconds"] * probe["failureThreshold"] + probe["terminationGracePeriodSeconds"]
     assert hung < patience <= 60
 

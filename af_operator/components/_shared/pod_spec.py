@@ -33,6 +33,9 @@ POD_SECURITY: Body = {
     "runAsGroup": 1000,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+GROUP: Body = {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}
+GROUP_READS = 0o440
+"""Mode of files of a Secret that programs take only where no others may read them."""
 CONTAINER_SECURITY: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 DISK = "ephemeral-storage"
@@ -214,8 +217,9 @@ def patched(base: Body, patch: PodPatch) -> dict[str, Any]:
 
 def pod(containers: Iterable[Body], volumes: Iterable[Body], place: Place) -> dict[str, Any]:
     """Return a pod spec without any right in the API."""
+    held = list(volumes)
     optional = {
-        "volumes": list(volumes),
+        "volumes": held,
         "nodeSelector": dict(place.node_selector),
         "affinity": place.affinity,
         "tolerations": list(place.tolerations),
@@ -226,10 +230,15 @@ def pod(containers: Iterable[Body], volumes: Iterable[Body], place: Place) -> di
         "automountServiceAccountToken": False,
         # Otherwise every Service of the namespace adds variables, and some programs read them as their own.
         "enableServiceLinks": False,
-        "securityContext": dict(POD_SECURITY),
+        "securityContext": {**POD_SECURITY, **(GROUP if any(map(_is_of_group, held)) else {})},
         "containers": list(containers),
         **{key: value for key, value in optional.items() if value},
     }
+
+
+def _is_of_group(volume: Body) -> bool:
+    """Return whether a volume's files, which belong to root, are for the group alone: it is the pod's, then."""
+    return bool(volume.get("secret", {}).get("defaultMode") == GROUP_READS)
 
 
 def with_sidecars(spec: Body, sidecars: Sequence[Body]) -> dict[str, Any]:

@@ -28,12 +28,13 @@ from af_operator.components._shared.defaults import (
     report,
 )
 from af_operator.components._shared.pod_reasons import Reason
-from af_operator.components.xcache import config, decision
+from af_operator.components.xcache import config, decision, secret
 from af_operator.errors import InvalidSession
 from af_operator.model import (
     CONFIG_MAP,
     DEPLOYMENT,
     POD,
+    SECRET,
     SERVICE,
     Audience,
     Body,
@@ -76,7 +77,7 @@ __all__ = [
 
 NAME = "xcache"
 TITLE = "XCache"
-KINDS: tuple[Kind, ...] = (CONFIG_MAP, DEPLOYMENT, SERVICE)
+KINDS: tuple[Kind, ...] = (CONFIG_MAP, DEPLOYMENT, SECRET, SERVICE)
 WATCHED: tuple[Kind, ...] = (POD,)
 SHARED: tuple[Kind, ...] = ()
 KEPT: tuple[Kind, ...] = ()
@@ -117,21 +118,23 @@ def check(session: Session, profile: Profile) -> None:
 
 
 def desired(session: Session, profile: Profile, observed: Settled, terms: Terms) -> Sequence[Manifest | Keep]:
-    """Return the configuration; for placement Session also the cache itself."""
+    """Return the configuration and the key; for placement Session also the cache itself."""
     text = config.text(_facility(profile), _spec(session))
-    configuration = render(__name__, "config", name=names.xcache_config(session), config=text)
-    manifests: list[Manifest | Keep] = [configuration]
+    manifests = [render(__name__, "config", name=names.xcache_config(session), config=text)]
     if _spec(session).placement == "Session":
         manifests += [_deployment(session, profile, text), _service(session)]
-    return (
-        [_kept(item, observed) for item in manifests]
-        if config.is_earlier(observed.get(configuration.ref))
-        else manifests
-    )
+    if _is_open(session, observed):
+        return [_kept(item, observed) for item in manifests]
+    return [secret.planned(session, observed), *manifests]
 
 
-def _kept(item: Manifest | Keep, observed: Observed) -> Manifest | Keep:
-    """Return what an earlier version has begun as it is: its image may lack what this configuration names."""
+def _is_open(session: Session, observed: Observed) -> bool:
+    """Return whether an earlier version has begun the cache, which asks nobody who it is. It stays so to its end."""
+    return config.is_earlier(observed.get(CONFIG_MAP.ref(names.xcache_config(session))))
+
+
+def _kept(item: Manifest, observed: Observed) -> Manifest | Keep:
+    """Return what an earlier version has begun as it is: its readers have no key, nor its image all that is needed."""
     is_begun = item.ref.kind in (CONFIG_MAP.kind, DEPLOYMENT.kind) and observed.get(item.ref) is not None
     return Keep(item.ref) if is_begun else item
 
@@ -142,10 +145,11 @@ def pod_patch(session: Session, profile: Profile, observed: Observed, audience: 
     Everybody reads: the pods where programs start, and the workers alike."""
     host = names.xcache_host(session, _spec(session).placement)
     proxy = {"XRD_PLUGINCONFDIR": PLUGIN_DIR, "XROOT_PROXY": f"root://{host}//"}
-    env = tuple(pod_spec.env(proxy | _direct(profile) | PATIENCE))
+    key = PodPatch() if _is_open(session, observed) else secret.patch(session)
+    patch = PodPatch(env=tuple(pod_spec.env(proxy | _direct(profile) | PATIENCE))) + key
     if _spec(session).placement == "Session":
-        return PodPatch(env=env)
-    return PodPatch(env=env, volumes=_volumes(session), sidecars=(_container(session, _facility(profile)),))
+        return patch
+    return patch + PodPatch(volumes=_volumes(session), sidecars=(_container(session, _facility(profile), key),))
 
 
 def _direct(profile: Profile) -> dict[str, str]:
@@ -176,8 +180,9 @@ def _facility(profile: Profile) -> ProfileXCache:
 def _deployment(session: Session, profile: Profile, text: str) -> Manifest:
     # A sidecar has none: that its cache hangs for a moment is no reason to take a notebook off its address.
     readiness = {"readinessProbe": {**ANSWERS, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 2}}
-    containers: list[Body] = [{**_container(session, _facility(profile)), **readiness}]
-    volumes = [*_volumes(session)]
+    key = secret.patch(session)
+    containers: list[Body] = [{**_container(session, _facility(profile), key), **readiness}]
+    volumes = [*_volumes(session), *key.volumes]
     if asked := _spec(session).decision:
         containers.append(decision.container(session, _facility(profile), asked))
         volumes.append(decision.volume(session))
@@ -205,7 +210,7 @@ def _service(session: Session) -> Manifest:
     )
 
 
-def _container(session: Session, facility: ProfileXCache) -> Body:
+def _container(session: Session, facility: ProfileXCache, key: PodPatch) -> Body:
     # Without these a read of a file that is not cached hangs for minutes when the origin is away.
     timeouts = {"XRD_CONNECTIONWINDOW": "3", "XRD_CONNECTIONRETRY": "1", "XRD_STREAMERRORWINDOW": "5"}
     memory = pod_spec.quantity(facility.memory)
@@ -233,7 +238,7 @@ def _container(session: Session, facility: ProfileXCache) -> Body:
         volumeMounts=_mounts(),
     )
     container["securityContext"] |= {"readOnlyRootFilesystem": True}
-    return container
+    return pod_spec.patched(container, key)
 
 
 def _mounts() -> list[Body]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from af_operator import names
 from af_operator.api.xcache import ProfileXCache, XCache
 from af_operator.components._shared import pod_spec
-from af_operator.components.xcache import decision
+from af_operator.components.xcache import decision, secret
 from af_operator.model import Body
 
 FILE = "xcache.cfg"
+AUTHENTICATION = "sec.protbind * only sss"
 PLUGIN = "/opt/af/lib/libXrdAfCache.so"
 
 CONFIG = """\
@@ -39,8 +40,10 @@ pfc.diskusage 0.80 0.90 purgeinterval 60
 pfc.trace info
 # A probe is no news.
 xrootd.log -login -disc
-# Reported to nobody. Without it the traffic of a connection is in `query stats` only once it is closed.
-xrd.report 127.0.0.1:9 every 1s all sync
+# Whoever does not have the session's key gets no answer, whatever is asked. What a client shows is valid for a minute.
+xrootd.seclib libXrdSec.so
+sec.protocol sss -s {keytab} -l 60
+{authentication}
 """
 
 
@@ -48,9 +51,13 @@ def text(facility: ProfileXCache, spec: XCache) -> str:
     """Return the configuration of a cache as the session wants it."""
     asks = decision.CONFIG if spec.decision else ""
     known = {"origin": facility.origin, "host": facility.origin.partition(":")[0], "plugin": PLUGIN}
+    known |= {"keytab": secret.KEYTAB, "authentication": AUTHENTICATION}
     return CONFIG.format(port=names.XCACHE_PORT, size=int(pod_spec.parse_quantity(spec.size)), **known) + asks
 
 
 def is_earlier(live: Body | None) -> bool:
-    """Return whether a live ConfigMap is of a version without the plugin, and so for an image that may lack it."""
-    return live is not None and PLUGIN not in str((live.get("data") or {}).get(FILE))
+    """Return whether a live ConfigMap is of a version that asked nobody who it is: its readers have no key.
+
+    Nor does an image of that version need to have all that is configured now.
+    """
+    return live is not None and AUTHENTICATION not in str((live.get("data") or {}).get(FILE))

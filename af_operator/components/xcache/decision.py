@@ -9,6 +9,7 @@ from __future__ import annotations
 from af_operator import names
 from af_operator.api.xcache import ProfileXCache, XCacheDecision
 from af_operator.components._shared import pod_spec
+from af_operator.components.xcache import secret
 from af_operator.model import Body, Session
 
 CONTAINER = "decision"
@@ -34,7 +35,7 @@ def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -
         ports=[{"name": PORT_NAME, "containerPort": names.XCACHE_METRICS_PORT, "protocol": "TCP"}],
         # One that hangs costs each open its 50 ms. While it starts the cache works as without it.
         livenessProbe={
-            "httpGet": {"path": "/metrics", "port": PORT_NAME, "scheme": "HTTP"},
+            "httpGet": {"path": "/health", "port": PORT_NAME, "scheme": "HTTP"},
             "periodSeconds": 10,
             "timeoutSeconds": 5,
         },
@@ -42,6 +43,7 @@ def container(session: Session, facility: ProfileXCache, spec: XCacheDecision) -
         volumeMounts=[
             {"name": "xcache-run", "mountPath": RUN_DIR},
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": True},
+            secret.MOUNT,
         ],
     )
     program["securityContext"] |= {"readOnlyRootFilesystem": True}
@@ -61,5 +63,6 @@ def _variables(session: Session, spec: XCacheDecision) -> dict[str, str]:
         "AF_DECISION_MODEL": spec.model,
         "AF_DECISION_THRESHOLD": str(spec.threshold_percent / 100),
         "AF_DECISION_SOCKET": SOCKET,
+        "AF_DECISION_TOKEN_FILE": f"{names.XCACHE_DIRECTORY}/{secret.TOKEN}",
         "AF_DECISION_PORT": str(names.XCACHE_METRICS_PORT),
     }

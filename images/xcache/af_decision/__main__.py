@@ -21,9 +21,14 @@ async def main() -> None:
     policy = Policy(model.probabilities, float(os.environ["AF_DECISION_THRESHOLD"]), time.monotonic)
     async with (
         await listen(policy, os.environ["AF_DECISION_SOCKET"]) as plugin,
-        await publish(policy, int(os.environ["AF_DECISION_PORT"])) as page,
+        await publish(policy, int(os.environ["AF_DECISION_PORT"]), own_token()) as page,
     ):
         await asyncio.gather(policy.warm_up(), plugin.serve_forever(), page.serve_forever())
+
+
+def own_token() -> str:
+    """Return what the page of the counters wants to see."""
+    return Path(os.environ["AF_DECISION_TOKEN_FILE"]).read_text().strip()
 
 
 if __name__ == "__main__":
