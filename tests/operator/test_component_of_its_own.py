@@ -304,8 +304,8 @@ async def test_users_pods_have_its_address_and_token_and_workers_have_not() -> N
 async def test_its_secret_is_not_the_notebooks() -> None:
     found = await up({**INTERACTIVE, "notebook": {}})
     data = [value for secret in of_kind(found, "Secret") for value in secret["data"].values()]
-    assert len(data) == len(set(data)), "Dask's token is another one, too"
-    assert sum(len(base64.b64decode(value)) == 64 for value in data) == 3
+    assert len(data) == len(set(data)), "those of Dask and of the cache are others, too"
+    assert sum(len(base64.b64decode(value)) == 64 for value in data) == 4
 
 
 async def test_a_restart_and_time_cost_nothing() -> None:

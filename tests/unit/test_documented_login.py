@@ -87,7 +87,13 @@ def hub(root: str, provider: Provider, tmp_path_factory: pytest.TempPathFactory)
     program = folder / "program" / PROGRAM.name
     program.parent.mkdir()
     program.write_text(PROGRAM.read_text())
-    values = {"hubUrl": root, "proxyUrl": "http://127.0.0.1:1", "baseUrl": "/", "extraConfig": {}}
+    values = {
+        "hubUrl": root,
+        "proxyUrl": "http://127.0.0.1:1",
+        "baseUrl": "/",
+        "limitProfiles": False,
+        "extraConfig": {},
+    }
     values |= yaml.safe_load(documented().replace(PROVIDER, provider.root))["hub"]
     values["config"].setdefault("JupyterHub", {})["db_url"] = "sqlite:///hub.sqlite"
     program.with_name("values.yaml").write_text(yaml.safe_dump(values))

@@ -31,6 +31,7 @@ EVERYBODY = {("auth", "whoami"), ("config", "get-contexts"), ("get", "analysispr
 FOR_ADMINS = {
     "af_operator/__main__.py",  # the operator's log
     "af_operator/uninstall.py",  # a hook of helm
+    "af_operator/enforcement.py",  # the condition of a profile, and the operator's log
     "af_operator/api/profile.py",  # who writes a profile
     "af_operator/api/common.py",  # of StorageClasses, which only a profile names
     "af_client/hub/errors.py",  # says whom to ask
