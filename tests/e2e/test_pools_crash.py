@@ -10,6 +10,7 @@ import pytest
 from tests.support.api_proxy import ApiProxy, When
 from tests.support.audit import DASK_OPERATOR, OPERATOR, Audit
 from tests.support.catalogue import profile
+from tests.support.friends import befriend_machine
 from tests.support.operator_process import OperatorProcess, instead_of_the_pods
 from tests.support.pools import pools, settled, sizes, start_holding, stop, workers
 from tests.support.tenant import Tenant, poll
@@ -54,6 +55,7 @@ def told(tenant: Tenant) -> dict[str, int]:
 @pytest.mark.timeout(900)
 def test_a_shrink_survives_a_death_at_each_write(tenant: Tenant, operator: Operator, catalogue: str) -> None:
     proxy, process = operator
+    befriend_machine(tenant)
     process.start()
     start_holding(tenant, NAME, pools((3, 3), (1, 1)), profile=catalogue)
     settled(tenant, NAME, **MANY)

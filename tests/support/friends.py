@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from tests.support.tenant import SESSION_UID, Tenant
+from local_cluster.settings import HOST_ADDRESS
+from tests.support.tenant import SESSION_UID, Body, Tenant
 
 
 def befriend(tenant: Tenant, labels: Mapping[str, str]) -> None:
     """Let all sessions of a namespace and pods with these labels connect to each other. Policies add up."""
-    friends = [{"podSelector": {"matchLabels": dict(labels)}}]
+    _befriend(tenant, {"podSelector": {"matchLabels": dict(labels)}})
+
+
+def befriend_machine(tenant: Tenant) -> None:
+    """Let this machine connect to all sessions of a namespace: an operator that runs on it is no pod."""
+    _befriend(tenant, {"ipBlock": {"cidr": f"{HOST_ADDRESS}/32"}})
+
+
+def _befriend(tenant: Tenant, peer: Body) -> None:
     chosen = {"matchExpressions": [{"key": SESSION_UID, "operator": "Exists"}]}
-    ways = {"policyTypes": ["Ingress", "Egress"], "ingress": [{"from": friends}], "egress": [{"to": friends}]}
+    ways = {"policyTypes": ["Ingress", "Egress"], "ingress": [{"from": [peer]}], "egress": [{"to": [peer]}]}
     body = {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

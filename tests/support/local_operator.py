@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 from local_cluster.processes import poll
 from local_cluster.progress import tail
 from tests.support.local_process import LocalProcess
+from tests.support.networks import NETWORK
 
 PREFIX = "AF_OPERATOR_"
 ANSWER_SECONDS = 10
@@ -38,7 +40,7 @@ class LocalOperator(LocalProcess):
         self, kubeconfig: Path, directory: Path, settings: Mapping[str, str], command: Sequence[str] = ()
     ) -> None:
         super().__init__([*command, sys.executable, "-m", "af_operator"], kubeconfig, directory / "operator.log")
-        self._settings = {"PORT": "0", **settings}
+        self._settings = {"PORT": "0", "NETWORK": json.dumps(NETWORK), **settings}
         self._port: int | None = None
 
     def variables(self) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ from af_operator.world import parse_session
 
 Body = dict[str, Any]
 PROFILE = "default"
-CHILDREN = 11
+CHILDREN = 13
 """What a run with two pools and a cache of its own is made of."""
 POOL = {"nodePool": "cpu", "size": "small", "workers": {"min": 1, "max": 1}}
 DASK = {"pools": [{"name": "cpu", **POOL}, {"name": "more", **POOL}]}

@@ -35,6 +35,12 @@ def pods() -> dict[str, Body]:
     return {p["metadata"]["name"]: p for p in found if "deletionTimestamp" not in p["metadata"]}
 
 
+def setting(name: str) -> str:
+    """Return one of the operator's settings, as its Deployment says it."""
+    pod = json.loads(system("get", f"deployment/{NAME}", "-o", "json"))["spec"]["template"]["spec"]
+    return str(next(v["value"] for v in pod["containers"][0]["env"] if v["name"] == f"AF_OPERATOR_{name}"))
+
+
 def restarts(pod: str) -> int:
     """Return how often the operator's container in this pod was started again."""
     return int(pods()[pod]["status"]["containerStatuses"][0]["restartCount"])

@@ -41,6 +41,7 @@ class OperatorProcess(LocalOperator):
         resolver.write_text(f"nameserver {DNS_ADDRESS}\nsearch {DNS_DOMAIN}\noptions ndots:5\n")  # as in a pod
         # One identity: it takes up its own Lease at once.
         settings = {"NAMESPACE": SYSTEM_NAMESPACE, "IDENTITY": "operator-under-test"}
+        settings["NETWORK"] = operator_pod.setting("NETWORK")
         super().__init__(kubeconfig, directory, settings, ["unshare", "--mount", "sh", "-c", SHELL, str(resolver)])
 
 
