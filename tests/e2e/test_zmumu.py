@@ -110,7 +110,7 @@ def test_its_user_may_only_use_sessions(facility: demo.Facility, summaries: list
     listed = kubectl(kubeconfig, "auth", "can-i", "--list", "--no-headers").splitlines()
     named = {line.split()[0] for line in listed if not line.startswith(" ")}
     allowed = {"analysissessions.analysisfacility.io", "analysisprofiles.analysisfacility.io", "pods/log", "configmaps"}
-    assert {n for n in named if "selfsubject" not in n} == allowed, "of ConfigMaps the logs of her own runs alone; profiles may be used"
+    assert {n for n in named if "selfsubject" not in n} == allowed, "of ConfigMaps her own logs alone"
     owner = kubectl("-n", demo.TENANT, "get", "afs", summaries[-1]["session"], "-o", "jsonpath={.spec.user}")
     assert owner == f"system:serviceaccount:{demo.TENANT}:{demo.USER}"
 
