@@ -20,6 +20,10 @@ TOGETHER = {
     "tests/e2e/test_spark_deaths.py": "spark",
     "tests/e2e/test_spark_resize.py": "spark",
     "tests/e2e/test_spark_root.py": "spark",
+    # They share two sessions.
+    "tests/e2e/attacks/test_canary.py": "attacks",
+    "tests/e2e/attacks/test_neighbour.py": "attacks",
+    "tests/e2e/attacks/test_ports.py": "attacks",
     # Both make the demo, whose results have one place.
     "tests/e2e/test_tutorial.py": "demo",
     "tests/e2e/test_zmumu.py": "demo",
@@ -42,6 +46,17 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return TOGETHER.get(file, file)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--update-golden`` writes what is so today into what is committed; the diff is then reviewed."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite what tests compare with")
+
+
+@pytest.fixture(scope="session")
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether to write it."""
+    return bool(request.config.getoption("--update-golden"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
