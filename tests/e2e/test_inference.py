@@ -12,6 +12,7 @@ import pytest
 from local_cluster import facility as demo
 from tests.support import served as models
 from tests.support.audit import OPERATOR, Audit
+from tests.support.friends import befriend_everybody
 from tests.support.people import af
 from tests.support.tenant import ENVIRONMENT, Tenant, condition, kubectl, poll
 
@@ -97,8 +98,10 @@ def test_its_user_is_let_in_and_nobody_else(served: Tenant) -> None:
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same namespace", "another namespace"])
 def test_another_session_gets_nothing(served: Tenant, tenant: Tenant, elsewhere: bool) -> None:
-    """Not with no token, nor a guessed one, nor that of its own service: no list, no answer, no model replaced."""
+    """Not with no token, nor a guessed one, nor that of its own service, where no policy keeps it out."""
     place = tenant if elsewhere else served
+    for each in {served.namespace: served, place.namespace: place}.values():
+        befriend_everybody(each)
     place.apply("stranger", USER | {"notebook": {}, "inference": {"upload": True}})
     place.wait_condition("stranger", "Ready", seconds=240)
     host = f"{SERVICE}.{served.namespace}.svc"

@@ -19,6 +19,11 @@ def befriend_machine(tenant: Tenant) -> None:
     _befriend(tenant, {"ipBlock": {"cidr": f"{HOST_ADDRESS}/32"}})
 
 
+def befriend_everybody(tenant: Tenant) -> None:
+    """Let all pods of the cluster and the sessions of a namespace connect: what holds then is no network's."""
+    _befriend(tenant, {"namespaceSelector": {}})
+
+
 def _befriend(tenant: Tenant, peer: Body) -> None:
     chosen = {"matchExpressions": [{"key": SESSION_UID, "operator": "Exists"}]}
     ways = {"policyTypes": ["Ingress", "Egress"], "ingress": [{"from": [peer]}], "egress": [{"to": [peer]}]}
