@@ -119,7 +119,7 @@ class Place:
         return [port for port in self.ports if port.pod.startswith(f"{VICTIM}-")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place(facility: demo.Facility, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Both sessions ready, a classic driver at work in bob's notebook, and who listens there."""
     tenant, elsewhere = Tenant.create(facility), Tenant.create(facility)
@@ -210,7 +210,7 @@ def _certificate(tenant: Tenant, session: str) -> Mapping[str, str]:
     return {part: found["scheduler", file] for part, file in files.items()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def unenforced(place: Place) -> Iterator[Place]:
     """As if nothing enforced policies: one more in each of their namespaces lets everything through."""
     tenants = {stranger.tenant.namespace: stranger.tenant for stranger in place.strangers}

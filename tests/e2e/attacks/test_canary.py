@@ -35,7 +35,7 @@ COMMANDS = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
 ENVIRONMENTS = "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; true"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def birds(place: Place) -> list[Canary]:
     """Tokens and keys of the victim's Secrets; in a test's failure only their names are told."""
     found = canaries.of(secrets(place.tenant, VICTIM))
@@ -43,7 +43,7 @@ def birds(place: Place) -> list[Canary]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pods(place: Place) -> list[Body]:
     """Every pod of the namespace and of the operators', the Hub's and the origin's."""
     # The operators' and the Hub's are Deployments'; others there come and go.

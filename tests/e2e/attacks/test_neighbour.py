@@ -61,7 +61,7 @@ class Asked:
     said: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def alice(place: Place) -> dynamic.DynamicClient:
     """Her client, which knows the kinds of the cluster."""
     return dynamic.DynamicClient(config.new_client_from_config(str(place.alice.kubeconfig)))

@@ -44,19 +44,19 @@ def knocked(place: Place, strangers: Sequence[Stranger]) -> list[Found]:
         return [found for several in answers for found in several]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def enforced(place: Place) -> list[Found]:
     """What strangers reach with the policies that there are."""
     return knocked(place, place.strangers)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def within(place: Place) -> list[Found]:
     """What the session's own pod reaches with them."""
     return knocked(place, [place.owner])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def outward(place: Place) -> dict[str, set[tuple[str, int]]]:
     """What each reaches of the cluster's own, as (whose, port)."""
     ports = [*listening(pods(demo.SYSTEM_NAMESPACE, "--selector=pod-template-hash")), *of_the_cluster()]
@@ -81,13 +81,13 @@ def of_the_cluster() -> Iterator[Port]:
         yield Port("node", name, ip, port, udp=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def answers(enforced: list[Found], within: list[Found], outward: object, unenforced: Place) -> list[Found]:
     """What strangers get where nothing enforces policies; asked after it was looked at what those do."""
     return asked(unenforced, unenforced.strangers, unenforced.foreign)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def owners(answers: list[Found], unenforced: Place) -> list[Found]:
     """What the session's own pod gets, with its own credentials."""
     return asked(unenforced, [unenforced.owner], unenforced.own)
