@@ -38,7 +38,6 @@ GET = (
     "/sitemap.json",
     "/environment/",
     "/executors/",
-    "/SQL/",
     "/api",
     "/api/status",
     "/api/contents",
@@ -363,16 +362,17 @@ def written(certificates: Mapping[str, Mapping[str, str]], folder: str) -> dict[
 
 def probe(target: Target, given: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> list[Found]:
     """Return all that comes of a port which answers."""
-    contexts = {"no certificate": context({})} | {name: context(found) for name, found in files.items()}
+    contexts = {"no certificate": context({})} | {name: context(parts) for name, parts in files.items()}
     found = list(ask_tls(target, contexts))
-    let_in = {name: contexts[name] for name in (f.credential for f in found if f.said == "ok")}
+    let_in = {each.credential: contexts[each.credential] for each in found if each.said == "ok"}
     for ask in (all_http, ask_grpc, ask_xrootd, ask_spark):
-        try:
+        before = len(found)
+        with suppress(OSError, struct.error):
             found += ask(target, given, let_in)
-        except (OSError, struct.error):
-            continue
-    securities = {"": None} | {name: security(parts) for name, parts in files.items()}
-    return found + asyncio.run(ask_dask(target, securities))
+        if len(found) > before:
+            return found  # it speaks this, and nothing else
+    shown = {"": None} | {name: security(parts) for name, parts in files.items()}
+    return found + asyncio.run(ask_dask(target, shown))
 
 
 def look(target: Target, given: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> list[Found]:
