@@ -31,7 +31,7 @@ def test_what_never_fits_is_said_at_once_and_holds_nothing(tight: Tenant) -> Non
     assert words in found["message"]
     session = tight.session("starved")
     assert condition(session, "Ready")["message"] == found["message"]
-    assert {kind for kind, _ in tight.children(session["metadata"]["uid"])} == {"Job"}
+    assert {kind for kind, _ in tight.children(session["metadata"]["uid"])} == {"Job", "NetworkPolicy"}
 
 
 def test_two_in_a_room_for_one_and_a_half_both_run(tight: Tenant) -> None:
