@@ -20,10 +20,6 @@ TOGETHER = {
     "tests/e2e/test_spark_deaths.py": "spark",
     "tests/e2e/test_spark_resize.py": "spark",
     "tests/e2e/test_spark_root.py": "spark",
-    # They share two sessions.
-    "tests/e2e/attacks/test_canary.py": "attacks",
-    "tests/e2e/attacks/test_neighbour.py": "attacks",
-    "tests/e2e/attacks/test_ports.py": "attacks",
     # Both make the demo, whose results have one place.
     "tests/e2e/test_tutorial.py": "demo",
     "tests/e2e/test_zmumu.py": "demo",

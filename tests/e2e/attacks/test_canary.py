@@ -16,7 +16,7 @@ from tests.support import canaries
 from tests.support.canaries import Canary
 from tests.support.tenant import Body, audit_log, kubectl
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # the two sessions are large
 
 ENVIRONMENT = {
     "JUPYTER_TOKEN": {"notebook"},

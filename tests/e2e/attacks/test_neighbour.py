@@ -16,7 +16,7 @@ from tests.e2e.attacks.conftest import HERS, VICTIM, Place
 from tests.support.people import USER_ROLE
 from tests.support.tenant import API, Body, kubectl
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # the two sessions are large
 
 GROUP = "analysisfacility.io"
 NOT_HERS = f"session '{VICTIM}' is of "

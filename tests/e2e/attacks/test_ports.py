@@ -20,7 +20,7 @@ from tests.support.ports import Port, listening, pods
 from tests.support.strangers import Credentials, Found, Stranger, gained, reached
 from tests.support.tenant import kubectl
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # the two sessions are large
 
 PAGE = CHECKOUT / "docs/explanation/security.md"
 NODE = {("api", 443), ("api", 6443), ("kubelet", 10250)}
