@@ -119,6 +119,16 @@ def test_an_api_server_with_an_address_is_the_only_one(render: Render) -> None:
     assert anywhere(objects, "hub") == {443}
 
 
+def test_a_name_server_with_an_address_is_asked_at_its_own_port(render: Render) -> None:
+    """The ports that an admin says are those of the pods behind the Service; NodeLocal DNSCache listens at 53."""
+    dns = {"namespace": "dns", "podLabels": {"app": "dns"}, "ports": [5353], "addresses": ["169.254.20.10/32"]}
+    objects = render({**EVERYTHING, "network": {"dns": dns}})
+    pods = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "dns"}}}
+    for name in policies(objects):
+        assert reaches(objects, name, pods | {"podSelector": {"matchLabels": {"app": "dns"}}}) == {5353}
+        assert reaches(objects, name, {"ipBlock": {"cidr": "169.254.20.10/32"}}) == {53}
+
+
 def test_more_may_be_let_through(render: Render) -> None:
     ldap = {"ports": [{"port": 636, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}
     hub = {**EVERYTHING["hub"], "egress": [ldap], "proxy": {"egress": [ldap]}}

@@ -11,9 +11,15 @@
       matchLabels: {kubernetes.io/metadata.name: {{ $dns.namespace }}}
     podSelector:
       matchLabels: {{- toYaml $dns.podLabels | nindent 8 }}
-  {{- range $dns.addresses }}
+{{- with $dns.addresses }}
+- ports:
+  - {port: 53, protocol: UDP}
+  - {port: 53, protocol: TCP}
+  to:
+  {{- range . }}
   - ipBlock: {cidr: {{ . | quote }}}
   {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "af-operator.egressToApi" -}}
