@@ -21,7 +21,7 @@ NAMESPACE = "deleted"
 HOLD = "example.org/archive"
 ORPHAN_SECONDS = 4
 END_SECONDS = 60
-RECORD = {"configmaps", "secrets", "services", "roles", "rolebindings", "analysissessions"}
+RECORD = {"configmaps", "secrets", "services", "roles", "rolebindings", "networkpolicies", "analysissessions"}
 """Kinds of what may stay with a session that is held: nothing that runs."""
 
 

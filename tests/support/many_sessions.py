@@ -16,7 +16,9 @@ from af_operator.api import API_VERSION, ProfileSpec
 from af_operator.components import shipped
 from af_operator.model import Profile
 from af_operator.observed import Observed
+from af_operator.views import ClusterNetwork
 from af_operator.world import parse_session
+from tests.support.networks import NETWORK
 
 Body = dict[str, Any]
 PROFILE = "default"
@@ -65,5 +67,6 @@ def children_of(body: Body) -> list[Body]:
     now = datetime.now(UTC)
     stored["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now.isoformat()}
     catalogue = Profile(PROFILE, ProfileSpec.model_validate(profile()["spec"]))
-    planned = plan.build(shipped(), parse_session(stored), catalogue, Observed(nonce=uuid.uuid4().hex * 2), now)
+    known = Observed(nonce=uuid.uuid4().hex * 2, network=ClusterNetwork.model_validate(NETWORK))
+    planned = plan.build(shipped(), parse_session(stored), catalogue, known, now)
     return [json.loads(json.dumps(manifest.body)) for manifest in planned.desired]
