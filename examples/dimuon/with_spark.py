@@ -70,8 +70,10 @@ def bin_of(mass: Column, name: str) -> Column:
 def workers() -> int:
     """Return how many executors have computed, by the session's page of Spark."""
     pages = f"{os.environ['AF_SPARK_UI']}/api/v1/applications"
-    (application,) = pd.read_json(pages)["id"]
-    return int((pd.read_json(f"{pages}/{application}/executors")["completedTasks"] > 0).sum())
+    shown = {"Authorization": f"Bearer {os.environ['AF_SPARK_TOKEN']}"}  # headers, to pandas
+    (application,) = pd.read_json(pages, storage_options=shown)["id"]
+    executors = pd.read_json(f"{pages}/{application}/executors", storage_options=shown)
+    return int((executors["completedTasks"] > 0).sum())
 
 
 if __name__ == "__main__":

@@ -63,15 +63,15 @@ def test_a_session_costs_few_writes(tenant: Tenant) -> None:
         tenant.apply("full", FULL)
         tenant.wait_condition("full", "RunComplete", reason="Succeeded", seconds=180)
         poll(
-            lambda: _deleted(audit, tenant) == 11,
-            "scheduler, its service, agent, Secret and who may read it, two workers, and the cache's three are deleted",
+            lambda: _deleted(audit, tenant) == 12,
+            "scheduler, its service, agent, Secret and who may read it, two workers, and the cache's four are deleted",
         )
         written = audit.writes(OPERATOR, namespace=tenant.namespace)
         created = audit.created(OPERATOR, namespace=tenant.namespace)
     statuses = [w for w in written if w.resource == "analysissessions/status"]
     writes = [w for w in written if w.verb != "delete"]
     print(f"{len(writes)} writes for {len(created)} children, {len(statuses)} of them statuses\n{_listed(written)}")
-    assert len(created) == len(set(created)) == 17, "with two Roles of its user, and the network's policy"
+    assert len(created) == len(set(created)) == 18, "with two Roles of its user, and the network's policy"
     # A start that is slow (a cold cluster) is told of every 8 s: progress that a user waits for, not a cost per child.
     slow = int((statuses[-1].received - statuses[0].received).total_seconds() // 16)
     assert len(writes) - slow <= 1.5 * len(created)
