@@ -196,13 +196,25 @@ class HubSessions:
                 raise _not_its_own(ref) from error  # says the policy that knows a session's by its label
 
     async def token(self, ref: Ref) -> str | None:
-        """Return the token with which the session's running server speaks to the Hub; None if it has none."""
-        for name in (af_names.hub_secret(ref.name), af_names.notebook(ref.name)):
-            with suppress(NotFound):
-                secret = await self._api.call(Request("GET", _secret(ref.namespace, name)))
-                value = (secret.get("data") or {}).get(TOKEN)
-                if value and _belongs(secret, ref):
-                    return base64.b64decode(value).decode()
+        """Return the token with which the session's running server speaks to the Hub; None if it has none.
+
+        Raises
+        ------
+        Forbidden
+            The session's Role lets the Hub read nothing of it, or not yet.
+        """
+        # Its Role names the Secret that we write only where the server was begun with that: not for one of kubectl's.
+        with suppress(Forbidden):
+            if token := await self._token_in(af_names.hub_secret(ref.name), ref):
+                return token
+        return await self._token_in(af_names.notebook(ref.name), ref)
+
+    async def _token_in(self, name: str, ref: Ref) -> str | None:
+        with suppress(NotFound):
+            secret = await self._api.call(Request("GET", _secret(ref.namespace, name)))
+            value = (secret.get("data") or {}).get(TOKEN)
+            if value and _belongs(secret, ref):
+                return base64.b64decode(value).decode()
         return None
 
     async def resume(self, ref: Ref) -> Session:

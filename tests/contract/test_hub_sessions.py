@@ -13,11 +13,12 @@ from uuid import uuid4
 import pytest
 
 import af_names
-from af_client.errors import Invalid, NameTaken, NotFound
+from af_client.errors import Forbidden, Invalid, NameTaken, NotFound
 from af_client.hub.sessions import HubSessions, NameConflict, NotSuspended, Ref
 from af_client.hub.transport import AsyncCluster
 from af_client.model import API_VERSION, KIND
 from af_kube.request import Request
+from af_names import SESSION_UID
 from local_cluster import facility
 from local_cluster.api import Kubectl
 from local_cluster.progress import Progress
@@ -48,11 +49,10 @@ class World:
         await self.sessions.ready()
         return Ref.of((await self.sessions.create(self.namespace, name, SPEC)).body)
 
-    async def readable(self, name: str) -> None:
-        """Give the Hub the right to a session's token, as the operator does for one that has a notebook."""
+    async def readable(self, name: str, *secrets: str) -> None:
+        """Give the Hub the right to Secrets, as the operator does for a session that has a notebook."""
         account = {"kind": "ServiceAccount", "name": "hub", "namespace": facility.SYSTEM_NAMESPACE}
-        secrets = [af_names.hub_secret(name), af_names.notebook(name)]
-        rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"]}
+        rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [*secrets], "verbs": ["get"]}
         role = {"apiGroup": RBAC.partition("/")[0], "kind": "Role", "name": name}
         for kind, said in (("Role", {"rules": [rule]}), ("RoleBinding", {"roleRef": role, "subjects": [account]})):
             body = {"apiVersion": RBAC, "kind": kind, "metadata": {"name": name, "namespace": self.namespace}, **said}
@@ -124,7 +124,7 @@ async def test_the_watch_tells_what_others_do(hub: World) -> None:
 async def test_what_the_environment_no_longer_says_goes(hub: World) -> None:
     sessions = hub.sessions
     ref = await hub.made("secret")
-    await hub.readable("secret")
+    await hub.readable("secret", af_names.hub_secret("secret"), af_names.notebook("secret"))
     await sessions.write_environment(ref, {"JUPYTERHUB_API_TOKEN": "first-token", "OLD": "1"})
     assert await sessions.token(ref) == "first-token"
     await sessions.write_environment(ref, {"JUPYTERHUB_API_TOKEN": "second-token", "ÄÖ".encode("idna").decode(): "ü\n"})
@@ -132,7 +132,7 @@ async def test_what_the_environment_no_longer_says_goes(hub: World) -> None:
     assert "OLD" not in found["data"]
     assert base64.b64decode(found["data"]["JUPYTERHUB_API_TOKEN"]) == b"second-token"
     assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [ref.uid]
-    assert found["metadata"]["labels"][af_names.SESSION_UID] == ref.uid
+    assert found["metadata"]["labels"][SESSION_UID] == ref.uid
     await sessions.delete(ref)
 
 
@@ -155,6 +155,28 @@ async def test_a_secret_of_somebody_else_is_left_as_it_is(hub: World, whose: str
         await sessions.delete(each)
 
 
+async def test_a_server_that_was_begun_without_the_hub_has_the_token_of_its_notebook(hub: World) -> None:
+    """Its Role names no other Secret: whether the Hub's is there, the Hub is not told."""
+    ref = await hub.made("by-kubectl")
+    await hub.readable("by-kubectl", af_names.notebook("by-kubectl"))
+    assert await hub.sessions.token(ref) is None
+    owner = {"apiVersion": API_VERSION, "kind": KIND, "name": ref.name, "uid": ref.uid, "controller": True}
+    metadata = {"name": af_names.notebook(ref.name), "ownerReferences": [owner], "labels": {SESSION_UID: ref.uid}}
+    data = {"JUPYTERHUB_API_TOKEN": base64.b64encode(b"of-the-notebook").decode()}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+    await hub.admin.call(Request("POST", f"/api/v1/namespaces/{hub.namespace}/secrets", body=secret))
+    assert await hub.sessions.token(ref) == "of-the-notebook"
+    await hub.sessions.delete(ref)
+
+
+async def test_where_nothing_may_be_read_it_is_said(hub: World) -> None:
+    ref = await hub.made("closed")
+    await hub.readable("closed", "something-else")
+    with pytest.raises(Forbidden):
+        await hub.sessions.token(ref)
+    await hub.sessions.delete(ref)
+
+
 async def test_a_name_that_is_taken(hub: World) -> None:
     ref = await hub.made("taken")
     with pytest.raises(NameTaken):
@@ -167,7 +189,7 @@ async def test_another_session_of_the_name_is_left_alone(hub: World) -> None:
     old = await hub.made("again")
     await sessions.delete(old)
     new = await hub.made("again")
-    await hub.readable("again")
+    await hub.readable("again", af_names.hub_secret("again"), af_names.notebook("again"))
     for change in (sessions.resume, sessions.suspend):
         with pytest.raises((NotSuspended, Invalid, NotFound)):
             await change(old)

@@ -107,6 +107,8 @@ class FakeApi:
             items = [deepcopy(b) for p, b in self.objects.items() if f"/{name}/" in p]
             metadata = {"resourceVersion": str(self.version)}
             return {"apiVersion": "analysisfacility.io/v1alpha1", "kind": "List", "metadata": metadata, "items": items}
+        if request.verb == "GET":
+            self._judge_reading(path)
         if path not in self.objects:
             raise refusal(404, "NotFound", "not found", name=name, kind=parent.rsplit("/", 1)[1])
         if request.verb == "DELETE":
@@ -115,6 +117,14 @@ class FakeApi:
         return (
             await self._patch(path, request.body) if request.verb == "PATCH" else deepcopy(self.objects.get(path, {}))
         )
+
+    def _judge_reading(self, path: str) -> None:
+        """Refuse a Secret that no Role of its namespace names; where there are no Roles, a test is not about them."""
+        namespace, _, name = path.removeprefix("/api/v1/").rpartition("/secrets/")
+        roles = [body for each, body in self.objects.items() if f"/{namespace}/roles/" in each]
+        rules = [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]
+        if namespace and roles and not any(name in rule["resourceNames"] for rule in rules):
+            raise refusal(403, "Forbidden", f'secrets "{name}" is forbidden: User "hub" cannot get resource "secrets"')
 
     def _judge_deletion(self, path: str) -> None:
         """Refuse what the policy on the Hub's account does: a Secret that is no session's by label and owner."""
