@@ -123,7 +123,7 @@ class ModelService:
             )
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise ModelsUnavailable(
-                f"the model service at {address.url} does not answer: {_reason(error)}: "
+                f"the model service at {address.url} does not answer: {reason(error)}: "
                 "`af status SESSION` says how it is"
             ) from error
         if response.status >= 300:
@@ -156,7 +156,8 @@ def _retries(repeatable: bool) -> urllib3.Retry:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return in few words why urllib3 has no answer."""
     cause = getattr(error, "reason", None) or error
     return str(cause).rpartition(": ")[2] if str(cause) else type(cause).__name__
 

@@ -18,13 +18,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, Request, build_opener
+
+import urllib3
 
 from af_client.errors import BadInput, Unreachable
+from af_client.model_service import reason
 from af_client.pod import agents
 
-SECONDS = 10.0
+TIMEOUT = urllib3.Timeout(connect=3.0, read=10.0)
+PATIENCE = urllib3.Retry(total=8, connect=8, read=0, redirect=0, other=0, backoff_factor=0.25, backoff_max=2.0)
+"""Some fifteen seconds. A network that enforces policies may refuse what a pod asks in its first ones: until then it
+does not know the pod's address everywhere."""
 
 
 @dataclass(frozen=True)
@@ -109,22 +113,21 @@ def _tell(component: str, agent: agents.Agent, wish: Mapping[str, object]) -> No
     headers = {"Content-Type": "application/json"}
     if agent.token:
         headers["Authorization"] = f"Bearer {agent.token}"
-    request = Request(agent.url, json.dumps(wish).encode(), headers)  # noqa: S310 - the URL is of ``agents``
     try:
-        # Without the proxies of the environment: the agent is in the cluster.
-        with build_opener(ProxyHandler({})).open(request, timeout=SECONDS):
-            return
-    except HTTPError as error:
-        raise BadInput(_message(component, error)) from error
-    except (URLError, OSError) as error:
-        raise Unreachable(f"the agent of {component} at {agent.url} does not answer: {error}") from error
+        # A pool manager knows nothing of the environment's proxies: the agent is in the cluster.
+        with urllib3.PoolManager(retries=PATIENCE, timeout=TIMEOUT) as connections:
+            answer = connections.request("POST", agent.url, body=json.dumps(wish).encode(), headers=headers)
+    except urllib3.exceptions.HTTPError as error:
+        raise Unreachable(f"the agent of {component} at {agent.url} does not answer: {reason(error)}") from error
+    if answer.status >= 400:
+        raise BadInput(_message(component, answer))
 
 
-def _message(component: str, error: HTTPError) -> str:
+def _message(component: str, answer: urllib3.BaseHTTPResponse) -> str:
     try:
-        return str(json.loads(error.read())["error"])
+        return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return f"the agent of {component} answers {error.code}: it was made by an older operator"
+        return f"the agent of {component} answers {answer.status}: it was made by an older operator"
 
 
 session = Here(os.environ)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from af_client.errors import BadInput, Unreachable
-from af_client.pod import agents
+from af_client.pod import agents, here
 from af_client.pod.here import Here
 
 
 class Scheduler(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.told: list[tuple[str, object]] = []
         self.shown: list[str | None] = []
 
@@ -106,7 +106,23 @@ def test_outside_of_a_session() -> None:
         Here({}).scale("gpu", 2)
 
 
-def test_a_scheduler_that_is_away(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agents, "DASK_DASHBOARD_PORT", 1)
-    with pytest.raises(Unreachable, match="does not answer"):
+    monkeypatch.setattr(here, "PATIENCE", here.PATIENCE.new(total=1))
+    with pytest.raises(Unreachable, match=r":1/af/v1/scale does not answer: \[Errno 111\] Connection refused$"):
         INSIDE.scale("gpu", 2)
+
+
+def test_a_connection_that_is_refused_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the first seconds of a pod, on a network that enforces policies."""
+    with Scheduler() as gone:
+        port = gone.server_port
+    monkeypatch.setattr(agents, "DASK_DASHBOARD_PORT", port)
+    asking = threading.Thread(target=INSIDE.scale, args=("gpu", 2))
+    asking.start()
+    asking.join(0.5)
+    assert asking.is_alive(), "it waits, and says nothing"
+    with Scheduler(port) as late:
+        late.handle_request()
+        asking.join(10)
+    assert late.told == [("/af/v1/scale", {"pool": "gpu", "workers": 2})]
