@@ -45,8 +45,11 @@ def test_sessions_of_the_version_before_go_on(tenant: Tenant, no_operator: int) 
         poll(lambda: all_told(audit, tenant.namespace), "no status is held back any more")
         written = [f"{w.verb} {w.resource} {w.name}" for w in audit.writes(OPERATOR, namespace=tenant.namespace)]
     told = {f"patch analysissessions/status {name}": 1 for name in PODS}
+    closed = {f"create networkpolicies {name}": 1 for name in PODS}
+    # Who reads the Hub's Secret of a server: the Hub had the right to all of them.
+    named = {"patch roles lab-notebook": 1, "patch rolebindings lab-notebook": 1}
     # The Hub's address had the cluster's domain: the server that runs keeps it, its next start gets the one of now.
-    assert Counter(written) == told | {"patch secrets lab-notebook": 1}
+    assert Counter(written) == told | closed | named | {"patch secrets lab-notebook": 1}
     assert uids(tenant) == there, "nothing was deleted or made anew"
     for name, before in statuses.items():
         only_added(before, tenant.session(name)["status"])
