@@ -92,7 +92,7 @@ bench-smart-cache: venv ## A year of opens through caches that ask a model, keep
 bench-scale: venv ## Hundreds and thousands of sessions side by side with a bare client (17 minutes; no cluster); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
-bench-tls: venv ## Dask with and without TLS in turns (5 minutes; no cluster); numbers into benchmarks/
+bench-tls: venv ## Dask with and without TLS in turns (2 minutes; no cluster); numbers into benchmarks/
 	@$(BIN)/python -m benchmarks.tls $(ARGS)
 
 bench-inference: venv ## The inference server beside others and TensorFlow by itself (10 minutes; no cluster); numbers into benchmarks/
