@@ -84,18 +84,19 @@ class PortForward:
     async def _serve(self) -> None:
         import aiohttp  # noqa: PLC0415 - see above
 
-        over, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
         async with aiohttp.ClientSession() as self._http:
             await (await self._connect()).close()  # what is missing is said now, and not in a browser
             server = await self._listen()
-            self._stop = lambda: loop.call_soon_threadsafe(over.set)
+            self._stop = lambda: loop.call_soon_threadsafe(self._over.set)
             self._listening.set_result(server.sockets[0].getsockname()[1])
-            await over.wait()
+            await self._over.wait()
+            # Each connection ends by itself now. None is cancelled, and the server is closed when there is none: of one
+            # that was taken a moment ago, and has not begun, asyncio would leave the socket open.
+            while connections := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(connections)
             server.close()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self) -> asyncio.Server:
         try:
@@ -109,16 +110,19 @@ class PortForward:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with await self._connect() as websocket:
-                await _first(self._upwards(reader, websocket), self._downwards(websocket, writer))
+            await _first(self._serve_connection(reader, writer), self._over.wait())
         except ClientError as error:
             self._complain(str(error))
-        except (OSError, asyncio.CancelledError):
-            pass  # one side went away, which is how connections end; cancelled, asyncio's streams write a traceback
+        except OSError:
+            pass  # one side went away, which is how connections end
         finally:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with await self._connect() as websocket:
+            await _first(self._upwards(reader, websocket), self._downwards(websocket, writer))
 
     async def _connect(self) -> aiohttp.ClientWebSocketResponse:
         """Open a websocket; tries for a while, since a pod that starts again is away for some seconds."""
@@ -179,7 +183,7 @@ class PortForward:
             self._say(text)
 
 
-async def _first(*doing: Awaitable[None]) -> None:
+async def _first(*doing: Awaitable[object]) -> None:
     """Return when one of them has ended: HTTP needs no half of a connection."""
     tasks = [asyncio.ensure_future(each) for each in doing]
     try:
