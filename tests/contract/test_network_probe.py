@@ -32,6 +32,7 @@ JOBS = f"/apis/batch/v1/namespaces/{SYSTEM}/jobs"
 POLICY = f"/apis/networking.k8s.io/v1/namespaces/{SYSTEM}/networkpolicies/{CLOSED}"
 FOUND = f"/api/v1/namespaces/{SYSTEM}/configmaps/{CONFIG_MAP}"
 WARNING = "THIS CLUSTER DOES NOT ENFORCE NetworkPolicies"
+ALL_PRIVATE = "Its sessions reach no private address but of the servers that it names."
 HOLDS_NOTHING = Finding("false", "it was let through")
 
 
@@ -208,6 +209,12 @@ def test_an_upgrade_keeps_what_was_found_tries_again_and_warns(plane: ControlPla
         assert read(plane.request("GET", FOUND)) == finding
         until("the Job of before has gone", lambda: len(jobs(plane)) == 1)
         assert [job["metadata"]["name"] for job in jobs(plane)] != before
+
+
+def test_an_admin_who_has_not_said_the_clusters_ranges_is_told_what_that_closes(releases: Releases) -> None:
+    for network, told in (({}, True), ({"clusterCidrs": ["10.42.0.0/16"]}, False), ({"policies": False}, False)):
+        done = releases.install(NAME, SYSTEM, {**VALUES, "network": network}, "--dry-run=client")
+        assert (done.returncode, ALL_PRIVATE in done.stdout) == (0, told), done.stderr
 
 
 def test_what_a_job_that_was_deleted_has_left_goes_with_it(plane: ControlPlane, place: Place) -> None:
