@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import re
@@ -20,6 +21,7 @@ from af_inference.tfaas.model import Models
 from numpy.typing import NDArray
 from PIL import Image
 
+from local_cluster.processes import poll
 from tests.support.inference import onnx_models
 from tests.support.inference.bundles import BOUNDARY, form
 from tests.support.inference.pictures import picture, png_header
@@ -389,5 +391,10 @@ async def test_what_is_known_of_a_model_keeps_it_not_loaded(tmp_path: Path) -> N
     served = weakref.ref((await models.get("linear")).served)
     assert (await models.get("linear")).single is (await models.get("linear")).single
     server.registry.unload("linear")
-    gc.collect()
-    assert served() is None
+
+    def is_gone() -> bool:
+        gc.collect()
+        return served() is None
+
+    # The thread that has looked at it answers, and lets go of it a moment later.
+    assert await asyncio.to_thread(poll, is_gone, 5, 0.02)
