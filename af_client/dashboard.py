@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
-from concurrent.futures import Future
 from typing import Self
 
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, DummyCookieJar, WSMsgType, web
 from yarl import URL
 
 from af_client.forward import HOST
+from af_client.server_thread import ServerThread
 
 ASKED_WITH = ("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "If-Modified-Since", "Range")
 """Headers that are passed on: no cookies, which a browser has for all ports of a machine."""
@@ -23,7 +22,7 @@ OF_A_CONNECTION = ("Connection", "Keep-Alive", "Transfer-Encoding", "Content-Len
 WebSocket = web.WebSocketResponse | ClientWebSocketResponse
 
 
-class Dashboard:
+class Dashboard(ServerThread):
     """A server in a thread, as long as the context lasts.
 
     Parameters
@@ -42,31 +41,17 @@ class Dashboard:
     """
 
     def __init__(self, port: int, token: str, host: str = HOST) -> None:
+        super().__init__("dashboard")
         self._there = f"http://{host}:{port}"
         self._token = token
         self._path = f"/{secrets.token_hex(16)}"
-        self._listening: Future[int] = Future()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="dashboard")
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self.url = f"http://{HOST}:{self._listening.result()}{self._path}"
+        super().__enter__()
+        self.url = f"http://{HOST}:{self.port}{self._path}"
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            if self._listening.done():
-                raise
-            self._listening.set_exception(error)
-
     async def _serve(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.router.add_route("*", self._path + "/{path:.*}", self._answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from af_client.errors import BadInput, ClientError, Forbidden, Unavailable, not_logged_in
+from af_client.server_thread import ServerThread
 from af_client.transport import WebSocketAddress
 
 if TYPE_CHECKING:  # 0.3 s, which `af --help` must not pay
@@ -33,7 +32,7 @@ Address = Callable[[], WebSocketAddress]
 Say = Callable[[str], None]
 
 
-class PortForward:
+class PortForward(ServerThread):
     """A listening port; use it as a context manager. Connections are served in a thread.
 
     Parameters
@@ -47,13 +46,11 @@ class PortForward:
     """
 
     def __init__(self, address: Address, port: int = 0, say: Say = lambda _: None) -> None:
+        super().__init__("port forward")
         self._address = address
         self._wanted = port
         self._say = say
         self._said = ""
-        self._listening: Future[int] = Future()
-        self._stop: Callable[[], object] = lambda: None
-        self._thread = threading.Thread(target=self._run, daemon=True, name="port forward")
 
     def __enter__(self) -> Self:
         """Listen.
@@ -65,31 +62,14 @@ class PortForward:
         Forbidden, Unavailable
             The pod cannot be reached.
         """
-        self._thread.start()
-        self.port = self._listening.result()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            if self._listening.done():
-                raise
-            self._listening.set_exception(error)
+        return super().__enter__()
 
     async def _serve(self) -> None:
         import aiohttp  # noqa: PLC0415 - see above
 
-        loop = asyncio.get_running_loop()
-        self._over = asyncio.Event()
         async with aiohttp.ClientSession() as self._http:
             await (await self._connect()).close()  # what is missing is said now, and not in a browser
             server = await self._listen()
-            self._stop = lambda: loop.call_soon_threadsafe(self._over.set)
             self._listening.set_result(server.sockets[0].getsockname()[1])
             await self._over.wait()
             # Each connection ends by itself now. None is cancelled, and the server is closed when there is none: of one

@@ -7,7 +7,6 @@ a foreign object is to look. What is found in the text alone is in ``tests/golde
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -23,7 +22,6 @@ from local_cluster.control_plane import ControlPlane
 from local_cluster.processes import poll
 from tests.golden.test_golden import CASES, NOW, load, planned
 from tests.support.lived import _given
-from tests.support.networks import NETWORK
 from tests.support.proxied_operator import ProxiedOperator, proxied
 from tests.support.site import KINDS, Body, Site
 
@@ -109,7 +107,7 @@ def found(
     site.open_namespaces(*(taken.namespace for taken in ALL))
     site.create(map(profile, sorted({taken.case for taken in ALL})))
     site.create(map(foreign, ALL))
-    with proxied(plane, tmp_path_factory.mktemp("taken"), NETWORK=json.dumps(NETWORK)) as operator:
+    with proxied(plane, tmp_path_factory.mktemp("taken")) as operator:
         operator.process.start()
         operator.process.wait_ready()
         site.create(map(session, ALL))
