@@ -11,20 +11,22 @@ import errno
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from af_client.errors import BadInput, ClientError, Forbidden, Unavailable, not_logged_in
 from af_client.server_thread import ServerThread
 from af_client.transport import WebSocketAddress
 
-if TYPE_CHECKING:  # 0.3 s, which `af --help` must not pay
-    import aiohttp
+if TYPE_CHECKING:  # takes time, which `af --help` must not pay
+    from websockets.asyncio.client import ClientConnection
 
 HOST = "127.0.0.1"
 PROTOCOL = "v4.channel.k8s.io"
 DATA = 0
 """Channel of data; 1 is of what went wrong. A frame begins with its channel; the first of each has only the port."""
 CHUNK = 65_536
+CLOSE_SECONDS = 2.0
+"""For how long the API server is waited for at the end of a websocket, and of its TLS."""
 RETRY_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 
@@ -65,18 +67,16 @@ class PortForward(ServerThread):
         return super().__enter__()
 
     async def _serve(self) -> None:
-        import aiohttp  # noqa: PLC0415 - see above
-
-        async with aiohttp.ClientSession() as self._http:
-            await (await self._connect()).close()  # what is missing is said now, and not in a browser
-            server = await self._listen()
-            self._listening.set_result(server.sockets[0].getsockname()[1])
-            await self._over.wait()
-            # Each connection ends by itself now. None is cancelled, and the server is closed when there is none: of one
-            # that was taken a moment ago, and has not begun, asyncio would leave the socket open.
-            while connections := asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait(connections)
-            server.close()
+        async with await self._connect():
+            pass  # what is missing is said now, and not in a browser
+        server = await self._listen()
+        self._listening.set_result(server.sockets[0].getsockname()[1])
+        await self._over.wait()
+        # Each connection ends by itself now. None is cancelled, and the server is closed when there is none: of one
+        # that was taken a moment ago, and has not begun, asyncio would leave the socket open.
+        while connections := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(connections)
+        server.close()
 
     async def _listen(self) -> asyncio.Server:
         try:
@@ -90,7 +90,7 @@ class PortForward(ServerThread):
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await _first(self._serve_connection(reader, writer), self._over.wait())
+            await self._serve_connection(reader, writer)
         except ClientError as error:
             self._complain(str(error))
         except OSError:
@@ -98,13 +98,22 @@ class PortForward(ServerThread):
         finally:
             writer.close()
             with suppress(OSError):
-                await writer.wait_closed()
+                await _first(writer.wait_closed(), self._over.wait())
+            writer.transport.abort()  # at the end nobody waits for who does not read
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with await self._connect() as websocket:
-            await _first(self._upwards(reader, websocket), self._downwards(websocket, writer))
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - see above
 
-    async def _connect(self) -> aiohttp.ClientWebSocketResponse:
+        connecting = asyncio.ensure_future(self._connect())
+        await _first(connecting, self._over.wait())
+        if connecting.cancelled():
+            return
+        # Not cancelled from here on: a socket that is about to be closed would stay open.
+        async with connecting.result() as websocket:
+            with suppress(ConnectionClosed):  # as by a node that goes away
+                await _first(self._upwards(reader, websocket), self._downwards(websocket, writer), self._over.wait())
+
+    async def _connect(self) -> ClientConnection:
         """Open a websocket; tries for a while, since a pod that starts again is away for some seconds."""
         end = time.monotonic() + RETRY_SECONDS
         while True:
@@ -115,38 +124,44 @@ class PortForward(ServerThread):
                     raise
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _open(self) -> aiohttp.ClientWebSocketResponse:
-        import aiohttp  # noqa: PLC0415 - see above
+    async def _open(self) -> ClientConnection:
+        from websockets.asyncio.client import connect  # noqa: PLC0415 - see above
+        from websockets.exceptions import InvalidStatus, WebSocketException  # noqa: PLC0415 - see above
+        from websockets.typing import Subprotocol  # noqa: PLC0415 - see above
 
         at = await asyncio.to_thread(self._address)
+        secure: dict[str, Any] = {"ssl": at.tls or True} if at.url.startswith("https:") else {}
+        if at.server_name:
+            secure["server_hostname"] = at.server_name
         try:
-            return await self._http.ws_connect(
-                at.url,
-                protocols=(PROTOCOL,),
-                headers=dict(at.headers),
-                ssl=at.tls or True,
-                server_hostname=at.server_name,
+            # No pings: a pod that is busy is not away.
+            return await connect(
+                f"ws{at.url.removeprefix('http')}",
+                subprotocols=[Subprotocol(PROTOCOL)],
+                additional_headers=dict(at.headers),
                 proxy=at.proxy,
-                max_msg_size=0,
+                compression=None,
+                max_size=None,
+                ping_interval=None,
+                close_timeout=CLOSE_SECONDS,
+                **secure,
             )
-        except aiohttp.WSServerHandshakeError as error:
-            raise _refused(error.status) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except InvalidStatus as error:
+            raise _refused(error.response.status_code) from error
+        except (WebSocketException, TimeoutError, OSError) as error:
             raise Unavailable(f"the API server cannot be reached: {error}") from error
 
     @staticmethod
-    async def _upwards(reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _upwards(reader: asyncio.StreamReader, websocket: ClientConnection) -> None:
         while data := await reader.read(CHUNK):
-            await websocket.send_bytes(bytes((DATA,)) + data)
+            await websocket.send(bytes((DATA,)) + data)
 
-    async def _downwards(self, websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter) -> None:
-        from aiohttp import WSMsgType  # noqa: PLC0415 - see above
-
+    async def _downwards(self, websocket: ClientConnection, writer: asyncio.StreamWriter) -> None:
         begun = set()
         async for message in websocket:
-            if message.type is not WSMsgType.BINARY:
-                return  # the connection broke
-            channel, data = message.data[0], message.data[1:]
+            if isinstance(message, str):
+                return  # not of this protocol
+            channel, data = message[0], message[1:]
             if channel not in begun:
                 begun.add(channel)
             elif channel == DATA:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
+import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
 
 from aiohttp import WSMsgType, web
 
@@ -17,6 +22,7 @@ class FakeKubelet:
     """Serves websockets in a thread; what a connection sends is answered by ``answer`` and then closed.
 
     `codes`: HTTP codes with which the next connections are refused. `trouble`: what the kubelet says of the pod.
+    `tls`: what a client must trust.
     `leads_to`: ports of the pod to those of this machine that stand for them.
     """
 
@@ -27,55 +33,56 @@ class FakeKubelet:
         self.open = 0
         self.requests: list[web.Request] = []
         self.url = ""
+        self.tls: ssl.SSLContext | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request)
         if self.codes:
             raise _refusal(self.codes.pop(0))
-        socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
-        await socket.prepare(request)
+        websocket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
+        await websocket.prepare(request)
         self.open += 1
         try:
             here = self.leads_to.get(int(request.query.get("ports", "0")))
-            await (self._lead(socket, here) if here else self._talk(socket))
+            await (self._lead(websocket, here) if here else self._talk(websocket))
         finally:
             self.open -= 1
-        return socket
+        return websocket
 
-    async def _lead(self, socket: web.WebSocketResponse, here: int) -> None:
-        await self._begin(socket)
+    async def _lead(self, websocket: web.WebSocketResponse, here: int) -> None:
+        await self._begin(websocket)
         reader, writer = await asyncio.open_connection("127.0.0.1", here)
 
         async def back() -> None:
             while data := await reader.read(50_000):
-                await socket.send_bytes(b"\x00" + data)
-            await socket.close()
+                await websocket.send_bytes(b"\x00" + data)
+            await websocket.close()
 
         task = asyncio.create_task(back())
-        async for message in socket:
+        async for message in websocket:
             writer.write(message.data[1:])
         writer.close()
         await task
 
     @staticmethod
-    async def _begin(socket: web.WebSocketResponse) -> None:
-        await socket.send_bytes(b"\x00" + PORT_FRAME)
-        await socket.send_bytes(b"\x01" + PORT_FRAME)
+    async def _begin(websocket: web.WebSocketResponse) -> None:
+        await websocket.send_bytes(b"\x00" + PORT_FRAME)
+        await websocket.send_bytes(b"\x01" + PORT_FRAME)
 
-    async def _talk(self, socket: web.WebSocketResponse) -> None:
-        await self._begin(socket)
-        async for message in socket:
+    async def _talk(self, websocket: web.WebSocketResponse) -> None:
+        await self._begin(websocket)
+        async for message in websocket:
             assert message.type is WSMsgType.BINARY
             assert message.data[0] == 0
             if self.trouble:
-                await socket.send_bytes(b"\x01" + self.trouble.encode())
+                await websocket.send_bytes(b"\x01" + self.trouble.encode())
                 return
             said = message.data[1:]
             if said == b"large":
                 for _ in range(LARGE // 50_000):
-                    await socket.send_bytes(b"\x00" + b"x" * 50_000)
+                    await websocket.send_bytes(b"\x00" + b"x" * 50_000)
                 return
-            await socket.send_bytes(b"\x00" + said.upper())
+            await websocket.send_bytes(b"\x00" + said.upper())
 
 
 def _refusal(code: int) -> web.HTTPException:
@@ -108,3 +115,45 @@ def kubelet() -> Iterator[FakeKubelet]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextmanager
+def behind_tls(fake: FakeKubelet, server: ssl.SSLContext, client: ssl.SSLContext, linger: float) -> Iterator[None]:
+    """Put TLS before it, which the server's side ends some seconds late, as a far one does."""
+    kubelet, listener = urlsplit(fake.url), socket.create_server(("127.0.0.1", 0))
+    at = (str(kubelet.hostname), int(kubelet.port or 0))
+    threads: list[threading.Thread] = []
+
+    def accept() -> None:
+        with suppress(OSError):  # shut down, below
+            while True:
+                one = threading.Thread(target=_relay, args=(listener.accept()[0], server, at, linger))
+                one.start()
+                threads.append(one)
+
+    fake.url, fake.tls = f"https://127.0.0.1:{listener.getsockname()[1]}", client
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for each in (thread, *threads):
+            each.join()
+
+
+def _relay(connection: socket.socket, server: ssl.SSLContext, at: tuple[str, int], linger: float) -> None:
+    # Refused, or gone: a test looks at what the client says of it.
+    with suppress(OSError), server.wrap_socket(connection, server_side=True) as here:
+        with socket.create_connection(at) as there:
+            while here.pending() or select.select([here, there], [], [])[0]:
+                if here.pending() or here in select.select([here], [], [], 0)[0]:
+                    if not (data := here.recv(65_536)):
+                        break
+                    there.sendall(data)
+                elif data := there.recv(65_536):
+                    here.sendall(data)
+                else:
+                    break
+        time.sleep(linger)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +17,8 @@ from af_client import forward
 from af_client.errors import BadInput, ClientError, Forbidden, NotLoggedIn, Unavailable
 from af_client.forward import PortForward
 from af_client.transport import WebSocketAddress
-from tests.support.fake_kubelet import LARGE, FakeKubelet, kubelet
+from local_cluster import pki
+from tests.support.fake_kubelet import LARGE, FakeKubelet, behind_tls, kubelet
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +27,34 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "RETRY_SECONDS", 1.0)
 
 
-@pytest.fixture
-def pod() -> Iterator[FakeKubelet]:
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA (`ca`) and what it vouches for (`server`)."""
+    directory, authority = tmp_path_factory.mktemp("pki"), pki.Authority.create("test")
+    pki.write_pair(directory, "ca", authority.key, authority.certificate)
+    pki.write_pair(directory, "server", *authority.issue(pki.Subject("server", "", ("127.0.0.1",))))
+    return directory
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def pod(request: pytest.FixtureRequest, certificates: Path) -> Iterator[FakeKubelet]:
+    """Both: TLS ends later than the websocket in it, and in time only for one who waits."""
     with kubelet() as found:
-        yield found
+        if request.param == "plain":
+            yield found
+            return
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+        with behind_tls(found, server, ssl.create_default_context(cafile=certificates / "ca.crt"), linger=0.05):
+            yield found
+
+
+def address(pod: FakeKubelet) -> WebSocketAddress:
+    return WebSocketAddress(pod.url, {"Authorization": "Bearer alice"}, pod.tls)
 
 
 def forwarded(pod: FakeKubelet, port: int = 0, said: list[str] | None = None) -> PortForward:
-    headers = {"Authorization": "Bearer alice"}
-    return PortForward(lambda: WebSocketAddress(pod.url, headers), port, ([] if said is None else said).append)
+    return PortForward(lambda: address(pod), port, ([] if said is None else said).append)
 
 
 def connect(port: PortForward) -> socket.socket:
@@ -142,11 +165,11 @@ def test_the_end_closes_what_has_only_begun(pod: FakeKubelet) -> None:
         # Once without: what is missing is asked at the beginning. The others are on their way when the end comes.
         pauses = iter([0.0])
 
-        def address(pauses: Iterator[float] = pauses) -> WebSocketAddress:
+        def slow(pauses: Iterator[float] = pauses) -> WebSocketAddress:
             time.sleep(next(pauses, 0.05))
-            return WebSocketAddress(pod.url, {})
+            return address(pod)
 
-        with PortForward(address) as port:
+        with PortForward(slow) as port:
             connections = [connect(port) for _ in range(3)]
         for each in connections:
             assert each.recv(100) == b""
@@ -160,3 +183,22 @@ def test_the_end_says_nothing_of_connections_that_are_open(pod: FakeKubelet, cap
         until(lambda: len(pod.requests) == 2 and pod.open == 1)  # the first one asks what is missing, and has gone
     connection.close()
     assert caplog.messages == []
+
+
+def test_the_end_leaves_no_socket_open(pod: FakeKubelet) -> None:
+    """As above, of connections that are used: to the pod's side there are as many sockets."""
+    for _ in range(20):
+        with forwarded(pod) as port, connect(port) as connection:
+            connection.sendall(b"a")
+            assert connection.recv(100) == b"A"
+        gc.collect()
+
+
+def test_the_end_does_not_wait_for_who_does_not_read(pod: FakeKubelet) -> None:
+    with ExitStack() as port, connect(port.enter_context(forwarded(pod))) as connection:
+        for _ in range(10):  # more than all buffers on the way take
+            connection.sendall(b"large")
+            time.sleep(0.03)
+        begun = time.monotonic()
+        port.close()
+    assert time.monotonic() - begun < forward.CLOSE_SECONDS + 3
