@@ -13,10 +13,13 @@ export ORT_DISABLE_TELEMETRY := 1
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(BIN)/uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 UNIT := tests/unit tests/golden tests/operator tests/chart tests/local_cluster tests/contract tests/inference
+# What fails is run once more by itself; why it failed is said again at the end.
+STAGE := $(BIN)/python -m tests.support.stage
 # First those that share the cluster, side by side, then those that have it to themselves. 5: ARGS picks none of them.
 define CLUSTER_TESTS
-	@shared=0; $(BIN)/pytest -n 3 --dist loadfile -m "cluster and not alone" $(ARGS) || shared=$$?; \
-	alone=0; $(BIN)/pytest -m "cluster and alone" $(ARGS) || alone=$$?; \
+	@shared=0; $(STAGE) shared -n 3 --dist loadfile -m "cluster and not alone" $(ARGS) || shared=$$?; \
+	alone=0; $(STAGE) alone -m "cluster and alone" $(ARGS) || alone=$$?; \
+	$(STAGE) --told; \
 	case $$shared$$alone in 00|05|50) ;; *) exit 1 ;; esac
 endef
 
@@ -61,16 +64,18 @@ lint: venv ## ruff, mypy --strict, import contracts
 check: lint ## Everything that needs no cluster (about a minute)
 	@$(BIN)/python -m af_operator.crdgen --check
 	@# More workers than cores, for tests wait a lot. In KiB, for each: a test that runs away fails, and does not take the machine along.
-	@ulimit -v 8388608; $(BIN)/pytest -q -n 4 --dist loadfile $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"
+	@ulimit -v 8388608; $(STAGE) check -q -n 4 --dist loadfile $(UNIT) -m "not cluster and not cluster_lifecycle and not control_plane"
 
 e2e: cluster ## Contract and end-to-end tests on the (warm) cluster; ARGS="-k zmumu" picks some
+	@rm -rf .local/failures
 	$(CLUSTER_TESTS)
 
 test: venv ## Everything: check, faults of the API server, the cluster's own life, contract and end-to-end tests
+	@rm -rf .local/failures
 	@$(BIN)/python -m local_cluster up --no-images  # for helm; images would be lost when the cluster is killed, below
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -q -n 3 --dist loadfile -m control_plane
-	@$(BIN)/pytest -q tests/local_cluster -m cluster_lifecycle
+	@$(STAGE) control_plane -q -n 3 --dist loadfile -m control_plane
+	@$(STAGE) cluster_life -q tests/local_cluster -m cluster_lifecycle
 	@$(BIN)/python -m local_cluster up
 	$(CLUSTER_TESTS)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.stage import REPORT
+
+LONG = 600
+"""Characters of why a test failed that are enough to know it by."""
 
 TOGETHER = {
     # There are two GPUs, and these tests know how many are free.
@@ -53,6 +60,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether to write it."""
     return bool(request.config.getoption("--update-golden"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write why each test failed for who asks for it (`tests/support/stage.py`)."""
+    if path := os.environ.get(REPORT):
+        failed = [report for kind in ("failed", "error") for report in terminalreporter.getreports(kind)]
+        Path(path).write_text(json.dumps({report.nodeid: _why(report) for report in failed}))
+
+
+def _why(report: Any) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return " ".join(str(crash.message if crash else report.longrepr).split())[:LONG]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:

@@ -48,7 +48,10 @@ def resizes_as_before(tenant: Tenant, resource: str) -> None:
         tenant.patch(NAME, dask=pools((2, 2), (1, 1)))
         settled(tenant, NAME, cpu=2, other=1)
         written = audit.writes(OPERATOR, namespace=tenant.namespace)
-    assert {w.resource for w in written} == {resource, "analysissessions/status"}, "\n".join(map(str, written))
+    # Beside an Event, where tests beside this one have the room that a worker needs.
+    assert {w.resource for w in written} - {"events"} == {resource, "analysissessions/status"}, "\n".join(
+        map(str, written)
+    )
     assert before <= set(there(tenant)), "nothing is made anew"
 
 
@@ -63,7 +66,9 @@ def come_back(tenant: Tenant) -> None:
         settled(tenant, NAME, cpu=1, other=1)
         calls = audit.writes(namespace=tenant.namespace)
     assert not before & set(there(tenant))
-    gone = [c for c in calls if c.verb == "delete" and c.resource in KINDS.split(",") and c.resource != "pods"]
+    looked_at = set(KINDS.split(",")) - {"pods"}
+    # The garbage collector also asks for what somebody else has deleted, and is refused.
+    gone = [c for c in calls if c.verb == "delete" and c.resource in looked_at and c.code < 300]
     made = [c for c in calls if c.created and c.user in (OPERATOR, DASK_OPERATOR) and c.resource != "events"]
     assert gone[-1].received < made[0].received, "\n".join(map(str, calls))
 
