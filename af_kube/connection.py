@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import AddrInfoType
@@ -18,8 +20,9 @@ from af_kube.errors import Expired, HttpError, Unreachable
 from af_kube.request import Request
 
 CONNECT_SECONDS = 10.0
-CLOSING_SECONDS = 0.25
-"""In which aiohttp ends its connections, in the background: nobody tells when it is done."""
+CLOSING_SECONDS = 2.0
+"""For how long the server is waited for at the end of TLS."""
+CLOSING_PAUSE_SECONDS = 0.005
 KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 """Seconds, seconds, probes: a peer that is gone without a word is noticed within a minute, also by a quiet watch."""
 MAX_LINE = 8 * 1024**2
@@ -59,6 +62,7 @@ class Connection:
         self._load = credentials
         self._lock = asyncio.Lock()
         self._http: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     async def read(self, request: Request) -> bytes:
         """See ``Transport.read``."""
@@ -91,7 +95,13 @@ class Connection:
         if self._http is not None:
             await self._http.close()
             self._http = None
-            await asyncio.sleep(CLOSING_SECONDS)
+            await self._closed()
+
+    async def _closed(self) -> None:
+        # aiohttp ends TLS in the background and tells nobody; an event loop that ends before leaves sockets open.
+        end = time.monotonic() + CLOSING_SECONDS
+        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(CLOSING_PAUSE_SECONDS)
 
     async def _send(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         http = await self._connected()
@@ -124,9 +134,14 @@ class Connection:
         async with self._lock:
             if self._http is None:
                 self._credentials = await self._load()
-                connector = aiohttp.TCPConnector(ssl=self._credentials.tls, limit=0, socket_factory=_kept_alive)
+                connector = aiohttp.TCPConnector(ssl=self._credentials.tls, limit=0, socket_factory=self._socket)
                 self._http = aiohttp.ClientSession(connector=connector)
             return self._http
+
+    def _socket(self, address: AddrInfoType) -> socket.socket:
+        made = _kept_alive(address)
+        self._sockets.add(made)
+        return made
 
 
 def _kept_alive(address: AddrInfoType) -> socket.socket:

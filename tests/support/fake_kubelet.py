@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import select
-import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
+from contextlib import contextmanager
 
 from aiohttp import WSMsgType, web
 
@@ -115,45 +111,3 @@ def kubelet() -> Iterator[FakeKubelet]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-@contextmanager
-def behind_tls(fake: FakeKubelet, server: ssl.SSLContext, client: ssl.SSLContext, linger: float) -> Iterator[None]:
-    """Put TLS before it, which the server's side ends some seconds late, as a far one does."""
-    kubelet, listener = urlsplit(fake.url), socket.create_server(("127.0.0.1", 0))
-    at = (str(kubelet.hostname), int(kubelet.port or 0))
-    threads: list[threading.Thread] = []
-
-    def accept() -> None:
-        with suppress(OSError):  # shut down, below
-            while True:
-                one = threading.Thread(target=_relay, args=(listener.accept()[0], server, at, linger))
-                one.start()
-                threads.append(one)
-
-    fake.url, fake.tls = f"https://127.0.0.1:{listener.getsockname()[1]}", client
-    thread = threading.Thread(target=accept)
-    thread.start()
-    try:
-        yield
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        for each in (thread, *threads):
-            each.join()
-
-
-def _relay(connection: socket.socket, server: ssl.SSLContext, at: tuple[str, int], linger: float) -> None:
-    # Refused, or gone: a test looks at what the client says of it.
-    with suppress(OSError), server.wrap_socket(connection, server_side=True) as here:
-        with socket.create_connection(at) as there:
-            while here.pending() or select.select([here, there], [], [])[0]:
-                if here.pending() or here in select.select([here], [], [], 0)[0]:
-                    if not (data := here.recv(65_536)):
-                        break
-                    there.sendall(data)
-                elif data := there.recv(65_536):
-                    here.sendall(data)
-                else:
-                    break
-        time.sleep(linger)

@@ -11,7 +11,6 @@ import yaml
 from af_client import errors
 from af_client.errors import ClientError, from_kube
 from af_client.hub.transport import AsyncCluster
-from af_kube import connection as connection_module
 from af_kube import errors as kube
 from af_kube.request import Request
 from tests.support.list_watch_server import PATH, Answer, ListWatchServer, refusing, reset, saying
@@ -26,7 +25,6 @@ def server() -> ListWatchServer:
 
 @pytest.fixture
 async def api(server: ListWatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncCluster]:
-    monkeypatch.setattr(connection_module, "CLOSING_SECONDS", 0.01)
     api = AsyncCluster()  # before there is a kubeconfig, as when the Hub is imported
     async with server.served() as url:
         config = {

@@ -18,6 +18,7 @@ from af_kube.credentials import KubeConfig, ServiceAccount, service_account
 from af_kube.errors import Expired, HttpError, NoCredentials, Unreachable
 from af_kube.request import APPLY_PATCH, Request
 from local_cluster import pki
+from tests.support.lingering_tls import lingering_tls, write_certificates
 from tests.support.list_watch_server import connection, refusing, reset, saying, until
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,8 +58,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(connection_module, "CLOSING_SECONDS", 0.01)
+def token(tmp_path: Path) -> Path:
     path = tmp_path / "token"
     path.write_text("secret")
     return path
@@ -69,6 +69,14 @@ async def api(server: Server, token: Path) -> AsyncIterator[Connection]:
     api = connection(server.url, token)
     yield api
     await api.close()
+
+
+def recorded_sockets(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+    """Return those that are made from now on."""
+    made: list[socket.socket] = []
+    kept_alive = connection_module._kept_alive
+    monkeypatch.setattr(connection_module, "_kept_alive", lambda address: made.append(kept_alive(address)) or made[-1])
+    return made
 
 
 async def said(api: Connection, request: Request = GET, got: list[bytes] | None = None) -> list[bytes]:
@@ -220,11 +228,7 @@ class TestNoAnswer:
     async def test_a_peer_that_is_gone_without_a_word_is_asked_for(
         self, server: Server, api: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made: list[socket.socket] = []
-        kept_alive = connection_module._kept_alive
-        monkeypatch.setattr(
-            connection_module, "_kept_alive", lambda address: made.append(kept_alive(address)) or made[-1]
-        )
+        made = recorded_sockets(monkeypatch)
         server.answer = saying(b"{}")
         await call(api, GET)
         assert made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -311,11 +315,7 @@ class TestStreams:
 class TestTls:
     @pytest.fixture
     async def secured(self, tmp_path: Path, token: Path) -> AsyncIterator[tuple[Server, Path]]:
-        authority = pki.Authority.create("test")
-        pki.write_pair(tmp_path, "ca", authority.key, authority.certificate)
-        pki.write_pair(tmp_path, "server", *authority.issue(pki.Subject("s", "", ("kubernetes", "127.0.0.1"))))
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+        tls, _ = write_certificates(tmp_path)
         async for server in serve(tls):
             server.answer = saying(b"{}")
             yield server, tmp_path
@@ -363,3 +363,19 @@ class TestTls:
         api = Connection(named)
         assert await call(api, GET) == {}
         await api.close()
+
+
+async def test_its_end_waits_for_that_of_tls(
+    server: Server, token: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an event loop that ends with it, as in a program of one command, leaves sockets open."""
+    server.answer = saying(b"line\n", then=hang)
+    made = recorded_sockets(monkeypatch)
+    tls, trusted = write_certificates(tmp_path)
+    with lingering_tls(server.url, tls, linger=0.5) as url:
+        api = connection(url, token, trusted)
+        async with api.lines(GET) as lines:
+            await anext(aiter(lines))
+        assert [each.fileno() >= 0 for each in made] == [True]
+        await api.close()
+        assert [each.fileno() for each in made] == [-1]

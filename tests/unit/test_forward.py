@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from af_client import forward
 from af_client.errors import BadInput, ClientError, Forbidden, NotLoggedIn, Unavailable
 from af_client.forward import PortForward
 from af_client.transport import WebSocketAddress
-from local_cluster import pki
-from tests.support.fake_kubelet import LARGE, FakeKubelet, behind_tls, kubelet
+from tests.support.fake_kubelet import LARGE, FakeKubelet, kubelet
+from tests.support.lingering_tls import lingering_tls, write_certificates
 
 
 @pytest.fixture(autouse=True)
@@ -27,25 +26,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "RETRY_SECONDS", 1.0)
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA (`ca`) and what it vouches for (`server`)."""
-    directory, authority = tmp_path_factory.mktemp("pki"), pki.Authority.create("test")
-    pki.write_pair(directory, "ca", authority.key, authority.certificate)
-    pki.write_pair(directory, "server", *authority.issue(pki.Subject("server", "", ("127.0.0.1",))))
-    return directory
-
-
 @pytest.fixture(params=["plain", "TLS"])
-def pod(request: pytest.FixtureRequest, certificates: Path) -> Iterator[FakeKubelet]:
+def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeKubelet]:
     """Both: TLS ends later than the websocket in it, and in time only for one who waits."""
     with kubelet() as found:
         if request.param == "plain":
             yield found
             return
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(certificates / "server.crt", certificates / "server.key")
-        with behind_tls(found, server, ssl.create_default_context(cafile=certificates / "ca.crt"), linger=0.05):
+        server, found.tls = write_certificates(tmp_path)
+        with lingering_tls(found.url, server, linger=0.05) as found.url:
             yield found
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from af_kube import connection as connection_module
 from af_kube.connection import Connection
 from af_kube.reflector import Reflector, Source
 from af_kube.store import Change, Store
@@ -16,8 +15,7 @@ from tests.support.list_watch_server import PATH, ListWatchServer, connection
 
 
 @pytest.fixture
-async def api(server: ListWatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
-    monkeypatch.setattr(connection_module, "CLOSING_SECONDS", 0.01)
+async def api(server: ListWatchServer, tmp_path: Path) -> AsyncIterator[Connection]:
     (tmp_path / "token").write_text("secret")
     async with server.served() as url:
         api = connection(url, tmp_path / "token")
