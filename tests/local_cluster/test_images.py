@@ -1,14 +1,18 @@
 """Images are rebuilt when, and only when, their inputs changed."""
 
+import ast
 import http.server
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from rich.console import Console
 
 from local_cluster import debian, images
@@ -314,6 +318,21 @@ def _is_in(copied: set[Path], module: str) -> bool:
 def test_an_image_has_the_clients_rooms_that_run_in_it_and_no_other(name: str, rooms: set[str]) -> None:
     inside = [path.relative_to(CHECKOUT / "af_client") for path in Image(name).files() if "af_client" in path.parts]
     assert {path.parts[0] for path in inside if len(path.parts) > 1} == rooms
+
+
+def test_the_image_of_sessions_has_what_the_sdk_imports() -> None:
+    """Also what it imports only when it is needed, which no other test of the image would see."""
+    sdk = [path for path in CHECKOUT.glob("af_client/*.py") if str(path.relative_to(CHECKOUT)) not in DOORS]
+    nodes = [node for path in sdk for node in ast.walk(ast.parse(path.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    ours = {"af_client", "af_kube", "af_names", *sys.stdlib_module_names}
+    needed = {name.partition(".")[0] for name in names} - ours
+    lock = (CHECKOUT / "images/analysis/requirements.lock").read_text()
+    locked = set(re.findall(r"^(\S+)==", lock, re.MULTILINE))
+    installed_by = packages_distributions()
+    assert {"websockets", "distributed"} <= needed
+    assert {name for name in needed if not {canonicalize_name(each) for each in installed_by[name]} & locked} == set()
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(CHECKOUT)))
