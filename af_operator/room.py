@@ -176,14 +176,23 @@ def _holds(observed: Settled, *, on_nodes: bool = False) -> bool:
 def _is_used(session: Session, observed: Settled) -> bool:
     """Return whether somebody has used what there is of the session: then it is not taken away.
 
-    A run is what its session is for. Elsewhere the start of a scheduler counts as its first use, and is none.
+    A run is what its session is for. Elsewhere the start of a scheduler counts as its first use, and is none. What was
+    used before a suspension tells nothing of what comes after it, nor does what stays meanwhile, such as a cache.
     """
+    resumed = _resumed(session)
     if session.spec.run is not None:
-        return session.status.get("run", {}).get("startTime") is not None
+        started = untrusted.time_of(session.status.get("run", {}).get("startTime"))
+        return started is not None and (resumed is None or started >= resumed)
     used = untrusted.time_of(session.status.get("lastActivity"))
-    begun = [untrusted.time_of(pod["metadata"].get("creationTimestamp")) for pod in observed.pods()]
+    begun = [resumed, *(untrusted.time_of(pod["metadata"].get("creationTimestamp")) for pod in observed.pods())]
     newest = max((time for time in begun if time), default=None)
     return used is not None and newest is not None and used >= newest + ACTIVITY_STEP
+
+
+def _resumed(session: Session) -> datetime | None:
+    """Return when the session was suspended or resumed last."""
+    told = session.told("Suspended")
+    return untrusted.time_of(told["lastTransitionTime"]) if told else None
 
 
 def _pause(session: Session, since: datetime) -> timedelta:
@@ -191,8 +200,6 @@ def _pause(session: Session, since: datetime) -> timedelta:
 
     By how much follows from its uid and the time: two that have let go at the same time do not come back at the same.
     """
-    resumed = session.told("Suspended")
-    begun = untrusted.time_of(resumed["lastTransitionTime"]) if resumed else None
-    waited = since.replace(microsecond=0) - (begun or session.created)
+    waited = since.replace(microsecond=0) - (_resumed(session) or session.created)
     digest = hashlib.sha256(f"{session.uid} {since:%Y-%m-%dT%H:%M:%S}".encode()).digest()
     return min(max(waited / 2, SHORTEST_PAUSE), LONGEST_PAUSE) * (0.5 + digest[0] / 255)

@@ -22,11 +22,13 @@ TOGETHER = {
     "tests/e2e/test_hyperscan.py": "gpus",
     "tests/e2e/test_writes.py": "gpus",
     "tests/e2e/test_spark_gpu.py": "gpus",
-    # Each has a session that is large.
-    "tests/e2e/test_spark.py": "spark",
-    "tests/e2e/test_spark_deaths.py": "spark",
-    "tests/e2e/test_spark_resize.py": "spark",
-    "tests/e2e/test_spark_root.py": "spark",
+    # Each has sessions of eight to twelve GiB: three of these beside each other wait for each other's room.
+    "tests/e2e/test_classify.py": "large",
+    "tests/e2e/test_dimuon.py": "large",
+    "tests/e2e/test_spark.py": "large",
+    "tests/e2e/test_spark_deaths.py": "large",
+    "tests/e2e/test_spark_resize.py": "large",
+    "tests/e2e/test_spark_root.py": "large",
     # Both make the demo, whose results have one place.
     "tests/e2e/test_tutorial.py": "demo",
     "tests/e2e/test_zmumu.py": "demo",

@@ -32,7 +32,8 @@ def main(name: str, *args: str) -> int:
     # Of a file that cannot be imported there is no test to run again.
     if code == pytest.ExitCode.TESTS_FAILED and 0 < len(failed) <= FEW and all("::" in test for test in failed):
         print(f"\nonce more, by themselves: {' '.join(failed)}", flush=True)
-        code, left = _pytest(*failed)
+        code, again = _pytest(*failed)
+        left = again if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else failed  # was interrupted
     lines = (f"{name}: {'FAILED' if test in left else 'disturbed'}: {test}: {why}\n" for test, why in failed.items())
     (TOLD / name).write_text("".join(lines))
     return code

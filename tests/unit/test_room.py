@@ -125,6 +125,24 @@ def test_a_scheduler_that_has_begun_is_no_use_of_the_session(spec: dict[str, Any
     assert reason(room.decide(begun, on_node(), REFUSED, Lack(WORDS))) == (False, "Trying")
 
 
+@pytest.mark.parametrize("state", ["True", "False"])  # as it is resumed, and after that
+@pytest.mark.parametrize(
+    "before",
+    [
+        told(lastActivity="2026-01-01T10:06:00Z"),
+        replace(told(run={"startTime": "2026-01-01T10:02:00Z"}), spec=session(run=RUN, dask=DASK).spec),
+    ],
+    ids=["used", "run"],
+)
+def test_what_was_complete_before_a_suspension_is_let_go_after_it(before: Session, state: str) -> None:
+    """Else two that are resumed wait for each other for ever. A cache, which stays, is older than its last use."""
+    resumed = {"type": "Suspended", "status": state, "reason": "x", "lastTransitionTime": "2026-01-01T10:09:00Z"}
+    again = replace(before, status={**before.status, "conditions": [*before.status["conditions"], resumed]})
+    found = room.decide(again, on_node(), NO_NODE, Lack())
+    assert reason(found) == (False, "Trying")
+    assert found.look_again == NOW + room.PATIENCE["Unschedulable"]
+
+
 def test_it_is_remembered_that_it_was_complete_after_it_had_to_wait() -> None:
     assert reason(room.decide(told("True", "Trying"), on_node(), READY, Lack())) == (False, "Complete")
 
