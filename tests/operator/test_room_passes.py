@@ -125,6 +125,12 @@ class Tight:
             if pod["metadata"]["ownerReferences"][0]["uid"] not in ended:
                 yield pod
 
+    def _scaled_down(self) -> Iterator[dict[str, Any]]:
+        for owner in of_kind(self.bench, "StatefulSet"):
+            pod = controllers._pod_of(owner)
+            if not owner["spec"]["replicas"] and key_of(pod) in self.bench.cluster.objects:
+                yield pod
+
     def _say_of_deployment(self, name: str, *, refused: bool) -> None:
         live = self.bench.made["Deployment", name]
         words = WORDS.format("p", most=self.most)
@@ -147,8 +153,8 @@ class Tight:
 class FullNodes(Tight):
     """Every pod is made, and so many have a node."""
 
-    def __init__(self, spec: dict[str, Any], most: int) -> None:
-        super().__init__(spec, most, visible=False)
+    def __init__(self, spec: dict[str, Any], most: int, *, sessions: int = 2) -> None:
+        super().__init__(spec, most, sessions=sessions, visible=False)
 
     async def try_out(self, body: Body) -> None:
         pass
@@ -156,7 +162,7 @@ class FullNodes(Tight):
     def play(self) -> None:
         for pod in self._to_make():
             self.bench.cluster._put("ADDED", pod)
-        for pod in list(controllers._orphans(self.bench)):
+        for pod in [*controllers._orphans(self.bench), *self._scaled_down()]:
             controllers.lose(self.bench, pod)
         for pod in self.pods:
             self._schedule(pod)
@@ -318,3 +324,26 @@ async def test_a_pool_that_computes_is_not_taken_away_for_a_worker_that_is_lost(
     assert len(tight.pods) == 3
     assert tight.condition(key, "HasRoom")["reason"] == "Complete"
     assert tight.condition(key, "DaskReady")["reason"] == "QuotaExceeded"
+
+
+async def test_a_session_that_is_resumed_lets_go_again_of_what_it_holds_in_vain() -> None:
+    """It was complete before, and used; and its cache, which stays while it is suspended, is older than that."""
+    full = FullNodes(LAB | {"xcache": {"placement": "Session", "size": "1Gi"}}, 5, sessions=1)
+    [key] = full.keys
+    for _ in range(72):
+        await full.turn()
+    assert full.status(key)["phase"] == "Ready"
+    body = copy.deepcopy(full.bench.session)
+    full.bench.cluster._put("MODIFIED", body | {"status": body["status"] | {"lastActivity": full._now()}})
+    full.bench.change(suspend=True)
+    for _ in range(12):
+        await full.turn()
+    assert len(full.pods) == 1
+    full.most = 4
+    full.bench.change(suspend=False)
+    reasons = []
+    for _ in range(150):
+        await full.turn()
+        reasons += [full.condition(key, "HasRoom").get("reason")]
+    assert set(reasons) <= {None, "Trying", "LetGo"}
+    assert "LetGo" in reasons
