@@ -203,6 +203,21 @@ ARCHIVES = {
     "params": (tar({"n/model.onnx": LINEAR, "n/params.json": b"[]"}), 422, "must be an object"),
     "params-deep": (tar({"n/model.onnx": LINEAR, "n/params.json": b"[" * 60_000}), 422, "no JSON"),
     "params-long": (tar({"n/model.onnx": LINEAR, "n/params.json": b" " * 70_000}), 400, "65536"),
+    "params-directory": (
+        tar_of([member("n/params.json", kind=tarfile.DIRTYPE), member("n/model.onnx", LINEAR)]),
+        400,
+        "params.json is a directory",
+    ),
+    "labels-model": (
+        tar({"n/model.onnx": LINEAR, "n/params.json": b'{"labels": "model.onnx"}'}),
+        400,
+        "labels are in model.onnx: put them into a file of their own",
+    ),
+    "labels-params": (
+        tar({"n/model.onnx": LINEAR, "n/params.json": b'{"labels": "params.json"}'}),
+        400,
+        "labels are in params.json",
+    ),
     "name-number": (tar({"n/model.onnx": LINEAR, "n/params.json": b'{"name": 5}'}), 400, "nothing names"),
     "absolute": (tar({"/etc/model.onnx": LINEAR}), 400, "leads out"),
     "parent": (tar({"n/../../model.onnx": LINEAR}), 400, "leads out"),

@@ -17,7 +17,7 @@ from af_inference.outputs import chosen
 from af_inference.tensors import Tensor
 from af_inference.tfaas import fields, pictures, rows
 from af_inference.unpack.__main__ import unpack
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.inference import onnx_models
@@ -68,7 +68,21 @@ def unpacks(body: bytes, content_type: str = "", encoding: str = "") -> None:
 
 names = st.one_of(
     st.sampled_from(
-        ["n/model.onnx", "n", "n/", "./n/params.json", "/n", "../n", "n/..", "n//m", ".", "", "n/./m", "C:\\m"]
+        [
+            "n/model.onnx",
+            "n",
+            "n/",
+            "./n/params.json",
+            "n/labels.txt",
+            "/n",
+            "../n",
+            "n/..",
+            "n//m",
+            ".",
+            "",
+            "n/./m",
+            "C:\\m",
+        ]
     ),
     st.text(st.characters(codec="utf-8"), max_size=12),
 )
@@ -78,6 +92,8 @@ members = st.builds(member, names, st.binary(max_size=64), kinds, st.sampled_fro
 
 @QUICK
 @given(st.lists(members, max_size=6))
+@example([member("n/params.json", b"", b"5", "")])
+@example([member("n/model.onnx", b"", b"5", ""), member("n/labels.txt", b"", b"5", "")])
 def test_archives_of_any_members(found: list[Any]) -> None:
     try:
         body = tar_of(found)
@@ -114,6 +130,10 @@ def test_types_of_content(kind: str, body: bytes) -> None:
         st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
     )
 )
+@example({"labels": "x" * 300, "model": "y" * 300})
+@example({"labels": "params.json"})
+@example({"labels": "model.onnx"})
+@example({"name": "n", "labels": "\ud800", "model": "\0"})
 def test_params_of_any_json(said: Any) -> None:
     unpacks(tar({"n/model.onnx": b"x", "n/params.json": json.dumps(said).encode()}))
 

@@ -40,10 +40,19 @@ def find(source: Path, params: Mapping[str, Any]) -> tuple[str, Path]:
     for name, kind in FILES.items():
         if (source / name).is_file():
             return kind, source / name
-    named = source / Path(str(params.get("model") or "?")).name
-    if named.suffix in SUFFIXES and named.is_file():
+    named = file_named(source, params.get("model") or "?")
+    if named and named.suffix in SUFFIXES:
         return SUFFIXES[named.suffix], named
     raise Unprocessable(_missing(source))
+
+
+def file_named(source: Path, name: object) -> Path | None:
+    """Return the file of an upload that its ``params.json`` names; None where there is none of that name."""
+    file = source / Path(str(name)).name
+    try:
+        return file if file.is_file() else None
+    except OSError:  # longer than names can be
+        return None
 
 
 def _missing(source: Path) -> str:

@@ -43,12 +43,15 @@ def unpack(folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
     params = _params(source / "params.json", name)
     if form_data and name not in (None, params["name"]):
         raise Invalid(f"the form's name is {name!r}, and params.json says {params['name']!r}")
-    _labels(source, params)
-    return {"name": params["name"], "format": formats.find(source, params)[0]}
+    kind, model = formats.find(source, params)
+    _labels(source, params, model)
+    return {"name": params["name"], "format": kind}
 
 
 def _params(file: Path, name: str | None) -> dict[str, Any]:
     """Return ``params.json``, with the model's name in it: its own, else that of the form or of the directory."""
+    if file.is_dir():
+        raise Invalid("params.json is a directory, and must be a file")
     params = _read(file) if file.exists() else {}
     if not params.get("name"):  # else the file stays as it was sent: so it is shown
         params["name"] = name
@@ -60,10 +63,12 @@ def _params(file: Path, name: str | None) -> dict[str, Any]:
     return params
 
 
-def _labels(source: Path, params: dict[str, Any]) -> None:
+def _labels(source: Path, params: dict[str, Any], model: Path) -> None:
     """Give the file that ``params.json`` calls the labels the name that they have here."""
-    named = source / Path(str(params.get("labels") or "labels.txt")).name
-    if named.is_file() and not (source / "labels.txt").exists():
+    named = formats.file_named(source, params.get("labels") or "labels.txt")
+    if named in (model, source / "params.json"):
+        raise Invalid(f"params.json says that the labels are in {named.name}: put them into a file of their own")
+    if named and not (source / "labels.txt").exists():
         named.rename(source / "labels.txt")
 
 
