@@ -22,9 +22,10 @@ TOGETHER = {
     "tests/e2e/test_hyperscan.py": "gpus",
     "tests/e2e/test_writes.py": "gpus",
     "tests/e2e/test_spark_gpu.py": "gpus",
-    # Each has sessions of eight to twelve GiB: three of these beside each other wait for each other's room.
+    # Each has sessions of seven to twelve GiB: three of these beside each other wait for each other's room.
     "tests/e2e/test_classify.py": "large",
     "tests/e2e/test_dimuon.py": "large",
+    "tests/e2e/test_popularity.py": "large",
     "tests/e2e/test_spark.py": "large",
     "tests/e2e/test_spark_deaths.py": "large",
     "tests/e2e/test_spark_resize.py": "large",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -199,6 +200,20 @@ def test_an_event_that_is_late_is_no_loss(missing: str) -> None:
     ]
     assert len(made(world(*unseen))) == 3
     assert len(made(world(*what_the_dask_operator_made(phase="Pending")[:-1]))) == 3
+
+
+def test_a_cluster_that_is_called_pending_for_ever_goes_as_well() -> None:
+    """Two handlers of the Dask operator write the phase, and the first may come last."""
+    whole = what_the_dask_operator_made(phase="Pending")
+    begun = datetime.fromisoformat("2026-01-01T10:00:00Z")
+    whole[0]["metadata"]["creationTimestamp"] = "2026-01-01T10:00:00Z"
+    just_before, then = begun + timedelta(seconds=59), begun + timedelta(seconds=60)
+    for now, number in ((just_before, 3), (then, 0)):
+        assert len(made(world(*whole[:-1], now=now))) == number
+        assert len(made(world(*whole, now=now))) == 3
+    assert dask.deadline(session(dask=DASK), world(*whole[:-1], now=just_before)) == then
+    assert dask.deadline(session(dask=DASK), world(*whole[:-1], now=then)) is None
+    assert dask.deadline(session(dask=DASK), world(*whole, now=just_before)) is None
 
 
 def scheduler(**more: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Engine(Protocol):
     def no_scheduler_pod(self, session: Session, observed: Observed) -> Reason:
         """Return why the scheduler has no pod."""
 
-    def has_lost_its_scheduler(self, session: Session, observed: Observed) -> bool:
+    def has_lost_its_scheduler(self, session: Session, observed: Settled) -> bool:
         """Return whether somebody has taken away the scheduler itself, and not only its pod."""
 
     def loans(self, session: Session, observed: Observed) -> Sequence[Loan]:

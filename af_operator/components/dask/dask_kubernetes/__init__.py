@@ -9,12 +9,12 @@ told of, and who may go, is in ``replicas``; the shape of both objects in ``temp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from af_operator import names, ownership
 from af_operator.api.pools import Pool
-from af_operator.components._shared import placement, pod_reasons, pod_spec
+from af_operator.components._shared import placement, pod_reasons, pod_spec, untrusted
 from af_operator.components._shared.pod_reasons import STARTING, Reason
 from af_operator.components._shared.pools import Resized
 from af_operator.components.dask import groups as dask_groups
@@ -67,6 +67,8 @@ KINDS = (CLUSTER, GROUP, DEPLOYMENT)
 REMEDY = "suspend and resume the session to have its Dask made anew"
 DASK_COMPONENT = "dask.org/component"
 """Label of what the Dask operator makes."""
+PENDING = timedelta(minutes=1)
+"""After that a cluster that is called pending is not one that is being made."""
 
 
 def has_objects(observed: Observed) -> bool:
@@ -123,7 +125,7 @@ def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
     return pod_reasons.no_pod(deployment, "scheduler")
 
 
-def has_lost_its_scheduler(session: Session, observed: Observed) -> bool:
+def has_lost_its_scheduler(session: Session, observed: Settled) -> bool:
     """Return whether a scheduler is gone for good: the Dask operator never looks for it again."""
     return any(_has_lost_its_scheduler(cluster, observed) for cluster in observed.of(CLUSTER))
 
@@ -139,21 +141,39 @@ def loans(session: Session, observed: Observed) -> Sequence[Loan]:
 
 
 def deadline(observed: Settled) -> datetime | None:
-    """Nothing happens by the clock alone."""
-    return None
+    """Return when a scheduler that is not in sight counts as lost, where the DaskCluster's phase does not say so."""
+    times = (_pending_until(cluster) for cluster in observed.of(CLUSTER) if not _has_scheduler(observed))
+    return min((time for time in times if time and time > observed.now), default=None)
 
 
-def _has_lost_its_scheduler(cluster: Body, observed: Observed) -> bool:
+def _has_lost_its_scheduler(cluster: Body, observed: Settled) -> bool:
     # What is created after the scheduler must be in sight, so that a late event does not look like a loss.
-    if cluster.get("status", {}).get("phase") != "Running" or "deletionTimestamp" in cluster["metadata"]:
+    if not _was_made(cluster, observed.now) or "deletionTimestamp" in cluster["metadata"]:
         return False
     service = any(label_of(c, DASK_COMPONENT) == "scheduler" for c in observed.of(SERVICE))
     default = f"{cluster['metadata']['name']}-default"
     complete = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
-    schedulers = (
-        c for kind in (DEPLOYMENT, POD) for c in observed.of(kind) if label_of(c, DASK_COMPONENT) == "scheduler"
-    )
-    return complete and next(schedulers, None) is None
+    return complete and not _has_scheduler(observed)
+
+
+def _was_made(cluster: Body, now: datetime) -> bool:
+    """Return whether the Dask operator has made all that it makes of a cluster.
+
+    Two of its handlers write the phase, beside each other: Running may become Pending again, and stay so.
+    """
+    until = _pending_until(cluster)
+    return cluster.get("status", {}).get("phase") == "Running" or (until is not None and now >= until)
+
+
+def _pending_until(cluster: Body) -> datetime | None:
+    if cluster.get("status", {}).get("phase") != "Pending":
+        return None
+    created = untrusted.time_of(cluster["metadata"].get("creationTimestamp"))
+    return created and created + PENDING
+
+
+def _has_scheduler(observed: Observed) -> bool:
+    return any(label_of(c, DASK_COMPONENT) == "scheduler" for kind in (DEPLOYMENT, POD) for c in observed.of(kind))
 
 
 def _has_remains(observed: Observed) -> bool:
