@@ -130,9 +130,9 @@ class PortForward(ServerThread):
         from websockets.typing import Subprotocol  # noqa: PLC0415 - see above
 
         at = await asyncio.to_thread(self._address)
-        secure: dict[str, Any] = {"ssl": at.tls or True} if at.url.startswith("https:") else {}
-        if at.server_name:
-            secure["server_hostname"] = at.server_name
+        secure: dict[str, Any] = {}
+        if at.url.startswith("https:"):
+            secure = {"ssl": at.tls or True} | ({"server_hostname": at.server_name} if at.server_name else {})
         try:
             # No pings: a pod that is busy is not away.
             return await connect(

@@ -119,7 +119,7 @@ def no_scheduler_pod(session: Session, observed: Observed) -> Reason:
         return Reason("SchedulerMissing", f"the Dask operator has not taken up DaskCluster {name}; {hint}")
     if phase == "Error":
         return Reason("DaskClusterError", f"the Dask operator refuses DaskCluster {name}: its log says why")
-    deployment = next((d for d in observed.of(DEPLOYMENT) if label_of(d, DASK_COMPONENT) == "scheduler"), None)
+    deployment = next(filter(_is_schedulers, observed.of(DEPLOYMENT)), None)
     if deployment is None:
         return Reason("SchedulerMissing", f"the scheduler's Deployment is missing; if this stays so, {REMEDY}")
     return pod_reasons.no_pod(deployment, "scheduler")
@@ -150,7 +150,7 @@ def _has_lost_its_scheduler(cluster: Body, observed: Settled) -> bool:
     # What is created after the scheduler must be in sight, so that a late event does not look like a loss.
     if not _was_made(cluster, observed.now) or "deletionTimestamp" in cluster["metadata"]:
         return False
-    service = any(label_of(c, DASK_COMPONENT) == "scheduler" for c in observed.of(SERVICE))
+    service = any(map(_is_schedulers, observed.of(SERVICE)))
     default = f"{cluster['metadata']['name']}-default"
     complete = service and any(g["metadata"]["name"] == default for g in observed.of(GROUP))
     return complete and not _has_scheduler(observed)
@@ -173,7 +173,11 @@ def _pending_until(cluster: Body) -> datetime | None:
 
 
 def _has_scheduler(observed: Observed) -> bool:
-    return any(label_of(c, DASK_COMPONENT) == "scheduler" for kind in (DEPLOYMENT, POD) for c in observed.of(kind))
+    return any(_is_schedulers(body) for kind in (DEPLOYMENT, POD) for body in observed.of(kind))
+
+
+def _is_schedulers(body: Body) -> bool:
+    return label_of(body, DASK_COMPONENT) == "scheduler"
 
 
 def _has_remains(observed: Observed) -> bool:
